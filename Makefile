@@ -1,0 +1,49 @@
+.DEFAULT_GOAL := help
+GSCH := .venv/bin/gsch
+CODE := cluster latency filters scheduler gsch lab tests bench
+WORKERS ?= 2
+
+.PHONY: help setup demo test test-fast test-pythons lint format lock lab bench clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## Make .venv from the hashed lock
+	@scripts/setup
+
+lab: setup ## Build the lab's binaries (about ten minutes the first time)
+	@$(GSCH) lab build
+
+demo: setup ## Show the scheduler at work on 12 nodes; KEEP=1 leaves it running
+	@$(GSCH) lab demo $(if $(KEEP),--keep)
+
+test: setup lab test-pythons ## Run every test, those on real control planes included
+	.venv/bin/python -m pytest -n $(WORKERS) --dist worksteal
+
+test-fast: setup ## Run the tests that need no servers
+	.venv/bin/python -m pytest -q -m "not lab"
+
+test-pythons: setup ## Run those under each further Python from 3.11 to 3.13 that is here
+	@scripts/test-pythons
+
+lint: setup ## Check style, types and layers
+	.venv/bin/ruff check $(CODE)
+	.venv/bin/ruff format --check $(CODE)
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+format: setup ## Put the code into the project's style
+	.venv/bin/ruff check --fix $(CODE)
+	.venv/bin/ruff format $(CODE)
+
+lock: ## Pin the dependencies again (needs uv)
+	uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
+		--no-header --python-version 3.11 pyproject.toml -o requirements.lock
+	uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
+		--no-header --python-version 3.11 pyproject.toml --group dev -o requirements-dev.lock
+
+bench: setup lab ## Drain 10,000 pods on 5,000 nodes with gsch and kube-scheduler in turns
+	.venv/bin/python -m bench.drain
+
+clean: ## Remove environments and caches of this checkout
+	rm -rf .venv .venv-3.* .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info

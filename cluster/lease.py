@@ -1,0 +1,148 @@
+"""Leader election over a coordination.k8s.io/v1 Lease, with client-go's rules and timings.
+
+A candidate that did not see the record change for a whole lease duration, by its own clock, may
+take it. Every write carries the resource version that it was decided on, so two candidates cannot
+both win. A leader that could not renew in time stops before the lease runs out for the others.
+"""
+
+import asyncio
+import random
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import structlog
+
+from cluster.client import ApiClient, ApiError, TransportError
+from cluster.events import micro_time
+
+log = structlog.get_logger(__name__)
+
+JITTER = 1.2
+
+
+class LeaseSpec(msgspec.Struct, rename="camel", omit_defaults=True):
+    holder_identity: str | None = None
+    lease_duration_seconds: int | None = None
+    acquire_time: str | None = None
+    renew_time: str | None = None
+    lease_transitions: int | None = None
+
+
+class Lease(msgspec.Struct, rename="camel"):
+    metadata: dict[str, Any]
+    spec: LeaseSpec
+    api_version: str = "coordination.k8s.io/v1"
+    kind: str = "Lease"
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Seconds: how long a lease holds, how long renewing may take, and the pause between tries."""
+
+    duration: float = 15.0
+    renew_deadline: float = 10.0
+    retry_period: float = 2.0
+
+
+class LeaseLost(Exception):
+    """Another holds the lease now, or it could not be renewed in time."""
+
+
+class LeaderElector:
+    """One candidate for one Lease."""
+
+    def __init__(
+        self,
+        client: ApiClient,
+        namespace: str,
+        name: str,
+        identity: str,
+        timing: Timing = Timing(),
+    ) -> None:
+        self._client, self.identity, self._timing = client, identity, timing
+        self._collection = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
+        self._path = f"{self._collection}/{name}"
+        self._namespace, self._name = namespace, name
+        self._seen: tuple[str | None, str | None] | None = None
+        self._seen_at = 0.0
+        self.holder = ""
+
+    async def acquire(self) -> None:
+        """Wait until this candidate holds the lease."""
+        while True:
+            if await self._attempt():
+                return
+            await asyncio.sleep(self._timing.retry_period * random.uniform(1.0, JITTER))
+
+    async def hold(self) -> None:
+        """Renew until that fails. Always ends by LeaseLost (or cancellation)."""
+        renewed = time.monotonic()
+        while True:
+            await asyncio.sleep(self._timing.retry_period)
+            limit = renewed + self._timing.renew_deadline - time.monotonic()
+            try:
+                async with asyncio.timeout(max(limit, 0.001)):
+                    held = await self._attempt()
+            except TimeoutError:
+                raise LeaseLost(f"not renewed within {self._timing.renew_deadline:g} s") from None
+            if held:
+                renewed = time.monotonic()
+            elif self.holder and self.holder != self.identity:
+                raise LeaseLost(f"{self.holder} holds it now")
+
+    async def release(self) -> None:
+        """Let go, so that the next candidate need not wait for the lease to run out."""
+        try:
+            lease = await self._read()
+            if lease is None or lease.spec.holder_identity != self.identity:
+                return
+            now = micro_time()
+            lease.spec = LeaseSpec("", 1, now, now, lease.spec.lease_transitions)
+            await self._client.request("PUT", self._path, lease)
+        except (TransportError, ApiError) as error:
+            log.info("lease not released, it runs out by itself", error=str(error))
+
+    async def _attempt(self) -> bool:
+        try:
+            return await self._try()
+        except (TransportError, ApiError, msgspec.DecodeError) as error:
+            log.warning("lease", name=self._name, error=str(error))
+            return False
+
+    async def _try(self) -> bool:
+        lease = await self._read()
+        now = micro_time()
+        seconds = round(self._timing.duration)
+        if lease is None:
+            body = Lease(
+                {"name": self._name, "namespace": self._namespace},
+                LeaseSpec(self.identity, seconds, now, now, 0),
+            )
+            reply = await self._client.request("POST", self._collection, body)
+            return reply.ok
+        spec = lease.spec
+        self.holder = spec.holder_identity or ""
+        record = (spec.holder_identity, spec.renew_time)
+        if record != self._seen:
+            self._seen, self._seen_at = record, time.monotonic()
+        mine = self.holder == self.identity
+        held_for = spec.lease_duration_seconds or seconds
+        if self.holder and not mine and time.monotonic() < self._seen_at + held_for:
+            return False
+        acquired = spec.acquire_time if mine else now
+        transitions = (spec.lease_transitions or 0) + (0 if mine else 1)
+        lease.spec = LeaseSpec(self.identity, seconds, acquired, now, transitions)
+        reply = await self._client.request("PUT", self._path, lease)
+        if reply.ok:
+            self.holder = self.identity
+        return reply.ok
+
+    async def _read(self) -> Lease | None:
+        reply = await self._client.request("GET", self._path)
+        if reply.status == 404:
+            return None
+        if not reply.ok:
+            raise ApiError(reply, f"GET {self._path}")
+        return reply.decode(Lease)

@@ -1,0 +1,27 @@
+"""Structured logs: one JSON object a line, or readable lines on a terminal."""
+
+import logging
+import sys
+
+import structlog
+
+
+def configure(verbose: bool = False) -> None:
+    """Logs go to stderr; `verbose` adds debug lines."""
+    tty = sys.stderr.isatty()
+    json = structlog.processors.JSONRenderer(sort_keys=True)
+    renderer = structlog.dev.ConsoleRenderer() if tty else json
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            *([] if tty else [structlog.processors.format_exc_info]),
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(
+            logging.DEBUG if verbose else logging.INFO
+        ),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )

@@ -1,0 +1,440 @@
+"""The cluster as columns: one row a node, one NumPy array a property.
+
+Events change rows in place between scheduling cycles, never during one. `version` grows with
+every change that a filter or a score could see, and `row_versions` says when each row last
+changed, so that a cached result is brought up to date by computing the changed rows again.
+`nodes_version` grows when nodes come or go.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import Flag, auto
+from typing import Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cluster.objects import (
+    Labels,
+    Node,
+    PersistentVolume,
+    PersistentVolumeClaim,
+    Pod,
+    StorageClass,
+    Taint,
+)
+from cluster.requests import (
+    CPU,
+    EPHEMERAL_STORAGE,
+    MEMORY,
+    PODS,
+    amounts,
+    nonzero_requests,
+    pod_requests,
+)
+
+Ints = NDArray[np.int64]
+Ids = NDArray[np.int32]
+Bools = NDArray[np.bool_]
+Rows = slice | NDArray[np.intp]
+
+UNSCHEDULABLE_TAINT = Taint(key="node.kubernetes.io/unschedulable", effect="NoSchedule")
+
+_FIRST_CAPACITY = 64
+
+T = TypeVar("T")
+Scalar = TypeVar("Scalar", bound=np.generic)
+
+
+class Change(Flag):
+    """What an update of a node changed, as far as scheduling can see."""
+
+    NONE = 0
+    ADDED = auto()
+    REMOVED = auto()
+    ALLOCATABLE = auto()
+    LABELS = auto()
+    TAINTS = auto()
+
+
+class Interner(Generic[T]):
+    """Small dense numbers for values that recur. 0 is kept for "absent"."""
+
+    def __init__(self) -> None:
+        self.values: list[T | None] = [None]
+        self._ids: dict[T, int] = {}
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def id(self, value: T) -> int:
+        """The number of `value`, given now if it has none."""
+        known = self._ids.get(value)
+        if known is None:
+            known = self._ids[value] = len(self.values)
+            self.values.append(value)
+        return known
+
+    def find(self, value: T) -> int:
+        """The number of `value`, or -1, which no row holds."""
+        return self._ids.get(value, -1)
+
+
+@dataclass(slots=True)
+class PodRecord:
+    """A pod that holds room on a node.
+
+    `requests` and `nonzero` are (column index, amount); `assumed` marks one that this scheduler
+    placed and the API server has not confirmed yet.
+    """
+
+    key: str
+    uid: str
+    node: str
+    priority: int
+    requests: Mapping[str, int]
+    nonzero: tuple[int, int]
+    assumed: bool = False
+    deadline: float | None = None
+
+
+@dataclass(slots=True)
+class PodAmounts:
+    """What one pod asks for: by resource name, and cpu (milli) and memory for scoring."""
+
+    requests: dict[str, int]
+    nonzero: tuple[int, int] = field(default=(0, 0))
+
+
+def amounts_of(pod: Pod) -> PodAmounts:
+    """The pod's requests with the one pod slot that it takes. Raises QuantityError."""
+    requests = {name: amount for name, amount in pod_requests(pod).items() if amount}
+    requests[PODS] = 1
+    nonzero = nonzero_requests(pod)
+    return PodAmounts(requests, (nonzero.get(CPU, 0), nonzero.get(MEMORY, 0)))
+
+
+class Snapshot:
+    """All nodes and what runs on them. Not thread-safe: one event loop owns it."""
+
+    def __init__(self) -> None:
+        self.version = 0
+        self.nodes_version = 0
+        self.names: list[str] = []
+        self.resources: Interner[str] = Interner()
+        self.label_values: Interner[str] = Interner()
+        self.taint_sets: Interner[tuple[Taint, ...]] = Interner()
+        self.pods: dict[str, PodRecord] = {}
+        self.assumed: dict[str, PodRecord] = {}
+        self.claims: dict[str, PersistentVolumeClaim] = {}
+        self.volumes: dict[str, PersistentVolume] = {}
+        self.storage_classes: dict[str, StorageClass] = {}
+        self.node_count = 0
+        self._rows: dict[str, int] = {}
+        self._free: list[int] = []
+        self._pods_on: list[int] = []
+        self._nodes: list[Node | None] = []
+        self._label_columns: dict[str, Ids] = {}
+        self._allocatable: list[Ints] = []
+        self._requested: list[Ints] = []
+        self._nonzero = np.zeros((2, _FIRST_CAPACITY), np.int64)
+        self._valid = np.zeros(_FIRST_CAPACITY, np.bool_)
+        self._unschedulable = np.zeros(_FIRST_CAPACITY, np.bool_)
+        self._taint_set = np.zeros(_FIRST_CAPACITY, np.int32)
+        self._row_versions = np.zeros(_FIRST_CAPACITY, np.int64)
+        self._nothing = np.zeros(_FIRST_CAPACITY, np.int64)
+        for name in (CPU, MEMORY, EPHEMERAL_STORAGE, PODS):
+            self._resource(name)
+
+    # -- reading ---------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        """Rows in use, holes of removed nodes included: the length of every array."""
+        return len(self.names)
+
+    def view(self, rows: Rows | None = None) -> "View":
+        """All rows, or the given ones, as the arrays that plugins read."""
+        return View(self, slice(0, len(self.names)) if rows is None else rows)
+
+    def changed_since(self, version: int) -> NDArray[np.intp]:
+        """Rows that changed after `version`."""
+        return np.flatnonzero(self._row_versions[: len(self.names)] > version)
+
+    def row(self, node: str) -> int:
+        """The node's row, or -1 where there is no such node."""
+        row = self._rows.get(node, -1)
+        return row if row >= 0 and self._valid[row] else -1
+
+    def node(self, name: str) -> Node | None:
+        row = self._rows.get(name, -1)
+        return self._nodes[row] if row >= 0 else None
+
+    # -- nodes -----------------------------------------------------------------------------
+
+    def set_node(self, node: Node) -> Change:
+        """Add or update a node; says what changed for scheduling. Raises QuantityError."""
+        # Parsed first: a node that cannot be read must leave the row as it was.
+        offered = amounts(node.status.allocatable)
+        row = self._claim_row(node.metadata.name)
+        old = self._nodes[row]
+        change = Change.NONE
+        if old is None:
+            change = Change.ADDED
+            self.node_count += 1
+            self.nodes_version += 1
+            self._valid[row] = True
+        if old is None or offered != amounts(old.status.allocatable):
+            change |= Change.ALLOCATABLE
+            self._set_allocatable(row, offered)
+        if old is None or node.metadata.labels != old.metadata.labels:
+            change |= Change.LABELS
+            self._set_labels(row, old.metadata.labels if old else None, node.metadata.labels)
+        if old is None or node.spec != old.spec:
+            change |= Change.TAINTS
+            self._unschedulable[row] = node.spec.unschedulable
+            taints = tuple(node.spec.taints or ())
+            self._taint_set[row] = self.taint_sets.id(taints) if taints else 0
+        self._nodes[row] = node
+        if change:
+            self._touch(row)
+        return change
+
+    def remove_node(self, name: str) -> Change:
+        """Forget a node. Pods still on it keep their record until their own deletion comes."""
+        row = self.row(name)
+        if row < 0:
+            return Change.NONE
+        node = self._nodes[row]
+        self._set_labels(row, node.metadata.labels if node else None, None)
+        self._set_allocatable(row, {})
+        self._valid[row] = self._unschedulable[row] = False
+        self._taint_set[row] = 0
+        self._nodes[row] = None
+        self.node_count -= 1
+        self.nodes_version += 1
+        self._touch(row)
+        self._release_row(row)
+        return Change.REMOVED
+
+    # -- pods ------------------------------------------------------------------------------
+
+    def assume(self, pod: Pod, needs: PodAmounts, row: int) -> None:
+        """Count the pod on the node before the API server knows: its bind is on the way."""
+        record = self._record(pod, needs, self.names[row])
+        record.assumed = True
+        self._place(record, row)
+        self.assumed[record.key] = record
+
+    def forget(self, key: str) -> None:
+        """Undo `assume` for a bind that failed. A pod that was confirmed since stays."""
+        if key in self.assumed:
+            self.remove_pod(key)
+
+    def bound(self, key: str, deadline: float) -> None:
+        """The bind succeeded: the assumption holds until confirmed, at the latest `deadline`."""
+        record = self.assumed.get(key)
+        if record is not None:
+            record.deadline = deadline
+
+    def expire(self, now: float) -> list[str]:
+        """Drop assumptions whose deadline passed unconfirmed; returns their keys."""
+        late = [k for k, r in self.assumed.items() if r.deadline is not None and r.deadline < now]
+        for key in late:
+            self.remove_pod(key)
+        return late
+
+    def set_pod(self, pod: Pod) -> bool:
+        """A bound pod as the API server has it: confirms, moves, resizes or adds it.
+
+        Returns whether anything on a node changed. Raises QuantityError.
+        """
+        key = pod.key
+        needs = amounts_of(pod)
+        known = self.pods.get(key)
+        if known is not None:
+            self.assumed.pop(key, None)
+            known.assumed, known.deadline = False, None
+            same = known.node == pod.spec.node_name and known.requests == needs.requests
+            if same and known.uid == pod.metadata.uid and known.nonzero == needs.nonzero:
+                return False
+            self.remove_pod(key)
+        record = self._record(pod, needs, pod.spec.node_name)
+        self._place(record, self._claim_row(record.node))
+        return True
+
+    def remove_pod(self, key: str) -> bool:
+        """Give back what the pod held. Returns whether it held anything."""
+        record = self.pods.pop(key, None)
+        self.assumed.pop(key, None)
+        if record is None:
+            return False
+        row = self._rows[record.node]
+        self._account(row, record, -1)
+        self._pods_on[row] -= 1
+        if not self._valid[row]:
+            self._release_row(row)
+        return True
+
+    # -- inside ----------------------------------------------------------------------------
+
+    @staticmethod
+    def _record(pod: Pod, needs: PodAmounts, node: str) -> PodRecord:
+        return PodRecord(
+            pod.key, pod.metadata.uid, node, pod.spec.priority, needs.requests, needs.nonzero
+        )
+
+    def _place(self, record: PodRecord, row: int) -> None:
+        self.pods[record.key] = record
+        self._pods_on[row] += 1
+        self._account(row, record, +1)
+
+    def _account(self, row: int, record: PodRecord, sign: int) -> None:
+        for name, amount in record.requests.items():
+            self._requested[self._resource(name)][row] += sign * amount
+        self._nonzero[0, row] += sign * record.nonzero[0]
+        self._nonzero[1, row] += sign * record.nonzero[1]
+        self._touch(row)
+
+    def _touch(self, row: int) -> None:
+        self.version += 1
+        self._row_versions[row] = self.version
+
+    def _resource(self, name: str) -> int:
+        """The resource's column, made on first sight."""
+        column = self.resources.id(name) - 1
+        if column == len(self._allocatable):
+            capacity = len(self._valid)
+            self._allocatable.append(np.zeros(capacity, np.int64))
+            self._requested.append(np.zeros(capacity, np.int64))
+        return column
+
+    def _set_allocatable(self, row: int, offered: Mapping[str, int]) -> None:
+        for column in self._allocatable:
+            column[row] = 0
+        for name, amount in offered.items():
+            self._allocatable[self._resource(name)][row] = amount
+
+    def _set_labels(self, row: int, old: Labels | None, new: Labels | None) -> None:
+        for key in old or ():
+            self._label_columns[key][row] = 0
+        for key, value in (new or {}).items():
+            column = self._label_columns.get(key)
+            if column is None:
+                column = self._label_columns[key] = np.zeros(len(self._valid), np.int32)
+            column[row] = self.label_values.id(value)
+
+    def _claim_row(self, name: str) -> int:
+        row = self._rows.get(name)
+        if row is not None:
+            return row
+        if self._free:
+            row = self._free.pop()
+            self.names[row] = name
+        else:
+            row = len(self.names)
+            self.names.append(name)
+            self._pods_on.append(0)
+            self._nodes.append(None)
+            if row == len(self._valid):
+                self._grow()
+        self._rows[name] = row
+        return row
+
+    def _release_row(self, row: int) -> None:
+        """Free a row that has neither a node nor pods."""
+        if not self._valid[row] and not self._pods_on[row]:
+            self._rows.pop(self.names[row], None)
+            self.names[row] = ""
+            self._free.append(row)
+
+    def _grow(self) -> None:
+        more = len(self._valid)
+
+        def longer(column: NDArray[Scalar]) -> NDArray[Scalar]:
+            return np.pad(column, [(0, 0)] * (column.ndim - 1) + [(0, more)])
+
+        self._allocatable = [longer(column) for column in self._allocatable]
+        self._requested = [longer(column) for column in self._requested]
+        self._label_columns = {key: longer(c) for key, c in self._label_columns.items()}
+        self._nonzero = longer(self._nonzero)
+        self._valid, self._unschedulable = longer(self._valid), longer(self._unschedulable)
+        self._taint_set = longer(self._taint_set)
+        self._row_versions, self._nothing = longer(self._row_versions), longer(self._nothing)
+
+
+class View:
+    """Rows of a snapshot as arrays of one length. Whole views are the columns themselves."""
+
+    __slots__ = ("_snapshot", "rows")
+
+    def __init__(self, snapshot: Snapshot, rows: Rows) -> None:
+        self._snapshot = snapshot
+        self.rows = rows
+
+    def __len__(self) -> int:
+        rows = self.rows
+        return rows.stop if isinstance(rows, slice) else len(rows)
+
+    @property
+    def valid(self) -> Bools:
+        """Whether the row is a node (not the hole that a removed one left)."""
+        return self._snapshot._valid[self.rows]
+
+    @property
+    def unschedulable(self) -> Bools:
+        return self._snapshot._unschedulable[self.rows]
+
+    @property
+    def taint_set(self) -> Ids:
+        """Number of the node's set of taints in `snapshot.taint_sets`; 0 with no taint."""
+        return self._snapshot._taint_set[self.rows]
+
+    def allocatable(self, resource: str) -> Ints:
+        """What the node offers: milli-CPU, bytes or counts."""
+        return self._column(self._snapshot._allocatable, resource)
+
+    def requested(self, resource: str) -> Ints:
+        """What the node's pods ask for, in the units of `allocatable`."""
+        return self._column(self._snapshot._requested, resource)
+
+    def nonzero_requested(self, resource: str) -> Ints:
+        """As `requested` for cpu and memory, with upstream's defaults for containers without."""
+        if resource == CPU:
+            return self._snapshot._nonzero[0, self.rows]
+        if resource == MEMORY:
+            return self._snapshot._nonzero[1, self.rows]
+        return self.requested(resource)
+
+    def label(self, key: str) -> Ids | None:
+        """Number of the label's value in `snapshot.label_values`, 0 where absent.
+
+        None where no node ever had the label.
+        """
+        column = self._snapshot._label_columns.get(key)
+        return None if column is None else column[self.rows]
+
+    def is_row(self, row: int) -> Bools:
+        """Which of these rows is `row` of the snapshot (none for -1)."""
+        result: Bools
+        if isinstance(self.rows, slice):
+            result = np.zeros(len(self), np.bool_)
+            if row >= 0:
+                result[row] = True
+        else:
+            result = self.rows == row
+        return result
+
+    def _column(self, columns: list[Ints], resource: str) -> Ints:
+        index = self._snapshot.resources.find(resource) - 1
+        return columns[index][self.rows] if index >= 0 else self._snapshot._nothing[self.rows]
+
+
+def load(nodes: Iterable[Node], pods: Iterable[Pod]) -> Snapshot:
+    """A snapshot of the given nodes and of the pods that run on them."""
+    snapshot = Snapshot()
+    for node in nodes:
+        snapshot.set_node(node)
+    for pod in pods:
+        if pod.spec.node_name and not pod.terminal:
+            snapshot.set_pod(pod)
+    return snapshot

@@ -1,0 +1,172 @@
+"""The extension points between the scheduling cycle and its plugins.
+
+Names and meaning are kube-scheduler's (KEP-624), with one difference: a call handles all nodes at
+once. `filter` and `score` get a `View`, whose arrays have one element a node, and return an array
+of the same length. A plugin's answer for a node depends on that node's row alone, so the cycle may
+ask again about just the rows that changed.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Flag, auto
+from typing import Any, ClassVar, Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cluster.objects import Pod
+from cluster.snapshot import Bools, Ints, PodAmounts, Snapshot, View, amounts_of
+
+MAX_SCORE: Final = 100
+
+UNRESOLVABLE: Final = 1 << 62
+"""Flag in a filter's answer: removing pods from the node would not help."""
+
+
+class Event(Flag):
+    """Changes of a cluster that may make a refused pod schedulable."""
+
+    NONE = 0
+    NODE_ADD = auto()
+    NODE_ALLOCATABLE = auto()
+    NODE_LABEL = auto()
+    NODE_TAINT = auto()
+    POD_GONE = auto()
+    POD_PLACED = auto()
+    CLAIM = auto()
+    VOLUME = auto()
+    STORAGE_CLASS = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class PodInfo:
+    """A pod with what its plugins would otherwise work out again and again.
+
+    `near_node` / `near_pod` (namespace/name) come from the pod's gschConfig under the low-latency
+    policy; both None otherwise.
+    """
+
+    pod: Pod
+    needs: PodAmounts
+    policy: str = ""
+    near_node: str | None = None
+    near_pod: str | None = None
+
+    @classmethod
+    def of(cls, pod: Pod, **policy: Any) -> "PodInfo":
+        """Raises QuantityError for a request that is no quantity."""
+        return cls(pod, amounts_of(pod), **policy)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What `pre_filter` worked out for the whole pod.
+
+    `reasons` are the texts that bits 0, 1, … of `filter`'s answer stand for. `only`, where given,
+    names the nodes that can come into question at all.
+    """
+
+    state: Any = None
+    reasons: tuple[str, ...] = ()
+    only: frozenset[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """`pre_filter` found that no node can do, and why."""
+
+    reason: str
+
+
+class Unsignable(Exception):
+    """The pod's fate in this plugin is its own: it shares no result with other pods."""
+
+
+class Plugin:
+    """Base of all plugins.
+
+    `events` may make a pod that this plugin refused schedulable. RELATIVE scores mean something
+    only beside those of the other feasible nodes, so they pass through `normalize`.
+    """
+
+    NAME: ClassVar[str]
+    events: ClassVar[Event] = Event.NONE
+    RELATIVE: ClassVar[bool] = False
+
+    def normalize(self, raw: Ints) -> Ints:
+        return raw
+
+    @classmethod
+    def from_args(cls, args: Mapping[str, Any]) -> "Plugin":
+        """Raises ValueError, naming the field, for arguments that do not hold."""
+        if args:
+            raise ValueError(f"{cls.NAME} takes no arguments, got {', '.join(sorted(args))}")
+        return cls()
+
+    def sign(self, info: PodInfo) -> Any:
+        """All that this plugin reads of the pod, as a value that msgspec can encode.
+
+        Pods that sign alike are treated alike, and results are kept for them together (KEP-5598).
+        Raises Unsignable where the outcome depends on more than the pod and the nodes' rows, as
+        is assumed of a plugin that does not say.
+        """
+        raise Unsignable
+
+
+class FilterPlugin(Protocol):
+    NAME: ClassVar[str]
+    events: ClassVar[Event]
+
+    def sign(self, info: PodInfo) -> Any: ...
+
+    def pre_filter(self, info: PodInfo, snapshot: Snapshot) -> Prepared | Rejected | None:
+        """None where the plugin has nothing to say about this pod."""
+
+    def filter(self, prepared: Prepared, view: View) -> Ints:
+        """0 where the pod fits, else bits that index `prepared.reasons`, and UNRESOLVABLE."""
+
+
+class ScorePlugin(Protocol):
+    NAME: ClassVar[str]
+    RELATIVE: ClassVar[bool]
+
+    def sign(self, info: PodInfo) -> Any: ...
+
+    def pre_score(self, info: PodInfo, snapshot: Snapshot) -> Any | None:
+        """The state for `score`; None where the plugin does not tell nodes apart for this pod."""
+
+    def score(self, state: Any, view: View) -> Ints:
+        """Raw scores, one a node; 0..100 already, unless the plugin is RELATIVE."""
+
+    def normalize(self, raw: Ints) -> Ints:
+        """Raw scores of the feasible nodes, brought to 0..100."""
+
+
+class PreferPlugin(Protocol):
+    """Not upstream's: scores of 0..100 cannot order round-trip times that lie close together."""
+
+    NAME: ClassVar[str]
+
+    def sign(self, info: PodInfo) -> Any: ...
+
+    def prefer(self, info: PodInfo, snapshot: Snapshot, feasible: Bools) -> Bools | None:
+        """The feasible nodes that go before all others; None for no preference."""
+
+
+def default_normalize(raw: Ints, reverse: bool = False) -> Ints:
+    """Upstream's DefaultNormalizeScore: scale to 0..100 by the greatest, optionally reversed."""
+    most = int(raw.max(initial=0))
+    if most == 0:
+        return np.full_like(raw, MAX_SCORE if reverse else 0)
+    scaled = raw * MAX_SCORE // most
+    return MAX_SCORE - scaled if reverse else scaled
+
+
+def refusals(refused: Bools, bits: int) -> Ints:
+    """`bits` where refused, 0 elsewhere."""
+    return np.where(refused, np.int64(bits), np.int64(0))
+
+
+def lookup(values: list[bool], ids: NDArray[np.int32]) -> Bools:
+    """`values[id]` for each id: a verdict worked out once for each distinct value."""
+    return np.array(values, np.bool_)[ids]

@@ -1,0 +1,101 @@
+"""NodeAffinity: nodeSelector, required and preferred node affinity (upstream plugin)."""
+
+from typing import Any
+
+import numpy as np
+
+from cluster.objects import NodeAffinity as Affinity
+from cluster.objects import NodeSelector, NodeSelectorTerm, PreferredSchedulingTerm
+from cluster.snapshot import Ints, Snapshot, View
+from filters.framework import (
+    UNRESOLVABLE,
+    Event,
+    Plugin,
+    PodInfo,
+    Prepared,
+    Rejected,
+    default_normalize,
+    refusals,
+)
+from filters.selectors import matches_labels, matches_selector, matches_term
+
+REASON = "node(s) didn't match Pod's node affinity/selector"
+CONFLICT = "pod affinity terms conflict"
+
+ScoreState = tuple[list[PreferredSchedulingTerm], Snapshot]
+
+
+class NodeAffinity(Plugin):
+    NAME = "NodeAffinity"
+    events = Event.NODE_ADD | Event.NODE_LABEL
+    RELATIVE = True
+
+    def sign(self, info: PodInfo) -> Any:
+        return info.pod.spec.node_selector, _affinity(info)
+
+    def pre_filter(self, info: PodInfo, snapshot: Snapshot) -> Prepared | Rejected | None:
+        labels = info.pod.spec.node_selector
+        affinity = _affinity(info)
+        required = (
+            affinity.required_during_scheduling_ignored_during_execution if affinity else None
+        )
+        if not labels and required is None:
+            return None
+        only = _named_nodes(required) if required else None
+        if only is not None and not only:
+            return Rejected(CONFLICT)
+        return Prepared((labels, required, snapshot), (REASON,), only)
+
+    def filter(self, prepared: Prepared, view: View) -> Ints:
+        labels, required, snapshot = prepared.state
+        matched = np.ones(len(view), np.bool_)
+        if labels:
+            matched &= matches_labels(labels, view, snapshot)
+        if required is not None:
+            matched &= matches_selector(required, view, snapshot)
+        return refusals(~matched, 1 | UNRESOLVABLE)
+
+    def pre_score(self, info: PodInfo, snapshot: Snapshot) -> ScoreState | None:
+        affinity = _affinity(info)
+        preferred = (
+            affinity.preferred_during_scheduling_ignored_during_execution if affinity else None
+        )
+        return (preferred, snapshot) if preferred else None
+
+    def score(self, state: ScoreState, view: View) -> Ints:
+        """The weights of the preferred terms that match, summed."""
+        preferred, snapshot = state
+        total = np.zeros(len(view), np.int64)
+        for term in preferred:
+            total += term.weight * matches_term(term.preference, view, snapshot)
+        return total
+
+    def normalize(self, raw: Ints) -> Ints:
+        return default_normalize(raw)
+
+
+def _affinity(info: PodInfo) -> Affinity | None:
+    affinity = info.pod.spec.affinity
+    return affinity.node_affinity if affinity else None
+
+
+def _named_nodes(required: NodeSelector) -> frozenset[str] | None:
+    """The nodes that `metadata.name In […]` leaves, None where some term leaves all of them."""
+    names: set[str] = set()
+    if not required.node_selector_terms:
+        return None
+    for term in required.node_selector_terms:
+        named = _named_by(term)
+        if named is None:
+            return None
+        names |= named
+    return frozenset(names)
+
+
+def _named_by(term: NodeSelectorTerm) -> set[str] | None:
+    named: set[str] | None = None
+    for field in term.match_fields or ():
+        if field.key == "metadata.name" and field.operator == "In":
+            values = set(field.values or ())
+            named = values if named is None else named & values
+    return named

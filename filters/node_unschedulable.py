@@ -1,0 +1,25 @@
+"""NodeUnschedulable: a cordoned node takes only pods that tolerate it (upstream plugin)."""
+
+from typing import Any
+
+from cluster.snapshot import UNSCHEDULABLE_TAINT, Ints, Snapshot, View
+from filters.framework import UNRESOLVABLE, Event, Plugin, PodInfo, Prepared, refusals
+from filters.tolerations import any_tolerates
+
+REASON = "node(s) were unschedulable"
+
+
+class NodeUnschedulable(Plugin):
+    NAME = "NodeUnschedulable"
+    events = Event.NODE_ADD | Event.NODE_TAINT
+
+    def sign(self, info: PodInfo) -> Any:
+        return info.pod.spec.tolerations
+
+    def pre_filter(self, info: PodInfo, snapshot: Snapshot) -> Prepared | None:
+        if any_tolerates(info.pod.spec.tolerations or (), UNSCHEDULABLE_TAINT):
+            return None
+        return Prepared(None, (REASON,))
+
+    def filter(self, prepared: Prepared, view: View) -> Ints:
+        return refusals(view.unschedulable, 1 | UNRESOLVABLE)

@@ -1,0 +1,43 @@
+"""Every plugin by name: those of this package and those that others install.
+
+An out-of-tree plugin is a `filters.framework.Plugin` under the entry-point group `gsch.plugins`.
+"""
+
+from importlib.metadata import entry_points
+
+from filters.balanced_allocation import NodeResourcesBalancedAllocation
+from filters.framework import Plugin
+from filters.low_latency import LowLatency
+from filters.node_affinity import NodeAffinity
+from filters.node_name import NodeName
+from filters.node_unschedulable import NodeUnschedulable
+from filters.resources import NodeResourcesFit
+from filters.taint_toleration import TaintToleration
+from filters.unsupported import UnsupportedConstraints
+from filters.volumes import VolumeBinding
+
+# In the order in which a node's first failing filter is named, which is upstream's.
+IN_TREE: dict[str, type[Plugin]] = {
+    plugin.NAME: plugin
+    for plugin in (
+        UnsupportedConstraints,
+        LowLatency,
+        NodeUnschedulable,
+        NodeName,
+        TaintToleration,
+        NodeAffinity,
+        NodeResourcesFit,
+        VolumeBinding,
+        NodeResourcesBalancedAllocation,
+    )
+}
+
+
+def plugins() -> dict[str, type[Plugin]]:
+    """In-tree plugins, then installed ones. Raises ValueError where two share a name."""
+    found = dict(IN_TREE)
+    for entry in entry_points(group="gsch.plugins"):
+        if entry.name in found:
+            raise ValueError(f"plugin {entry.name} of {entry.value} is already there")
+        found[entry.name] = entry.load()
+    return found

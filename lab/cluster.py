@@ -1,0 +1,183 @@
+"""One lab cluster: a real control plane, brought up by kwokctl's binary runtime.
+
+All that a cluster owns lies in `$XDG_STATE_HOME/gsch/lab/clusters/<name>`, which is also how its
+processes are found again after a crash.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lab import binaries, processes
+from lab.binaries import LabError
+
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?", re.ASCII)
+COMPONENTS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok")
+READY_WITHIN = "120s"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What runs beside the API server. `bare` leaves controllers and kwok out, for benchmarks."""
+
+    kube_scheduler: bool = False
+    kube_scheduler_config: Path | None = None
+    bare: bool = False
+    extra_args: Sequence[str] = ()
+    feature_gates: Mapping[str, bool] = field(default_factory=dict)
+
+
+def root() -> Path:
+    """Where the lab keeps its clusters."""
+    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(base) / "gsch" / "lab"
+
+
+class LabCluster:
+    """A cluster by name, whether it is up or not. Raises LabError for a name that cannot be one."""
+
+    def __init__(self, name: str) -> None:
+        if not _NAME.fullmatch(name):
+            raise LabError(
+                f"{name!r} cannot name a cluster: lower-case letters, digits and -, at most 40"
+            )
+        self.name = name
+        self.folder = root() / "clusters" / name
+        self.kubeconfig = self.folder / "kubeconfig.yaml"
+
+    @property
+    def exists(self) -> bool:
+        return self.folder.exists()
+
+    def running(self) -> dict[str, int]:
+        """Process id by component."""
+        found: dict[str, int] = {}
+        for pid, arguments in processes.of_folder(self.folder).items():
+            name = Path(arguments[0]).name.removesuffix("-controller")
+            if name in COMPONENTS:
+                found[name] = pid
+        return found
+
+    def up(self, options: Options = Options()) -> None:
+        """Bring the cluster up; on any failure, Ctrl-C included, nothing of it stays."""
+        if self.exists:
+            raise LabError(
+                f"cluster {self.name} is there already: use another name, or "
+                f"`gsch lab down {self.name}` first"
+            )
+        found = binaries.ensure()
+        try:
+            self._create(found, options)
+        except BaseException:
+            self.down()
+            raise
+
+    def _create(self, found: Mapping[str, Path], options: Options) -> None:
+        disabled = [] if options.kube_scheduler else ["kube-scheduler"]
+        if options.bare:
+            disabled += ["kube-controller-manager", "kwok-controller"]
+        extra = ["etcd=unsafe-no-fsync=true", *options.extra_args]
+        if options.bare:
+            # With no controllers nothing would take the not-ready taint off, or make accounts.
+            extra.append(
+                "kube-apiserver=disable-admission-plugins=ServiceAccount,TaintNodesByCondition"
+            )
+        command = ["create", "cluster", "--runtime", "binary", "--wait", READY_WITHIN]
+        for name in ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"):
+            command += [f"--{name}-binary", str(found[name])]
+        command += ["--kwok-controller-binary", str(found["kwok"])]
+        command += ["--kubeconfig", str(self.folder / "merged.yaml"), "--disable-qps-limits"]
+        if disabled:
+            command += ["--disable", ",".join(disabled)]
+        if options.kube_scheduler_config:
+            command += ["--kube-scheduler-config", str(options.kube_scheduler_config)]
+        if options.feature_gates:
+            gates = ",".join(f"{k}={str(v).lower()}" for k, v in options.feature_gates.items())
+            command += ["--kube-feature-gates", gates]
+        for argument in extra:
+            command += ["--extra-args", argument]
+        root().mkdir(parents=True, exist_ok=True)
+        self._kwokctl(found, command)
+
+    def _kwokctl(self, found: Mapping[str, Path], command: list[str]) -> None:
+        settings = root() / "kwokctl.yaml"
+        settings.write_text(_KWOKCTL_SETTINGS)
+        path = f"{found['kubectl'].parent}{os.pathsep}{os.environ.get('PATH', '')}"
+        answer = subprocess.run(
+            [str(found["kwokctl"]), "--name", self.name, "--config", str(settings), *command],
+            env={**os.environ, "KWOK_WORKDIR": str(root()), "PATH": path},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if answer.returncode:
+            raise LabError(
+                f"kwokctl could not bring up {self.name}:\n{answer.stderr[-1500:]}\n"
+                f"{self._log_tails()}"
+            )
+
+    def _log_tails(self) -> str:
+        tails = []
+        for path in sorted((self.folder / "logs").glob("*.log")):
+            lines = path.read_text(errors="replace").splitlines()[-3:]
+            tails.append(f"{path.name}: " + "\n  ".join(lines))
+        return "\n".join(tails)
+
+    def down(self) -> None:
+        """End every process of the cluster and remove its folder; nothing there is no error."""
+        if not processes.kill(lambda: list(processes.of_folder(self.folder))):
+            raise LabError(f"processes of {self.name} would not end: {self.running()}")
+        shutil.rmtree(self.folder, ignore_errors=True)
+        if self.exists:
+            raise LabError(f"cannot remove {self.folder}")
+
+    def kill(self, component: str) -> list[str]:
+        """End one component by SIGKILL, as a crash would; returns its command line."""
+        pid = self.running().get(component)
+        if pid is None:
+            raise LabError(f"{component} of {self.name} is not running")
+        arguments = processes.of_folder(self.folder)[pid]
+        os.kill(pid, 9)
+        if not processes.wait_until(lambda: component not in self.running(), 10):
+            raise LabError(f"{component} of {self.name} would not end")
+        return arguments
+
+    def start(self, component: str, arguments: Sequence[str]) -> None:
+        """Start a component again with the command line that `kill` returned."""
+        with (self.folder / "logs" / f"{component}.again.log").open("ab") as log:
+            subprocess.Popen(
+                list(arguments),
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def server(self) -> str:
+        """The API server's URL."""
+        config: dict[str, Any] = yaml.safe_load(self.kubeconfig.read_text())
+        return str(config["clusters"][0]["cluster"]["server"])
+
+
+def clusters() -> list[LabCluster]:
+    """Every cluster of which anything is left."""
+    folder = root() / "clusters"
+    names = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+    return [LabCluster(name) for name in names]
+
+
+# Everything on loopback: the lab's etcd asks nobody for a password.
+_KWOKCTL_SETTINGS = """\
+apiVersion: config.kwok.x-k8s.io/v1alpha1
+kind: KwokctlConfiguration
+options:
+  bindAddress: 127.0.0.1
+"""

@@ -1,0 +1,142 @@
+"""`gsch lab`: build, up, down, list, env, demo."""
+
+import asyncio
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from lab import binaries, nodes
+from lab.binaries import LabError
+from lab.cluster import LabCluster, Options, clusters
+
+
+def _terminated(number: int, frame: FrameType | None) -> None:
+    # SIGTERM unwinds like Ctrl-C, so that a half-made cluster is taken away again.
+    raise KeyboardInterrupt
+
+
+class _Group(click.Group):
+    """Turns LabError into a message and exit code 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        signal.signal(signal.SIGTERM, _terminated)
+        try:
+            return super().invoke(ctx)
+        except LabError as error:
+            raise click.ClickException(str(error)) from error
+
+
+def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    return [c.name for c in clusters() if c.name.startswith(incomplete)]
+
+
+@click.group(cls=_Group)
+def lab() -> None:
+    """Real control planes on this machine: API server, etcd, controllers, fake nodes by kwok.
+
+    \b
+    Example:
+      gsch lab up try --nodes 12
+      eval "$(gsch lab env try)" && kubectl get nodes
+      gsch lab down try
+    """
+
+
+@lab.command()
+@click.option("--all", "everything", is_flag=True, help="Also what only real nodes need (kubelet).")
+def build(everything: bool) -> None:
+    """Build the lab's binaries, where they are not there yet (about ten minutes)."""
+    names = tuple(binaries.catalogue()) if everything else binaries.CONTROL_PLANE
+    for name, path in binaries.ensure(names).items():
+        click.echo(f"{name:24} {path}")
+
+
+@lab.command()
+@click.argument("name")
+@click.option("--nodes", "number", type=click.IntRange(0, 10_000), help="How many nodes in all.")
+@click.option(
+    "--node-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="YAML file with Node objects; --nodes fills up with plain ones.",
+)
+@click.option("--kube-scheduler", is_flag=True, help="Run kube-scheduler too.")
+@click.option("--bare", is_flag=True, help="API server and etcd only.")
+def up(
+    name: str, number: int | None, node_file: Path | None, kube_scheduler: bool, bare: bool
+) -> None:
+    """Bring up cluster NAME.
+
+    \b
+    Examples:
+      gsch lab up try --nodes 12
+      gsch lab up edge --node-file examples/cluster/nodes.yaml
+    """
+    wanted = nodes.wanted(number, node_file)
+    cluster = LabCluster(name)
+    cluster.up(Options(kube_scheduler=kube_scheduler, bare=bare))
+    try:
+        with Progress(console=Console(stderr=True), transient=True) as progress:
+            task = progress.add_task("nodes", total=len(wanted))
+            asyncio.run(nodes.create(cluster.kubeconfig, wanted, lambda: progress.advance(task)))
+        if not bare:
+            asyncio.run(nodes.wait_ready(cluster.kubeconfig, len(wanted)))
+    except BaseException:
+        cluster.down()
+        raise
+    click.echo(f"export KUBECONFIG={cluster.kubeconfig}")
+
+
+@lab.command()
+@click.argument("names", nargs=-1, shell_complete=_complete)
+@click.option("--all", "everything", is_flag=True, help="Every cluster of the lab.")
+def down(names: tuple[str, ...], everything: bool) -> None:
+    """Take clusters away: no process, port or folder of theirs stays."""
+    chosen = clusters() if everything else [LabCluster(name) for name in names]
+    if not chosen and not everything:
+        raise click.UsageError("name a cluster, or give --all")
+    for cluster in chosen:
+        there = cluster.exists
+        cluster.down()
+        click.echo(f"{cluster.name}: {'down' if there else 'was not there'}")
+
+
+@lab.command(name="list")
+def list_() -> None:
+    """List the lab's clusters and what runs of each."""
+    found = clusters()
+    if not found:
+        click.echo("no clusters")
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for heading in ("NAME", "SERVER", "RUNNING"):
+        table.add_column(heading)
+    for cluster in found:
+        server = cluster.server() if cluster.kubeconfig.exists() else ""
+        table.add_row(cluster.name, server, ", ".join(sorted(cluster.running())) or "nothing")
+    Console().print(table)
+
+
+@lab.command()
+@click.argument("name", shell_complete=_complete)
+def env(name: str) -> None:
+    """Print the KUBECONFIG line of cluster NAME, for `eval`."""
+    cluster = LabCluster(name)
+    if not cluster.kubeconfig.exists():
+        raise LabError(f"there is no cluster {name}; `gsch lab list` names those that are")
+    click.echo(f"export KUBECONFIG={cluster.kubeconfig}")
+
+
+@lab.command()
+@click.option("--keep", is_flag=True, help="Leave cluster and scheduler running.")
+def demo(keep: bool) -> None:
+    """Show the scheduler at work on 12 nodes; exit 0 only if every pod ended as expected."""
+    from lab.demo import run
+
+    sys.exit(run(keep))

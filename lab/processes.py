@@ -1,0 +1,47 @@
+"""Processes of a lab cluster, found by the folder that they were started for."""
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+
+def of_folder(folder: Path) -> dict[int, list[str]]:
+    """Command line by process id, of every process that names a file below `folder`."""
+    prefix = f"{folder}/"
+    found: dict[int, list[str]] = {}
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        with contextlib.suppress(OSError):
+            arguments = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+            if any(prefix in argument for argument in arguments) and not _zombie(entry):
+                found[int(entry.name)] = arguments[:-1]
+    return found
+
+
+def _zombie(entry: Path) -> bool:
+    return (entry / "stat").read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def kill(pids: Callable[[], list[int]], seconds: float = 5.0) -> bool:
+    """End these processes: kindly, then by force. Returns whether none is left."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for pid in pids():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+        if wait_until(lambda: not pids(), seconds):
+            return True
+    return False
+
+
+def wait_until(done: Callable[[], bool], seconds: float, pause: float = 0.05) -> bool:
+    """Whether `done` came true in time."""
+    deadline = time.monotonic() + seconds
+    while not done():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(pause)
+    return True

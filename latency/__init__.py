@@ -1,0 +1,1 @@
+"""What is near: round-trip times between nodes."""

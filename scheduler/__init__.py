@@ -1,0 +1,1 @@
+"""Decides and binds: configuration, queue, scheduling cycle, binding cycle."""

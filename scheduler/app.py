@@ -1,0 +1,147 @@
+"""A scheduler process: signals, HTTP, leader election, and the order in which it all stops."""
+
+import asyncio
+import contextlib
+import os
+import secrets
+import signal
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import structlog
+
+from cluster.access import Access
+from cluster.client import ApiClient
+from cluster.lease import LeaderElector, LeaseLost, Timing
+from latency.file import FileSource
+from latency.matrix import Matrix
+from scheduler.configuration import Configuration, ConfigurationError, LeaderElection
+from scheduler.scheduler import Scheduler
+from scheduler.server import HttpServer
+from scheduler.watches import latency_config_map
+
+log = structlog.get_logger(__name__)
+
+Reload = Callable[[], Configuration]
+
+
+class App:
+    """Runs one scheduler until a signal or a lost lease. `reload` reads the configuration again."""
+
+    def __init__(
+        self, configuration: Configuration, kubeconfig: str, context: str | None, reload: Reload
+    ) -> None:
+        self._configuration = configuration
+        self._kubeconfig, self._context = kubeconfig, context
+        self._reload = reload
+        self._leading = not configuration.leader_election.leader_elect
+
+    async def run(self) -> int:
+        """The process's exit code: 0 after SIGTERM or SIGINT, 1 after a lost lease.
+
+        Raises AccessError and ConfigurationError for what keeps it from starting.
+        """
+        async with ApiClient(Access(self._kubeconfig or None, self._context)) as client:
+            matrix = Matrix()
+            background = self._latency(client, matrix)
+            scheduler = Scheduler(client, self._configuration, matrix)
+            server = HttpServer(
+                self._configuration.server,
+                live=lambda: "",
+                ready=scheduler.watches.problem,
+                metrics=scheduler.metrics.text,
+                configuration=lambda: msgspec.json.encode(self._configuration),
+            )
+            await server.start()
+            try:
+                return await self._serve(client, scheduler, background)
+            finally:
+                await server.stop()
+
+    def _latency(self, client: ApiClient, matrix: Matrix) -> list[Any]:
+        """Coroutines that keep the matrix; a file is read once here, so that mistakes show."""
+        settings = self._configuration.latency
+        if settings.file:
+            source = FileSource(Path(settings.file), matrix)
+            source.load()
+            return [source.run()]
+        if settings.config_map:
+            return [latency_config_map(client, settings.config_map, matrix).run()]
+        return []
+
+    async def _serve(self, client: ApiClient, scheduler: Scheduler, background: list[Any]) -> int:
+        loop = asyncio.get_running_loop()
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self._reconfigure, scheduler)
+        tasks = [asyncio.create_task(work) for work in (scheduler.follow(), *background)]
+        leading = asyncio.create_task(self._lead(client, scheduler))
+        stopped = asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait([leading, stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
+            for task in (leading, *tasks):
+                if task.done():
+                    task.result()
+            log.info("stopping")
+            scheduler.stop()
+            await scheduler.drain()
+            return 0
+        except LeaseLost as error:
+            # Binds in flight are another's business from here on: leave at once.
+            log.error("lease lost", error=str(error))
+            return 1
+        finally:
+            leading.cancel()
+            with contextlib.suppress(asyncio.CancelledError, LeaseLost):
+                await leading
+            for task in (stopped, *tasks):
+                task.cancel()
+            await asyncio.gather(stopped, *tasks, return_exceptions=True)
+
+    async def _lead(self, client: ApiClient, scheduler: Scheduler) -> None:
+        """Schedule, as soon and as long as this process may. Raises LeaseLost."""
+        election = self._configuration.leader_election
+        if not election.leader_elect:
+            await scheduler.schedule()
+            return
+        elector = _elector(client, election)
+        log.info("waiting for the lease", lease=election.resource_name, identity=elector.identity)
+        await elector.acquire()
+        log.info("leading", identity=elector.identity)
+        work = asyncio.create_task(scheduler.schedule())
+        hold = asyncio.create_task(elector.hold())
+        try:
+            await asyncio.wait([work, hold], return_when=asyncio.FIRST_COMPLETED)
+            for task in (work, hold):
+                if task.done():
+                    task.result()
+        finally:
+            scheduler.stop()
+            work.cancel()
+            hold.cancel()
+            results = await asyncio.gather(work, hold, return_exceptions=True)
+            if not any(isinstance(result, LeaseLost) for result in results):
+                await scheduler.drain()
+                await elector.release()
+
+    def _reconfigure(self, scheduler: Scheduler) -> None:
+        try:
+            fresh = self._reload()
+            scheduler.configure(fresh)
+        except ConfigurationError as error:
+            log.error("configuration not taken, the old one stays", error=str(error))
+            return
+        self._configuration = fresh
+        log.info("configuration taken", profiles=[p.scheduler_name for p in fresh.profiles])
+
+
+def _elector(client: ApiClient, election: LeaderElection) -> LeaderElector:
+    identity = f"{socket.gethostname()}_{os.getpid()}_{secrets.token_hex(4)}"
+    timing = Timing(election.lease_duration, election.renew_deadline, election.retry_period)
+    return LeaderElector(
+        client, election.resource_namespace, election.resource_name, identity, timing
+    )

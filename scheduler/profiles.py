@@ -1,0 +1,184 @@
+"""From configuration to plugins: which filters and scores decide about a profile's pods.
+
+A profile has one set of filters. Its scores depend on the pod's policy (gschConfig `priority`):
+a policy puts its own resource score in the place of the profile's and leaves the rest.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
+
+import msgspec
+import numpy as np
+
+from cluster.snapshot import Snapshot
+from filters.balanced_allocation import NodeResourcesBalancedAllocation
+from filters.framework import Event, FilterPlugin, Plugin, PodInfo, PreferPlugin, ScorePlugin
+from filters.low_latency import LowLatency
+from filters.registry import plugins as known_plugins
+from filters.resources import LEAST, MOST, Args, NodeResourcesFit, ResourceSpec, ScoringStrategy
+from latency.matrix import Matrix, Milliseconds
+from scheduler.configuration import Configuration, ConfigurationError, PluginChoice, Profile
+from scheduler.evaluation import Evaluation, PluginSet
+from scheduler.gschconfig import BALANCED, LEAST_REQUESTED, LOW_LATENCY, MOST_REQUESTED
+
+GPU = "nvidia.com/gpu"
+
+# kube-scheduler's default weights.
+DEFAULT_WEIGHTS = {
+    "TaintToleration": 3,
+    "NodeAffinity": 2,
+    NodeResourcesFit.NAME: 1,
+    NodeResourcesBalancedAllocation.NAME: 1,
+}
+
+# Under the packing policies a GPU weighs more than all else together: it is what is scarce.
+PACKED = (ResourceSpec("cpu", 1), ResourceSpec("memory", 1), ResourceSpec(GPU, 5))
+
+RESOURCE_SCORES = (NodeResourcesFit.NAME, NodeResourcesBalancedAllocation.NAME)
+
+
+def _fit(strategy: str) -> NodeResourcesFit:
+    return NodeResourcesFit(Args(scoring_strategy=ScoringStrategy(strategy, PACKED)))
+
+
+class Framework:
+    """One profile's plugins, ready to run."""
+
+    def __init__(self, profile: Profile, matrix: Matrix) -> None:
+        self.name = profile.scheduler_name
+        everything = _instances(profile, matrix)
+        filters = _chosen(profile, everything, "filter", _having(everything, "filter"))
+        scores = _chosen(profile, everything, "score", _having(everything, "score"))
+        self.filters = tuple(cast(FilterPlugin, everything[name]) for name in filters)
+        weights = _weights(profile, scores)
+        self.scores = tuple((cast(ScorePlugin, everything[name]), weights[name]) for name in scores)
+        self._latency = tuple(p for p in everything.values() if isinstance(p, LowLatency))
+        self._sets = {
+            MOST_REQUESTED: self._with_resources((_fit(MOST), 1)),
+            LEAST_REQUESTED: self._with_resources((_fit(LEAST), 1)),
+            BALANCED: self._with_resources((NodeResourcesBalancedAllocation(), 1)),
+            LOW_LATENCY: PluginSet(
+                self.filters, self.scores, cast(tuple[PreferPlugin, ...], self._latency)
+            ),
+        }
+        self._default = PluginSet(self.filters, self.scores)
+
+    def plugins(self, policy: str) -> PluginSet:
+        """The plugins for a pod of this policy; the profile's own for any other."""
+        return self._sets.get(policy, self._default)
+
+    def _with_resources(self, mine: tuple[ScorePlugin, int]) -> PluginSet:
+        rest = tuple((s, w) for s, w in self.scores if s.NAME not in RESOURCE_SCORES)
+        return PluginSet(self.filters, (*rest, mine))
+
+    def times(self, info: PodInfo, snapshot: Snapshot) -> Milliseconds | None:
+        """Round-trip times from the pod's source to every row; None where it has no source."""
+        found = (plugin.times(info, snapshot) for plugin in self._latency)
+        return next((times for times in found if times is not None), None)
+
+    def why(self, info: PodInfo, evaluation: Evaluation, snapshot: Snapshot, row: int) -> str:
+        """In a few words, why this row was taken among the feasible ones."""
+        times = self.times(info, snapshot)
+        fitting = evaluation.feasible_count
+        head = f"1 of {fitting} nodes that fit" if fitting > 1 else "the only node that fits"
+        if times is not None and not np.isnan(times[row]):
+            return f"{times[row]:g} ms from its source, the nearest: {head}"
+        index = int(np.count_nonzero(evaluation.feasible[:row]))
+        parts = [f"{name} {int(scaled[index])}" for name, _, _, scaled in evaluation.score_table()]
+        return f"{head}; {', '.join(parts)}" if parts else head
+
+    def latency_note(self, info: PodInfo, snapshot: Snapshot, row: int) -> str:
+        """What to tell the owner of a pod that was placed near nothing measured; else empty."""
+        for plugin in self._latency:
+            times = plugin.times(info, snapshot)
+            if times is not None and np.isnan(times[row]):
+                return (
+                    f"no round-trip time is known from {plugin.source(info, snapshot)} to any node "
+                    "that fits: placed by the other scores"
+                )
+        return ""
+
+    def events(self, plugins: Iterable[str]) -> Event:
+        """All events that may help a pod which these plugins refused."""
+        result = Event.NONE
+        for plugin in self.filters:
+            if plugin.NAME in plugins:
+                result |= plugin.events
+        return result
+
+
+def frameworks(configuration: Configuration, matrix: Matrix) -> dict[str, Framework]:
+    """Every profile by schedulerName. Raises ConfigurationError naming plugin and field."""
+    return {p.scheduler_name: Framework(p, matrix) for p in configuration.profiles}
+
+
+def _having(plugins: Mapping[str, Plugin], point: str) -> list[str]:
+    return [name for name, plugin in plugins.items() if hasattr(plugin, point)]
+
+
+def _instances(profile: Profile, matrix: Matrix) -> dict[str, Plugin]:
+    known = known_plugins()
+    arguments: dict[str, Mapping[str, Any]] = {}
+    for given in profile.plugin_config:
+        if given.name not in known:
+            raise _unknown(profile, "pluginConfig", given.name, known)
+        arguments[given.name] = given.args
+    made: dict[str, Plugin] = {}
+    for name, plugin in known.items():
+        try:
+            made[name] = plugin.from_args(arguments.get(name, {}))
+        except (msgspec.ValidationError, ValueError) as error:
+            raise ConfigurationError(
+                f"profile {profile.scheduler_name}: pluginConfig of {name}: {error}"
+            ) from error
+        if isinstance(made[name], LowLatency):
+            cast(LowLatency, made[name]).matrix = matrix
+    return made
+
+
+def _chosen(
+    profile: Profile, known: Mapping[str, Plugin], point: str, defaults: list[str]
+) -> list[str]:
+    """The default plugins of a point, less the disabled, plus the enabled, in registry order."""
+    chosen = list(defaults)
+    choices = {"multiPoint": profile.plugins.multi_point, point: getattr(profile.plugins, point)}
+    for where, choice in choices.items():
+        for ref in (*choice.disabled, *choice.enabled):
+            if ref.name not in known and not (ref.name == "*" and ref in choice.disabled):
+                raise _unknown(profile, f"plugins.{where}", ref.name, known)
+        chosen = _applied(choice, chosen, defaults)
+        for ref in choice.enabled:
+            if where == point and ref.name not in defaults:
+                raise ConfigurationError(
+                    f"profile {profile.scheduler_name}: plugins.{point}: "
+                    f"{ref.name} has no such extension point"
+                )
+    return [name for name in known if name in chosen]
+
+
+def _applied(choice: PluginChoice, chosen: list[str], possible: list[str]) -> list[str]:
+    disabled = {ref.name for ref in choice.disabled}
+    kept = [] if "*" in disabled else [name for name in chosen if name not in disabled]
+    return kept + [r.name for r in choice.enabled if r.name in possible and r.name not in kept]
+
+
+def _weights(profile: Profile, scores: list[str]) -> dict[str, int]:
+    weights = {name: DEFAULT_WEIGHTS.get(name, 1) for name in scores}
+    for choice in (profile.plugins.multi_point, profile.plugins.score):
+        for ref in choice.enabled:
+            if not 0 <= ref.weight <= 100:
+                raise ConfigurationError(
+                    f"profile {profile.scheduler_name}: the weight of {ref.name} must be 1..100, "
+                    f"got {ref.weight}"
+                )
+            if ref.name in weights and ref.weight:
+                weights[ref.name] = ref.weight
+    return weights
+
+
+def _unknown(
+    profile: Profile, where: str, name: str, known: Mapping[str, object]
+) -> ConfigurationError:
+    return ConfigurationError(
+        f"profile {profile.scheduler_name}: {where}: no plugin {name}; known are {', '.join(known)}"
+    )

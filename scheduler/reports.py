@@ -1,0 +1,98 @@
+"""What a pod's owner gets to read: its events and its PodScheduled condition."""
+
+from datetime import UTC, datetime
+
+import msgspec
+
+from cluster.client import STRATEGIC_PATCH
+from cluster.events import EventRecorder
+from cluster.objects import Pod
+from cluster.outbox import Outbox, Write
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Reporter:
+    """Writes events and conditions; unchanged ones are not written again."""
+
+    def __init__(self, outbox: Outbox) -> None:
+        self._outbox = outbox
+        self._events = EventRecorder(outbox)
+        self._written: dict[str, tuple[str, str, str]] = {}
+
+    def scheduled(self, pod: Pod, node: str) -> None:
+        """The pod was bound. The API server itself sets the condition to True."""
+        self._written.pop(pod.key, None)
+        note = f"Successfully assigned {pod.key} to {node}"
+        self._events.normal(pod, "Scheduled", "Binding", note, pod.spec.scheduler_name)
+
+    def unschedulable(self, pod: Pod, message: str) -> None:
+        """No node takes the pod: the text that kube-scheduler's users know, uncut."""
+        self._fail(pod, "FailedScheduling", "Unschedulable", message)
+
+    def failed(self, pod: Pod, message: str) -> None:
+        """The attempt itself failed; the pod is tried again."""
+        self._fail(pod, "FailedScheduling", "SchedulerError", message)
+
+    def invalid(self, pod: Pod, message: str) -> None:
+        """The pod's gschConfig cannot be followed."""
+        self._fail(pod, "InvalidGschConfig", "InvalidGschConfig", message)
+
+    def waits_for_global(self, pod: Pod, message: str) -> None:
+        """The pod is for the global layer to place."""
+        self._fail(pod, "WaitingForGlobalScheduler", "WaitingForGlobalScheduler", message)
+
+    def note(self, pod: Pod, reason: str, message: str) -> None:
+        """Something the owner should know that does not keep the pod from a node."""
+        self._events.warning(pod, reason, "Scheduling", message, pod.spec.scheduler_name)
+
+    def gone(self, key: str) -> None:
+        """The pod is deleted: nothing about it is remembered."""
+        self._written.pop(key, None)
+
+    def _fail(self, pod: Pod, event: str, reason: str, message: str) -> None:
+        self._events.warning(pod, event, "Scheduling", message, pod.spec.scheduler_name)
+        self._condition(pod, reason, message)
+
+    def _condition(self, pod: Pod, reason: str, message: str) -> None:
+        wanted = (pod.metadata.uid, reason, message)
+        if self._written.get(pod.key) == wanted or _has(pod, reason, message):
+            return
+        self._written[pod.key] = wanted
+        condition = {
+            "type": "PodScheduled",
+            "status": "False",
+            "reason": reason,
+            "message": message,
+            "lastProbeTime": None,
+            "observedGeneration": pod.metadata.generation,
+        }
+        if not _is_false(pod):
+            condition["lastTransitionTime"] = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        # The uid makes the API server refuse the patch for a pod made anew under this name.
+        body = {"metadata": {"uid": pod.metadata.uid}, "status": {"conditions": [condition]}}
+        meta = pod.metadata
+        path = f"/api/v1/namespaces/{meta.namespace}/pods/{meta.name}/status"
+        self._outbox.put(
+            f"condition {pod.key}",
+            Write(
+                "PATCH",
+                path,
+                _encode(body),
+                STRATEGIC_PATCH,
+                on_refused=lambda: self.gone(pod.key),
+            ),
+        )
+
+
+def _has(pod: Pod, reason: str, message: str) -> bool:
+    return any(
+        c.type == "PodScheduled" and (c.status, c.reason, c.message) == ("False", reason, message)
+        for c in pod.status.conditions or ()
+    )
+
+
+def _is_false(pod: Pod) -> bool:
+    return any(
+        c.type == "PodScheduled" and c.status == "False" for c in pod.status.conditions or ()
+    )

@@ -1,0 +1,269 @@
+"""The scheduler: takes pod after pod from the queue, decides, and has it bound.
+
+One event loop owns everything. A scheduling cycle runs from start to end without an await, so no
+event of the cluster can fall into the middle of it; binds go on beside it.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable
+
+import structlog
+from prometheus_client.core import Metric
+
+from cluster.client import ApiClient
+from cluster.objects import Pod
+from cluster.outbox import Outbox
+from cluster.quantity import QuantityError
+from cluster.snapshot import Snapshot
+from filters.framework import Event, PodInfo
+from latency.matrix import Matrix
+from scheduler.binding import Binder, Outcome
+from scheduler.configuration import Configuration
+from scheduler.cycle import Cycle
+from scheduler.diagnosis import Diagnosis
+from scheduler.gschconfig import InvalidGschConfig
+from scheduler.metrics import Metrics, gauge
+from scheduler.pods import WaitsForGlobal, pod_info
+from scheduler.profiles import Framework, frameworks
+from scheduler.queue import Delays, Place, QueuedPod, SchedulingQueue
+from scheduler.reports import Reporter
+from scheduler.watches import Watches
+
+log = structlog.get_logger(__name__)
+
+ASSUMED_FOR = 900.0
+"""Seconds that a successful bind may go unseen by the watch before its room is given back."""
+DRAIN_FOR = 20.0
+"""Seconds that binds and events in flight get at shutdown."""
+CYCLES_PER_TURN = 8
+"""Scheduling cycles in a row before the event loop gets to its sockets."""
+
+
+class Scheduler:
+    """One scheduler process's work, from the first list to the last bind."""
+
+    def __init__(self, client: ApiClient, configuration: Configuration, matrix: Matrix) -> None:
+        self._matrix = matrix
+        self.snapshot = Snapshot()
+        self.metrics = Metrics(self._gauges)
+        self.queue = SchedulingQueue(on_incoming=self.metrics.incoming)
+        self._cycle = Cycle(self.snapshot, configuration.seed)
+        self._frameworks: dict[str, Framework] = {}
+        self._outbox = Outbox(client)
+        self._reporter = Reporter(self._outbox)
+        self._binder = Binder(client)
+        self._binds: set[asyncio.Task[None]] = set()
+        self._room = asyncio.Semaphore(configuration.parallelism)
+        self._stopping = False
+        self.configure(configuration)
+        self.watches = Watches(
+            client,
+            self.snapshot,
+            self.queue,
+            ours=self._frameworks.__contains__,
+            prepare=self._prepare,
+            forget=self._reporter.gone,
+        )
+
+    def configure(self, configuration: Configuration) -> None:
+        """Take on profiles, plugins and delays; the queue keeps its pods.
+
+        Raises ConfigurationError, with the old configuration still in force. Pods of a
+        schedulerName that is new here are picked up when they next change or are listed.
+        """
+        fresh = frameworks(configuration, self._matrix)
+        self._frameworks.clear()
+        self._frameworks.update(fresh)
+        self._cycle.clear()
+        self.queue.delays = Delays(
+            configuration.pod_initial_backoff_seconds, configuration.pod_max_backoff_seconds
+        )
+
+    # -- running ---------------------------------------------------------------------------
+
+    async def follow(self) -> None:
+        """Keep the snapshot and the queue, and send what is to be reported, for ever."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.watches.run())
+            group.create_task(self._outbox.run())
+            group.create_task(self._expire())
+
+    async def schedule(self) -> None:
+        """Decide and bind until `stop`."""
+        await self.watches.synced()
+        log.info("scheduling", nodes=self.snapshot.node_count, pending=len(self.queue.pods))
+        cycles = 0
+        while not self._stopping:
+            queued = self.queue.pop()
+            if queued is None:
+                await self.queue.wait()
+                continue
+            self._attempt(queued)
+            cycles += 1
+            if self._room.locked() or cycles % CYCLES_PER_TURN == 0:
+                # Binding is slower than deciding: let it catch up, so that decisions are fresh.
+                await asyncio.sleep(0)
+                async with self._room:
+                    pass
+
+    def stop(self) -> None:
+        """Take no further pod."""
+        self._stopping = True
+        self.queue.wake()
+
+    async def drain(self) -> bool:
+        """Let binds and reports in flight end. Returns whether all did in time."""
+        started = time.monotonic()
+        if self._binds:
+            await asyncio.wait(self._binds, timeout=DRAIN_FOR)
+        left = max(DRAIN_FOR - (time.monotonic() - started), 0.1)
+        sent = await self._outbox.drain(left)
+        log.info("drained", binds_left=len(self._binds), reports_left=len(self._outbox))
+        return sent and not self._binds
+
+    async def _expire(self) -> None:
+        while True:
+            await asyncio.sleep(30)
+            for key in self.snapshot.expire(time.monotonic()):
+                log.warning("assumed pod expired: bound, but never seen by the watch", pod=key)
+
+    # -- one pod ---------------------------------------------------------------------------
+
+    def _prepare(self, pod: Pod) -> PodInfo | None:
+        """What scheduling reads of the pod; None where it has to wait for a change of itself."""
+        if pod.spec.scheduling_gates:
+            return None
+        try:
+            return pod_info(pod)
+        except InvalidGschConfig as error:
+            self._reporter.invalid(pod, str(error))
+        except WaitsForGlobal as error:
+            self._reporter.waits_for_global(pod, str(error))
+        except QuantityError as error:
+            self._reporter.failed(pod, str(error))
+        return None
+
+    def _attempt(self, queued: QueuedPod) -> None:
+        """One scheduling cycle. A bug in a plugin costs this pod a backoff, never the process."""
+        started = time.perf_counter()
+        profile = queued.pod.spec.scheduler_name
+        framework, info = self._frameworks.get(profile), queued.info
+        if framework is None or info is None:
+            # Its profile went away with a new configuration: nobody's pod any more.
+            self.queue.delete(queued.key)
+            return
+        try:
+            decision = self._cycle.decide(framework, info)
+        except Exception as error:
+            log.exception("scheduling cycle failed", pod=queued.key)
+            self._fail(queued, f"internal error in the scheduling cycle: {error!r}", started)
+            return
+        seconds = time.perf_counter() - started
+        if decision.diagnosis is not None:
+            self.metrics.point("Filter", "Unschedulable", profile, seconds)
+            self._refuse(queued, framework, decision.diagnosis, started)
+            return
+        self.metrics.point("Filter", "Success", profile, seconds)
+        self._note_latency(queued, framework, info, decision.row)
+        if log.is_enabled_for(logging.DEBUG):
+            evaluation = self._cycle.evaluate(framework, info)
+            why = framework.why(info, evaluation, self.snapshot, decision.row)
+            log.debug("decided", pod=queued.key, node=self.snapshot.names[decision.row], why=why)
+        self.snapshot.assume(queued.pod, info.needs, decision.row)
+        node = self.snapshot.names[decision.row]
+        task = asyncio.create_task(self._bind(queued, node, started))
+        self._binds.add(task)
+        task.add_done_callback(self._binds.discard)
+
+    def _refuse(
+        self, queued: QueuedPod, framework: Framework, diagnosis: Diagnosis, started: float
+    ) -> None:
+        refusing = diagnosis.plugins or frozenset(p.NAME for p in framework.filters)
+        waits_for = framework.events(refusing) | Event.NODE_ADD
+        self.queue.unschedulable(queued, waits_for, diagnosis.plugins)
+        self._reporter.unschedulable(queued.pod, diagnosis.message)
+        self._count("unschedulable", queued, started)
+
+    def _note_latency(
+        self, queued: QueuedPod, framework: Framework, info: PodInfo, row: int
+    ) -> None:
+        note = framework.latency_note(info, self.snapshot, row)
+        if note:
+            self._reporter.note(queued.pod, "LatencyUnknown", note)
+
+    async def _bind(self, queued: QueuedPod, node: str, started: float) -> None:
+        async with self._room:
+            result = await self._binder.bind(queued.pod, node)
+        key = queued.key
+        if result.outcome is Outcome.BOUND:
+            self.snapshot.bound(key, time.monotonic() + ASSUMED_FOR)
+            self.queue.finish(queued)
+            self._reporter.scheduled(queued.pod, node)
+            self._count("scheduled", queued, started)
+            self.metrics.scheduled(queued.attempts, time.monotonic() - queued.added_at)
+            return
+        self.snapshot.forget(key)
+        if result.outcome is Outcome.FAILED:
+            self._fail(queued, f"binding to {node} failed: {result.why}", started)
+        else:
+            # Gone or taken: the watch tells the rest, and counts the pod where it really is.
+            log.info("pod not bound", pod=key, node=node, why=result.why)
+            self.queue.finish(queued)
+            self._count("error", queued, started)
+
+    def _fail(self, queued: QueuedPod, why: str, started: float) -> None:
+        self.queue.back_off(queued)
+        self._reporter.failed(queued.pod, why)
+        self._count("error", queued, started)
+
+    def _count(self, result: str, queued: QueuedPod, started: float) -> None:
+        seconds = time.perf_counter() - started
+        self.metrics.attempt(result, queued.pod.spec.scheduler_name, seconds)
+
+    # -- numbers ---------------------------------------------------------------------------
+
+    def _gauges(self) -> Iterable[Metric]:
+        places = (Place.ACTIVE, Place.BACKOFF, Place.UNSCHEDULABLE, Place.GATED)
+        yield gauge(
+            "scheduler_pending_pods",
+            "Pending pods by queue",
+            ["queue"],
+            [([place.value], self.queue.counts[place]) for place in places],
+        )
+        refused: dict[tuple[str, str], int] = {}
+        for queued in self.queue.pods.values():
+            if queued.place is Place.UNSCHEDULABLE:
+                for plugin in queued.plugins:
+                    key = (plugin, queued.pod.spec.scheduler_name)
+                    refused[key] = refused.get(key, 0) + 1
+        yield gauge(
+            "scheduler_unschedulable_pods",
+            "Unschedulable pods by the plugin that refused them",
+            ["plugin", "profile"],
+            [([plugin, profile], number) for (plugin, profile), number in refused.items()],
+        )
+        sizes = {
+            "nodes": self.snapshot.node_count,
+            "pods": len(self.snapshot.pods),
+            "assumed_pods": len(self.snapshot.assumed),
+        }
+        yield gauge(
+            "scheduler_cache_size",
+            "Objects in the scheduler's cache",
+            ["type"],
+            [([name], size) for name, size in sizes.items()],
+        )
+        yield gauge(
+            "gsch_reports_pending",
+            "Events and conditions not yet written",
+            [],
+            [([], len(self._outbox))],
+        )
+        yield gauge(
+            "gsch_reports_dropped",
+            "Events and conditions given up",
+            [],
+            [([], self._outbox.dropped)],
+        )

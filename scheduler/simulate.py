@@ -1,0 +1,102 @@
+"""Decide pods of files against nodes of files with the very same core, and no cluster at all."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from cluster.objects import Pod
+from cluster.quantity import QuantityError
+from cluster.snapshot import Snapshot, load
+from latency.matrix import Matrix
+from scheduler.configuration import Configuration
+from scheduler.cycle import Cycle
+from scheduler.gschconfig import InvalidGschConfig
+from scheduler.manifests import ManifestError, Objects
+from scheduler.pods import WaitsForGlobal, pod_info
+from scheduler.profiles import frameworks
+
+PLACED, PENDING, INVALID, GATED, RUNNING, OTHER = (
+    "Placed", "Pending", "Invalid", "Gated", "Running", "Other scheduler",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """One pod's fate. `node` is empty unless it is placed (or was running already)."""
+
+    pod: str
+    result: str
+    node: str
+    why: str
+
+    def row(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def simulate(
+    objects: Objects, configuration: Configuration, tick: Callable[[], None] = lambda: None
+) -> list[Placement]:
+    """Place every pending pod, the highest priority first, else in the order of the files.
+
+    `tick` is called once a pod. Raises ManifestError for a node or a bound pod whose quantities
+    cannot be read; a pending pod's own mistakes are its result.
+    """
+    try:
+        snapshot = load(objects.nodes, objects.pods)
+    except QuantityError as error:
+        raise ManifestError(f"node or running pod: {error}") from error
+    snapshot.claims.update((f"{c.metadata.namespace}/{c.metadata.name}", c) for c in objects.claims)
+    snapshot.volumes.update((f"/{v.metadata.name}", v) for v in objects.volumes)
+    snapshot.storage_classes.update((f"/{s.metadata.name}", s) for s in objects.storage_classes)
+    matrix = Matrix()
+    matrix.replace(objects.pairs)
+    decider = _Decider(snapshot, configuration, matrix)
+    results: dict[int, Placement] = {}
+    order = sorted(range(len(objects.pods)), key=lambda i: (-objects.pods[i].spec.priority, i))
+    waiting: list[int] = []
+    for index in order:
+        placement, again = decider.place(objects.pods[index])
+        results[index] = placement
+        if again:
+            waiting.append(index)
+        tick()
+    # A pod that wants to be near another gets a second look once all have had their first.
+    for index in waiting:
+        results[index] = decider.place(objects.pods[index])[0]
+    return [results[index] for index in range(len(objects.pods))]
+
+
+class _Decider:
+    def __init__(self, snapshot: Snapshot, configuration: Configuration, matrix: Matrix) -> None:
+        self._snapshot = snapshot
+        seed = 0 if configuration.seed is None else configuration.seed
+        self._cycle = Cycle(snapshot, seed)
+        self._frameworks = frameworks(configuration, matrix)
+
+    def place(self, pod: Pod) -> tuple[Placement, bool]:
+        """The pod's fate, and whether it waits for another pod to be placed."""
+        key = pod.key
+        framework = self._frameworks.get(pod.spec.scheduler_name)
+        if pod.terminal or pod.spec.node_name:
+            return Placement(key, RUNNING, pod.spec.node_name, ""), False
+        if framework is None:
+            name = pod.spec.scheduler_name
+            return Placement(key, OTHER, "", f"schedulerName is {name}"), False
+        if pod.spec.scheduling_gates:
+            names = ", ".join(gate.name for gate in pod.spec.scheduling_gates)
+            return Placement(key, GATED, "", f"scheduling gates: {names}"), False
+        try:
+            info = pod_info(pod)
+        except (InvalidGschConfig, QuantityError) as error:
+            return Placement(key, INVALID, "", str(error)), False
+        except WaitsForGlobal as error:
+            return Placement(key, PENDING, "", str(error)), False
+        decision = self._cycle.decide(framework, info)
+        if decision.diagnosis is not None:
+            waits = info.near_pod is not None and bool(decision.diagnosis.whole)
+            return Placement(key, PENDING, "", decision.diagnosis.message), waits
+        why = framework.why(
+            info, self._cycle.evaluate(framework, info), self._snapshot, decision.row
+        )
+        self._snapshot.assume(pod, info.needs, decision.row)
+        return Placement(key, PLACED, self._snapshot.names[decision.row], why), False

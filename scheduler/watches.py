@@ -1,0 +1,224 @@
+"""From the API server's events to snapshot and queue.
+
+Handlers run between scheduling cycles, on the event loop that owns the snapshot; none does I/O.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import structlog
+
+from cluster.client import ApiClient
+from cluster.objects import (
+    ConfigMap,
+    Node,
+    ObjectMeta,
+    PersistentVolume,
+    PersistentVolumeClaim,
+    Pod,
+    PodSpec,
+    PodStatus,
+    StorageClass,
+)
+from cluster.quantity import QuantityError
+from cluster.reflector import Kind, Reflector
+from cluster.snapshot import Change, Snapshot
+from filters.framework import Event, PodInfo
+from latency.matrix import LatencyError, Matrix, parse
+from scheduler.configuration import ConfigMapReference
+from scheduler.pods import changed_for_scheduling
+from scheduler.queue import SchedulingQueue
+
+log = structlog.get_logger(__name__)
+
+STALE_AFTER = 150.0
+"""Seconds without a word from a watch (bookmarks come each minute) after which it is stale."""
+
+_NODE_EVENTS = {
+    Change.ALLOCATABLE: (Event.NODE_ALLOCATABLE, "NodeAllocatableChange"),
+    Change.LABELS: (Event.NODE_LABEL, "NodeLabelChange"),
+    Change.TAINTS: (Event.NODE_TAINT, "NodeTaintChange"),
+}
+
+
+class Watches:
+    """All reflectors of a scheduler, with what their events do.
+
+    `prepare` reads a pending pod (None keeps it gated); `ours` says by schedulerName whose it is.
+    """
+
+    def __init__(
+        self,
+        client: ApiClient,
+        snapshot: Snapshot,
+        queue: SchedulingQueue,
+        *,
+        ours: Callable[[str], bool],
+        prepare: Callable[[Pod], PodInfo | None],
+        forget: Callable[[str], None],
+    ) -> None:
+        self._snapshot, self._queue = snapshot, queue
+        self._ours, self._prepare, self._forget = ours, prepare, forget
+        self.reflectors: dict[str, Reflector[Any]] = {
+            "nodes": Reflector(client, "/api/v1/nodes", Node, self._on_node),
+            "pods": Reflector(
+                client,
+                "/api/v1/pods",
+                Pod,
+                self._on_pod,
+                field_selector="status.phase!=Succeeded,status.phase!=Failed",
+                slim=_slim,
+            ),
+            "persistentvolumeclaims": Reflector(
+                client,
+                "/api/v1/persistentvolumeclaims",
+                PersistentVolumeClaim,
+                self._into(snapshot.claims, Event.CLAIM, "PersistentVolumeClaimChange"),
+            ),
+            "persistentvolumes": Reflector(
+                client,
+                "/api/v1/persistentvolumes",
+                PersistentVolume,
+                self._into(snapshot.volumes, Event.VOLUME, "PersistentVolumeChange"),
+            ),
+            "storageclasses": Reflector(
+                client,
+                "/apis/storage.k8s.io/v1/storageclasses",
+                StorageClass,
+                self._into(snapshot.storage_classes, Event.STORAGE_CLASS, "StorageClassChange"),
+            ),
+        }
+
+    async def run(self) -> None:
+        """Nodes and storage first, then pods: a pod is never judged by half a cluster."""
+        async with asyncio.TaskGroup() as group:
+            first = [r for name, r in self.reflectors.items() if name != "pods"]
+            for reflector in first:
+                group.create_task(reflector.run())
+            for reflector in first:
+                await reflector.synced.wait()
+            group.create_task(self.reflectors["pods"].run())
+
+    async def synced(self) -> None:
+        for reflector in self.reflectors.values():
+            await reflector.synced.wait()
+
+    def problem(self) -> str:
+        """What is not in order with the caches, empty when all is."""
+        waiting = [name for name, r in self.reflectors.items() if not r.synced.is_set()]
+        if waiting:
+            return f"waiting for the first list of {', '.join(waiting)}"
+        stale = [name for name, r in self.reflectors.items() if r.silence > STALE_AFTER]
+        return f"no word from the watch of {', '.join(stale)}" if stale else ""
+
+    # -- handlers --------------------------------------------------------------------------
+
+    def _on_node(self, kind: Kind, old: Node | None, new: Node | None) -> None:
+        if new is None:
+            if old is not None:
+                self._snapshot.remove_node(old.metadata.name)
+            return
+        try:
+            change = self._snapshot.set_node(new)
+        except QuantityError as error:
+            log.error("node not taken", node=new.metadata.name, error=str(error))
+            return
+        if Change.ADDED in change:
+            self._queue.move(Event.NODE_ADD, "NodeAdd")
+            return
+        for part, (event, name) in _NODE_EVENTS.items():
+            if part in change:
+                self._queue.move(event, name)
+
+    def _on_pod(self, kind: Kind, old: Pod | None, new: Pod | None) -> None:
+        if new is None or new.terminal:
+            pod = new or old
+            if pod is not None:
+                self._on_gone(pod.key)
+        elif new.spec.node_name:
+            self._on_bound(old, new)
+        elif self._ours(new.spec.scheduler_name):
+            self._on_pending(old, new)
+
+    def _on_gone(self, key: str) -> None:
+        self._queue.delete(key)
+        self._forget(key)
+        if self._snapshot.remove_pod(key):
+            self._queue.move(Event.POD_GONE, "AssignedPodDelete")
+
+    def _on_bound(self, old: Pod | None, new: Pod) -> None:
+        self._queue.delete(new.key)
+        try:
+            changed = self._snapshot.set_pod(new)
+        except QuantityError as error:
+            log.error("pod not counted", pod=new.key, error=str(error))
+            return
+        if old is None or not old.spec.node_name:
+            self._queue.move(Event.POD_PLACED, "AssignedPodAdd")
+        elif changed:
+            self._queue.move(Event.POD_GONE, "AssignedPodScaleDown")
+
+    def _on_pending(self, old: Pod | None, new: Pod) -> None:
+        if new.metadata.deletion_timestamp:
+            self._queue.delete(new.key)
+        elif old is None or new.key not in self._queue.pods:
+            self._queue.add(new, self._prepare(new))
+        elif changed_for_scheduling(old, new):
+            self._queue.update(new, self._prepare(new))
+        else:
+            self._queue.see(new)
+
+    def _into(self, store: dict[str, Any], event: Event, name: str) -> Callable[..., None]:
+        def handle(kind: Kind, old: Any, new: Any) -> None:
+            item = new or old
+            key = f"{item.metadata.namespace}/{item.metadata.name}"
+            if new is None:
+                store.pop(key, None)
+            else:
+                store[key] = new
+            self._queue.move(event, name)
+
+        return handle
+
+
+def latency_config_map(
+    client: ApiClient, reference: ConfigMapReference, matrix: Matrix
+) -> Reflector[ConfigMap]:
+    """A reflector that keeps `matrix` equal to one key of one ConfigMap."""
+
+    def handle(kind: Kind, old: ConfigMap | None, new: ConfigMap | None) -> None:
+        where = f"ConfigMap {reference.namespace}/{reference.name}, key {reference.key}"
+        if new is None:
+            log.warning("latency source is gone, its last matrix stays", source=where)
+            return
+        try:
+            matrix.replace(parse((new.data or {}).get(reference.key, ""), where))
+        except LatencyError as error:
+            log.error("latency not taken, keeping the last good one", error=str(error))
+
+    path = f"/api/v1/namespaces/{reference.namespace}/configmaps"
+    return Reflector(
+        client,
+        path,
+        ConfigMap,
+        handle,
+        field_selector=f"metadata.name={reference.name}",
+    )
+
+
+def _slim(pod: Pod) -> Pod:
+    """A bound pod's record is in the snapshot: only its identity is kept here."""
+    if not pod.spec.node_name:
+        return pod
+    meta = pod.metadata
+    return msgspec.structs.replace(
+        pod,
+        metadata=ObjectMeta(meta.name, meta.namespace, meta.uid, meta.resource_version),
+        spec=PodSpec([], node_name=pod.spec.node_name, scheduler_name=pod.spec.scheduler_name),
+        status=_NO_STATUS,
+    )
+
+
+_NO_STATUS = PodStatus()
