@@ -66,9 +66,9 @@ class NodeAffinity(Struct, frozen=True):
 
 
 class PodAffinity(Struct, frozen=True):
-    """Kept raw: only whether hard terms exist is read so far."""
+    """Only whether hard terms exist is read so far."""
 
-    required_during_scheduling_ignored_during_execution: list[msgspec.Raw] | None = None
+    required_during_scheduling_ignored_during_execution: list[Any] | None = None
 
 
 class Affinity(Struct, frozen=True):
@@ -99,7 +99,7 @@ class ResourceRequirements(Struct, frozen=True):
 class EnvVar(Struct, frozen=True):
     name: str
     value: str = ""
-    value_from: msgspec.Raw | None = None
+    value_from: Any = None
 
 
 class ContainerPort(Struct, frozen=True):
@@ -124,11 +124,11 @@ class ClaimSource(Struct, frozen=True):
 class Volume(Struct, frozen=True):
     name: str
     persistent_volume_claim: ClaimSource | None = None
-    ephemeral: msgspec.Raw | None = None
-    gce_persistent_disk: msgspec.Raw | None = None
-    aws_elastic_block_store: msgspec.Raw | None = None
-    iscsi: msgspec.Raw | None = None
-    rbd: msgspec.Raw | None = None
+    ephemeral: Any = None
+    gce_persistent_disk: Any = None
+    aws_elastic_block_store: Any = None
+    iscsi: Any = None
+    rbd: Any = None
 
 
 class TopologySpreadConstraint(Struct, frozen=True):
@@ -156,8 +156,8 @@ class PodSpec(Struct, frozen=True):
     host_network: bool = False
     topology_spread_constraints: list[TopologySpreadConstraint] | None = None
     scheduling_gates: list[PodSchedulingGate] | None = None
-    resource_claims: list[msgspec.Raw] | None = None
-    scheduling_group: msgspec.Raw | None = None
+    resource_claims: list[Any] | None = None
+    scheduling_group: Any = None
 
 
 class PodCondition(Struct, frozen=True):
@@ -238,7 +238,7 @@ class VolumeNodeAffinity(Struct, frozen=True):
 
 class VolumeSpec(Struct, frozen=True):
     node_affinity: VolumeNodeAffinity | None = None
-    csi: msgspec.Raw | None = None
+    csi: Any = None
 
 
 class PersistentVolume(Struct, frozen=True):

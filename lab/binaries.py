@@ -1,7 +1,8 @@
 """The lab's binaries: Go modules pinned under tools/, built once and kept.
 
-They lie in `$XDG_CACHE_HOME/gsch/lab/<pins>`, where <pins> is a digest of the modules' go.mod and
-go.sum. A binary found in `GSCH_LAB_BIN` or `KUBEBUILDER_ASSETS` is used instead of a built one.
+They lie in `$XDG_CACHE_HOME/gsch/lab/<module>-<pins>`, where <pins> is a digest of the module's
+go.mod and go.sum. A binary found in `GSCH_LAB_BIN` or `KUBEBUILDER_ASSETS` is used instead of a
+built one.
 """
 
 import fcntl
@@ -66,10 +67,11 @@ def catalogue() -> dict[str, Binary]:
     found["etcd"] = Binary("etcd", "go.etcd.io/etcd/server/v3")
     for name in ("kwok", "kwokctl"):
         found[name] = Binary("kwok", f"sigs.k8s.io/kwok/cmd/{name}")
+    found["toxiproxy"] = Binary("toxiproxy", "github.com/Shopify/toxiproxy/v2/cmd/server")
     return found
 
 
-# What a control plane with fake nodes needs; kubelet is for real nodes only.
+# What a control plane with fake nodes and its tests need; kubelet is for real nodes only.
 CONTROL_PLANE = (
     "kube-apiserver",
     "kube-controller-manager",
@@ -78,22 +80,27 @@ CONTROL_PLANE = (
     "etcd",
     "kwok",
     "kwokctl",
+    "toxiproxy",
 )
 
 
-def cache() -> Path:
-    """Where built binaries are kept for the pins of this checkout."""
+def cache(module: str) -> Path:
+    """Where the built binaries of a module are kept, for the pins of this checkout."""
     digest = hashlib.sha256()
-    for path in sorted(TOOLS.glob("*/go.*")):
+    for path in sorted((TOOLS / module).glob("go.*")):
         digest.update(path.read_bytes())
+    return _root() / f"{module}-{digest.hexdigest()[:16]}"
+
+
+def _root() -> Path:
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "gsch" / "lab" / digest.hexdigest()[:16]
+    return Path(base) / "gsch" / "lab"
 
 
 def locate(name: str) -> Path | None:
     """The binary, from an override or the cache; None where it is still to be built."""
     given = [Path(value) for key in OVERRIDES if (value := os.environ.get(key))]
-    for folder in (*given, cache()):
+    for folder in (*given, cache(catalogue()[name].module)):
         path = folder / name
         if path.is_file() and os.access(path, os.X_OK):
             return path
@@ -139,10 +146,9 @@ def check_go() -> None:
 
 @contextmanager
 def _alone(console: Console) -> Iterator[None]:
-    """Keep a second build of the same pins waiting: it would do the same work twice."""
-    folder = cache()
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
+    """Keep a second build waiting: it would do the same work twice."""
+    _root().mkdir(parents=True, exist_ok=True)
+    with (_root() / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -155,7 +161,8 @@ def _build(name: str, place: str, console: Console) -> None:
     binary = catalogue()[name]
     folder = TOOLS / binary.module
     flags = ["-trimpath", "-ldflags", binary.ldflags]
-    target = cache() / name
+    target = cache(binary.module) / name
+    target.parent.mkdir(exist_ok=True)
     fresh = target.with_suffix(".new")
     title = f"{name} ({place})"
     with _progress(title, console) as advance:

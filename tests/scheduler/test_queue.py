@@ -1,0 +1,201 @@
+import asyncio
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from filters.framework import Event, PodInfo
+from scheduler.queue import Delays, Place, QueuedPod, SchedulingQueue
+from tests.make import pod
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def queue() -> tuple[SchedulingQueue, Clock]:
+    clock = Clock()
+    return SchedulingQueue(Delays(1.0, 10.0), clock), clock
+
+
+def add(found: SchedulingQueue, name: str, priority: int = 0) -> QueuedPod:
+    new = pod(name, priority=priority)
+    return found.add(new, PodInfo.of(new))
+
+
+def popped(found: SchedulingQueue) -> QueuedPod:
+    queued = found.pop()
+    assert queued is not None
+    return queued
+
+
+def test_priority_goes_before_age_and_age_before_the_rest() -> None:
+    found, clock = queue()
+    add(found, "old")
+    clock.now += 1
+    add(found, "young")
+    add(found, "urgent", priority=5)
+    assert [popped(found).pod.metadata.name for _ in range(3)] == ["urgent", "old", "young"]
+    assert found.pop() is None
+
+
+def test_an_unschedulable_pod_waits_for_its_own_events_only() -> None:
+    found, clock = queue()
+    add(found, "p")
+    found.unschedulable(popped(found), Event.NODE_TAINT, frozenset({"TaintToleration"}))
+    clock.now += 60
+    assert found.move(Event.NODE_LABEL, "x") == 0
+    assert found.pop() is None
+    assert found.move(Event.NODE_TAINT, "x") == 1
+    assert popped(found).attempts == 2
+
+
+def test_an_event_during_the_backoff_brings_the_pod_back_after_it() -> None:
+    found, clock = queue()
+    add(found, "p")
+    found.unschedulable(popped(found), Event.NODE_ADD, frozenset())
+    found.move(Event.NODE_ADD, "x")
+    assert found.counts[Place.BACKOFF] == 1
+    clock.now += 0.9
+    assert found.pop() is None
+    clock.now += 0.2
+    assert popped(found).pod.metadata.name == "p"
+
+
+def test_backoff_doubles_up_to_its_limit() -> None:
+    delays = Delays(1.0, 10.0)
+    assert [delays.after(n) for n in (1, 2, 3, 4, 5, 99)] == [1, 2, 4, 8, 10, 10]
+
+
+def test_without_any_event_a_pod_is_tried_again_after_five_minutes() -> None:
+    found, clock = queue()
+    add(found, "p")
+    found.unschedulable(popped(found), Event.NONE, frozenset())
+    clock.now += 299
+    assert found.pop() is None
+    clock.now += 2
+    assert popped(found).attempts == 2
+
+
+def test_a_gated_pod_is_not_tried_until_it_changes() -> None:
+    found, _ = queue()
+    new = pod("p")
+    found.add(new, None)
+    assert found.pop() is None
+    assert found.counts[Place.GATED] == 1
+    found.update(new, PodInfo.of(new))
+    assert popped(found).key == new.key
+
+
+def test_a_pod_deleted_in_flight_does_not_come_back() -> None:
+    found, clock = queue()
+    add(found, "p")
+    queued = popped(found)
+    found.delete(queued.key)
+    found.back_off(queued)
+    clock.now += 60
+    assert found.pop() is None
+    assert found.pods == {}
+
+
+def test_a_pod_made_anew_in_flight_is_another_pod() -> None:
+    found, _ = queue()
+    add(found, "p")
+    old = popped(found)
+    found.delete(old.key)
+    new = add(found, "p")
+    found.finish(old)
+    assert found.pods[new.key] is new
+
+
+async def test_wait_ends_with_an_arrival_and_with_the_end_of_a_backoff() -> None:
+    found = SchedulingQueue(Delays(0.05, 0.05))
+    waiting = asyncio.create_task(found.wait())
+    await asyncio.sleep(0)
+    add(found, "p")
+    await asyncio.wait_for(waiting, 1)
+    queued = popped(found)
+    found.back_off(queued)
+    while (again := found.pop()) is None:
+        await asyncio.wait_for(found.wait(), 1)
+    assert again is queued
+
+
+class EveryPodInOnePlace(RuleBasedStateMachine):
+    """Whatever happens, no pod is lost, doubled or counted wrong."""
+
+    names = st.sampled_from(["a", "b", "c", "d"])
+    events = st.sampled_from([Event.NODE_ADD, Event.NODE_TAINT, Event.POD_GONE])
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queue, self.clock = queue()
+        self.known: set[str] = set()
+        self.flying: list[QueuedPod] = []
+
+    @rule(name=names, gated=st.booleans())
+    def add(self, name: str, gated: bool) -> None:
+        new = pod(name)
+        self.queue.add(new, None if gated else PodInfo.of(new))
+        self.known.add(new.key)
+
+    @rule(name=names)
+    def delete(self, name: str) -> None:
+        self.queue.delete(f"default/{name}")
+        self.known.discard(f"default/{name}")
+
+    @rule(name=names, gated=st.booleans())
+    def update(self, name: str, gated: bool) -> None:
+        new = pod(name)
+        if new.key in self.known:
+            self.queue.update(new, None if gated else PodInfo.of(new))
+
+    @rule()
+    def pop(self) -> None:
+        queued = self.queue.pop()
+        if queued is not None:
+            assert queued.place is Place.IN_FLIGHT
+            self.flying.append(queued)
+
+    @rule(event=events)
+    def refuse(self, event: Event) -> None:
+        if self.flying:
+            self.queue.unschedulable(self.flying.pop(0), event, frozenset())
+
+    @rule()
+    def fail(self) -> None:
+        if self.flying:
+            self.queue.back_off(self.flying.pop(0))
+
+    @rule(event=events)
+    def move(self, event: Event) -> None:
+        self.queue.move(event, "x")
+
+    @rule(seconds=st.sampled_from([0.5, 5.0, 400.0]))
+    def pass_time(self, seconds: float) -> None:
+        self.clock.now += seconds
+
+    @invariant()
+    def counts_hold(self) -> None:
+        assert set(self.queue.pods) == self.known
+        for place in Place:
+            here = [q for q in self.queue.pods.values() if q.place is place]
+            assert self.queue.counts[place] == len(here)
+
+    def teardown(self) -> None:
+        """Every pod that is not gated or in flight comes out in the end."""
+        self.clock.now += 10_000
+        out = set()
+        while (queued := self.queue.pop()) is not None:
+            out.add(queued.key)
+        left = {k for k, q in self.queue.pods.items() if q.place is not Place.IN_FLIGHT}
+        assert all(self.queue.pods[key].place is Place.GATED for key in left)
+        assert not out & left
+
+
+TestEveryPodInOnePlace = EveryPodInOnePlace.TestCase
+TestEveryPodInOnePlace.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
