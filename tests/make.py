@@ -60,7 +60,7 @@ def pod_json(
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {"name": name, "namespace": namespace},
-        "spec": {"schedulerName": scheduler, "containers": [container], **spec},
+        "spec": {"schedulerName": scheduler, "containers": [container]} | spec,
     }
 
 

@@ -1,0 +1,77 @@
+"""A control plane for each worker; nodes and a namespace for each test."""
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from lab import binaries
+from lab.cluster import LabCluster
+from tests.front_door.kube import Kube, wait_for
+from tests.front_door.process import Gsch
+from tests.make import Json
+
+MakeNodes = Callable[..., None]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.lab)
+
+
+@pytest.fixture(scope="session")
+def lab() -> Iterator[LabCluster]:
+    """A cluster that lives as long as this worker."""
+    binaries.ensure()
+    cluster = LabCluster(f"test-{os.getpid()}")
+    cluster.up()
+    yield cluster
+    cluster.down()
+
+
+@pytest.fixture(scope="session")
+def kube(lab: LabCluster) -> Kube:
+    return Kube(lab.kubeconfig)
+
+
+@pytest.fixture
+def namespace(kube: Kube) -> Iterator[str]:
+    """A namespace of the test's own; its pods are gone at the end."""
+    name = f"t-{uuid.uuid4().hex[:8]}"
+    kube.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    wait_for(lambda: kube.items(f"/api/v1/namespaces/{name}/serviceaccounts"))
+    yield name
+    kube.delete(f"/api/v1/namespaces/{name}/pods")
+    kube.delete(f"/api/v1/namespaces/{name}")
+    wait_for(lambda: not kube.items(f"/api/v1/namespaces/{name}/pods"), 60)
+
+
+@pytest.fixture
+def make_nodes(kube: Kube) -> Iterator[MakeNodes]:
+    """Makes nodes and waits until they are ready; all nodes are gone at the end."""
+
+    def make(*nodes: Json) -> None:
+        kube.create(*nodes)
+        wait_for(lambda: _ready(kube, len(nodes)), 60)
+
+    yield make
+    kube.delete("/api/v1/nodes")
+    wait_for(lambda: not kube.items("/api/v1/nodes"), 60)
+
+
+def _ready(kube: Kube, number: int) -> bool:
+    nodes = kube.items("/api/v1/nodes")
+    keys = [t["key"] for node in nodes for t in node["spec"].get("taints", ())]
+    return len(nodes) >= number and "node.kubernetes.io/not-ready" not in keys
+
+
+@pytest.fixture(scope="session")
+def scheduler(lab: LabCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gsch]:
+    """A scheduler with the default profiles, for tests that do it no harm."""
+    with Gsch(tmp_path_factory.mktemp("gsch"), lab.kubeconfig) as running:
+        yield running
+        assert running.stop() == 0, running.text()
