@@ -248,6 +248,7 @@ class Scheduler:
             "nodes": self.snapshot.node_count,
             "pods": len(self.snapshot.pods),
             "assumed_pods": len(self.snapshot.assumed),
+            "latency_pairs": len(self._matrix),
         }
         yield gauge(
             "scheduler_cache_size",

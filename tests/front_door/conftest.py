@@ -75,3 +75,18 @@ def scheduler(lab: LabCluster, tmp_path_factory: pytest.TempPathFactory) -> Iter
     with Gsch(tmp_path_factory.mktemp("gsch"), lab.kubeconfig) as running:
         yield running
         assert running.stop() == 0, running.text()
+
+
+@pytest.fixture(scope="session")
+def latency_scheduler(lab: LabCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gsch]:
+    """A scheduler of profile `near` with a file of round-trip times in its folder."""
+    folder = tmp_path_factory.mktemp("near")
+    times = folder / "latency.yaml"
+    pairs = [("gateway", "near", 1.5), ("gateway", "far", 20), ("third", "near", 3)]
+    times.write_text("\n".join(f"- {{source: {a}, target: {b}, rtt_ms: {t}}}" for a, b, t in pairs))
+    settings: Json = {
+        "profiles": [{"schedulerName": "near"}],
+        "latency": {"file": str(times)},
+    }
+    with Gsch(folder, lab.kubeconfig, **settings) as running:
+        yield running
