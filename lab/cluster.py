@@ -51,6 +51,7 @@ class LabCluster:
         self.name = name
         self.folder = root() / "clusters" / name
         self.kubeconfig = self.folder / "kubeconfig.yaml"
+        self._started: list[subprocess.Popen[bytes]] = []
 
     @property
     def exists(self) -> bool:
@@ -132,7 +133,10 @@ class LabCluster:
 
     def down(self) -> None:
         """End every process of the cluster and remove its folder; nothing there is no error."""
-        if not processes.kill(lambda: list(processes.of_folder(self.folder))):
+        gone = processes.kill(self.folder)
+        for process in self._started:
+            process.poll()
+        if not gone:
             raise LabError(f"processes of {self.name} would not end: {self.running()}")
         shutil.rmtree(self.folder, ignore_errors=True)
         if self.exists:
@@ -145,14 +149,14 @@ class LabCluster:
             raise LabError(f"{component} of {self.name} is not running")
         arguments = processes.of_folder(self.folder)[pid]
         os.kill(pid, 9)
-        if not processes.wait_until(lambda: component not in self.running(), 10):
+        if not processes.wait_until(lambda: processes.ended(pid), 10):
             raise LabError(f"{component} of {self.name} would not end")
         return arguments
 
     def start(self, component: str, arguments: Sequence[str]) -> None:
         """Start a component again with the command line that `kill` returned."""
         with (self.folder / "logs" / f"{component}.again.log").open("ab") as log:
-            subprocess.Popen(
+            process = subprocess.Popen(
                 list(arguments),
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
@@ -160,6 +164,7 @@ class LabCluster:
                 stderr=log,
                 start_new_session=True,
             )
+        self._started.append(process)
 
     def server(self) -> str:
         """The API server's URL."""

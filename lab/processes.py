@@ -17,22 +17,32 @@ def of_folder(folder: Path) -> dict[int, list[str]]:
             continue
         with contextlib.suppress(OSError):
             arguments = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
-            if any(prefix in argument for argument in arguments) and not _zombie(entry):
+            if any(prefix in argument for argument in arguments):
                 found[int(entry.name)] = arguments[:-1]
     return found
 
 
-def _zombie(entry: Path) -> bool:
-    return (entry / "stat").read_text().rpartition(")")[2].split()[0] == "Z"
+def ended(pid: int) -> bool:
+    """Whether the process has ended for good, its ports included.
+
+    A process loses its command line first and its sockets later, so only its state tells.
+    """
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    return state in ("Z", "X")
 
 
-def kill(pids: Callable[[], list[int]], seconds: float = 5.0) -> bool:
-    """End these processes: kindly, then by force. Returns whether none is left."""
+def kill(folder: Path, seconds: float = 5.0) -> bool:
+    """End the processes of a folder: kindly, then by force. Returns whether none is left."""
+    seen: set[int] = set()
     for number in (signal.SIGTERM, signal.SIGKILL):
-        for pid in pids():
+        for pid in of_folder(folder):
+            seen.add(pid)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
-        if wait_until(lambda: not pids(), seconds):
+        if wait_until(lambda: not of_folder(folder) and all(map(ended, seen)), seconds):
             return True
     return False
 
