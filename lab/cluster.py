@@ -134,10 +134,10 @@ class LabCluster:
     def down(self) -> None:
         """End every process of the cluster and remove its folder; nothing there is no error."""
         gone = processes.kill(self.folder)
-        for process in self._started:
-            process.poll()
         if not gone:
             raise LabError(f"processes of {self.name} would not end: {self.running()}")
+        for process in self._started:
+            process.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
         if self.exists:
             raise LabError(f"cannot remove {self.folder}")

@@ -25,13 +25,15 @@ def of_folder(folder: Path) -> dict[int, list[str]]:
 def ended(pid: int) -> bool:
     """Whether the process has ended for good, its ports included.
 
-    A process loses its command line first and its sockets later, so only its state tells.
+    A process loses its command line first, and its sockets only with its last thread.
     """
+    entry = Path(f"/proc/{pid}")
     try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
+        threads = len(list((entry / "task").iterdir()))
     except (FileNotFoundError, ProcessLookupError):
         return True
-    return state in ("Z", "X")
+    return state in ("Z", "X") and threads <= 1
 
 
 def kill(folder: Path, seconds: float = 5.0) -> bool:

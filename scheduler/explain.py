@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from cluster.client import ApiClient, with_query
@@ -125,6 +126,8 @@ async def live(client: ApiClient, key: str) -> tuple[Pod, Snapshot]:
     """
     namespace, _, name = key.partition("/")
     pod = await client.get(f"/api/v1/namespaces/{namespace}/pods/{name}", Pod)
+    pending = msgspec.structs.replace(pod.spec, node_name="")
+    pod = msgspec.structs.replace(pod, spec=pending)
     nodes = await _all(client, "/api/v1/nodes", ObjectList[Node])
     pods = await _all(client, "/api/v1/pods", ObjectList[Pod])
     snapshot = load(nodes, (p for p in pods if p.key != key))

@@ -127,7 +127,8 @@ def _default_requests(spec: Any) -> None:
     """A container that names a limit alone requests as much (core/v1 SetDefaults_Pod)."""
     if not isinstance(spec, dict):
         return
-    for container in [*(spec.get("containers") or ()), *(spec.get("initContainers") or ())]:
+    lists = [spec.get(field) for field in ("containers", "initContainers")]
+    for container in [item for found in lists if isinstance(found, list) for item in found]:
         resources = container.get("resources") if isinstance(container, dict) else None
         if isinstance(resources, dict) and isinstance(resources.get("limits"), dict):
             resources["requests"] = {**resources["limits"], **(resources.get("requests") or {})}
