@@ -1,7 +1,8 @@
 """Requests to one API server: pooled HTTP/1.1 with keep-alive, raw bytes in and out.
 
-The HTTP library is pyreqwest, chosen by bench/clients (the least CPU a bind, and its errors tell
-a request that never left from one whose reply was lost, which is what a bind has to know).
+The HTTP library is pyreqwest, chosen by bench/clients: the least CPU a bind. Its ConnectError also
+stands for connections that broke after the request was out, so only the causes inside tell a
+request that never left from one whose reply was lost, which is what a bind has to know.
 """
 
 from collections.abc import AsyncIterator, Mapping
@@ -13,13 +14,7 @@ from urllib.parse import urlencode, urlsplit
 
 import msgspec
 from pyreqwest.client import Client, ClientBuilder
-from pyreqwest.exceptions import (
-    BuilderError,
-    ConnectError,
-    ConnectTimeoutError,
-    PoolTimeoutError,
-    PyreqwestError,
-)
+from pyreqwest.exceptions import BuilderError, PoolTimeoutError, PyreqwestError
 from pyreqwest.response import Response
 
 from cluster.access import Access, AccessError
@@ -131,10 +126,8 @@ class ApiClient:
             response = await builder.build().send()
             # bytes(): the library's own buffer type is not one that every consumer takes.
             content = bytes(await response.bytes())
-        except (ConnectError, ConnectTimeoutError, PoolTimeoutError, BuilderError) as error:
-            raise NotSent(_explain(error)) from error
         except PyreqwestError as error:
-            raise ReplyLost(_explain(error)) from error
+            raise _failure(error) from error
         return Reply(response.status, content, _retry_after(response))
 
     async def get(self, path: str, type_: type[T]) -> T:
@@ -158,10 +151,8 @@ class ApiClient:
                 if response.status == 401:
                     await self._renew()
                 yield Stream(response)
-        except (ConnectError, ConnectTimeoutError) as error:
-            raise NotSent(_explain(error)) from error
         except PyreqwestError as error:
-            raise ReplyLost(_explain(error)) from error
+            raise _failure(error) from error
 
     async def _renew(self) -> None:
         await self._access.reload()
@@ -238,8 +229,21 @@ def _retry_after(response: Response) -> float | None:
         return None
 
 
+def _failure(error: PyreqwestError) -> TransportError:
+    """NotSent only where the connection was never made; when in doubt, the reply was lost."""
+    never_connected = any("client error (Connect)" in cause for cause in _causes(error))
+    if never_connected or isinstance(error, (PoolTimeoutError, BuilderError)):
+        return NotSent(_explain(error))
+    return ReplyLost(_explain(error))
+
+
 def _explain(error: Exception) -> str:
     """The library's message with its innermost cause, which is the one that helps."""
+    causes = _causes(error)
+    return f"{error.args[0]}: {causes[-1]}" if causes else str(error.args[0])
+
+
+def _causes(error: Exception) -> list[str]:
+    """From the outermost to the innermost."""
     details = getattr(error, "details", None) or {}
-    causes = details.get("causes") or []
-    return f"{error.args[0]}: {causes[-1]['message']}" if causes else str(error.args[0])
+    return [cause["message"] for cause in details.get("causes") or ()]
