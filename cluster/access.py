@@ -50,6 +50,14 @@ class Access:
         self._header = settings["BearerToken"]["value"] if settings else None
         self._read_at = time.monotonic()
 
+    def _refresh_header(self) -> None:
+        """The old header stays where the new one cannot be read: it may hold for minutes yet."""
+        try:
+            self._read_header()
+        except (ConfigException, OSError, ValueError, KeyError, TypeError) as error:
+            self._read_at = time.monotonic()
+            log.warning("token not read again, the old one stays", error=str(error))
+
     @property
     def host(self) -> str:
         return str(self._configuration.host).rstrip("/")
@@ -81,7 +89,7 @@ class Access:
             async with self._lock:
                 if time.monotonic() - self._read_at > FRESH_FOR:
                     # An exec plugin is a process that may take seconds: not on the event loop.
-                    await asyncio.to_thread(self._read_header)
+                    await asyncio.to_thread(self._refresh_header)
         return self._header
 
     async def reload(self) -> None:

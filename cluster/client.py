@@ -5,6 +5,8 @@ stands for connections that broke after the request was out, so only the causes 
 request that never left from one whose reply was lost, which is what a bind has to know.
 """
 
+import asyncio
+import math
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -13,6 +15,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlencode, urlsplit
 
 import msgspec
+import structlog
 from pyreqwest.client import Client, ClientBuilder
 from pyreqwest.exceptions import BuilderError, PoolTimeoutError, PyreqwestError
 from pyreqwest.response import Response
@@ -21,6 +24,8 @@ from cluster.access import Access, AccessError
 from cluster.objects import Status
 
 T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
 
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
@@ -31,6 +36,8 @@ CONNECT_TIMEOUT = timedelta(seconds=10)
 REQUEST_TIMEOUT = timedelta(seconds=30)
 # A healthy watch carries a bookmark about once a minute; longer silence means a half-open link.
 WATCH_SILENCE = timedelta(seconds=90)
+
+MAX_RETRY_AFTER = 60.0
 
 _encode = msgspec.json.Encoder().encode
 _decode_status = msgspec.json.Decoder(Status).decode
@@ -88,6 +95,7 @@ class ApiClient:
     def __init__(self, access: Access) -> None:
         self._access = access
         self._client, self._base = _build(access)
+        self._renewing = asyncio.Lock()
 
     @property
     def host(self) -> str:
@@ -107,22 +115,23 @@ class ApiClient:
         `body` is bytes as they go out, or a value to be encoded. Raises NotSent or ReplyLost.
         """
         data = body if body is None or isinstance(body, bytes) else _encode(body)
+        client = self._client
         reply = await self._attempt(method, path, data, content_type)
         if reply.status == 401:
-            await self._renew()
+            await self._renew(client)
             reply = await self._attempt(method, path, data, content_type)
         return reply
 
     async def _attempt(
         self, method: str, path: str, data: bytes | None, content_type: str
     ) -> Reply:
-        builder = self._client.request(method, self._base + path).timeout(REQUEST_TIMEOUT)
         authorization = await self._access.authorization()
-        if authorization:
-            builder = builder.header("authorization", authorization, is_sensitive=True)
-        if data is not None:
-            builder = builder.header("content-type", content_type).body_bytes(data)
         try:
+            builder = self._client.request(method, self._base + path).timeout(REQUEST_TIMEOUT)
+            if authorization:
+                builder = builder.header("authorization", authorization, is_sensitive=True)
+            if data is not None:
+                builder = builder.header("content-type", content_type).body_bytes(data)
             response = await builder.build().send()
             # bytes(): the library's own buffer type is not one that every consumer takes.
             content = bytes(await response.bytes())
@@ -142,21 +151,32 @@ class ApiClient:
         """A streamed GET, for watches. Raises NotSent or ReplyLost, also while it is read."""
         # Without a limit of 0 the library hands out nothing before its buffer is full: an event
         # of a quiet watch would wait for the next sixty kilobytes.
-        builder = self._client.get(self._base + path).streamed_read_buffer_limit(0)
+        client = self._client
         authorization = await self._access.authorization()
-        if authorization:
-            builder = builder.header("authorization", authorization, is_sensitive=True)
         try:
+            builder = client.get(self._base + path).streamed_read_buffer_limit(0)
+            if authorization:
+                builder = builder.header("authorization", authorization, is_sensitive=True)
             async with builder.build_streamed() as response:
                 if response.status == 401:
-                    await self._renew()
+                    await self._renew(client)
                 yield Stream(response)
         except PyreqwestError as error:
             raise _failure(error) from error
 
-    async def _renew(self) -> None:
-        await self._access.reload()
-        self._client, self._base = _build(self._access)
+    async def _renew(self, refused: Client) -> None:
+        """Take up new credentials after a 401, once for all requests that it met.
+
+        Requests in flight finish on the old client, which goes with the last of them.
+        """
+        async with self._renewing:
+            if self._client is not refused:
+                return
+            await self._access.reload()
+            try:
+                self._client, self._base = _build(self._access)
+            except AccessError as error:
+                log.warning("credentials not taken, the old ones stay", error=str(error))
 
 
 class Stream:
@@ -224,9 +244,10 @@ def _build(access: Access) -> tuple[Client, str]:
 def _retry_after(response: Response) -> float | None:
     text = response.get_header("retry-after")
     try:
-        return max(float(text), 0.0) if text else None
+        seconds = float(text) if text else math.nan
     except ValueError:
         return None
+    return min(max(seconds, 0.0), MAX_RETRY_AFTER) if math.isfinite(seconds) else None
 
 
 def _failure(error: PyreqwestError) -> TransportError:

@@ -121,6 +121,8 @@ class LeaderElector:
                 LeaseSpec(self.identity, seconds, now, now, 0),
             )
             reply = await self._client.request("POST", self._collection, body)
+            if reply.ok:
+                self.holder = self.identity
             return reply.ok
         spec = lease.spec
         self.holder = spec.holder_identity or ""

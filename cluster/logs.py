@@ -10,7 +10,9 @@ def configure(verbose: bool = False) -> None:
     """Logs go to stderr; `verbose` adds debug lines."""
     tty = sys.stderr.isatty()
     json = structlog.processors.JSONRenderer(sort_keys=True)
-    renderer = structlog.dev.ConsoleRenderer() if tty else json
+    # Plain tracebacks: the default one prints local variables, a pod's env among them.
+    console = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    renderer = console if tty else json
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

@@ -46,16 +46,30 @@ class Outbox:
         self.dropped = 0
         self.sent = 0
 
+    def _shard(self, key: str) -> int:
+        return zlib.crc32(key.encode()) % len(self._shards)
+
+    def discard(self, key: str) -> None:
+        """Leave this unwritten if it has not gone out yet."""
+        self._shards[self._shard(key)].pop(key, None)
+        self._note_if_empty()
+
+    def _note_if_empty(self) -> None:
+        if not len(self):
+            self._all_sent.set()
+
     def put(self, key: str, write: Write) -> None:
         """Have this written soon. Beyond the capacity the oldest write is dropped and counted."""
-        number = zlib.crc32(key.encode()) % len(self._shards)
+        number = self._shard(key)
         shard = self._shards[number]
         self._all_sent.clear()
         shard.pop(key, None)
         shard[key] = write
         if len(shard) > self._room:
-            shard.popitem(last=False)
+            _, oldest = shard.popitem(last=False)
             self.dropped += 1
+            if oldest.on_refused is not None:
+                oldest.on_refused()
         self._wakes[number].set()
 
     def __len__(self) -> int:
@@ -89,8 +103,7 @@ class Outbox:
                 await self._send(key, write, shard)
             finally:
                 self._busy -= 1
-                if not len(self):
-                    self._all_sent.set()
+                self._note_if_empty()
 
     async def _send(self, key: str, write: Write, shard: OrderedDict[str, Write]) -> None:
         backoff = Backoff()

@@ -82,8 +82,7 @@ class Reflector(Generic[T]):
         self._handler, self._slim = handler, slim
         self._selector = field_selector
         self._decode: Callable[[Any], T] = msgspec.json.Decoder(type_).decode
-        list_type: Any = ObjectList[type_]  # type: ignore[valid-type]
-        self._decode_list: Callable[[Any], ObjectList[T]] = msgspec.json.Decoder(list_type).decode
+        self._decode_list = msgspec.json.Decoder(ObjectList[msgspec.Raw]).decode
         self._decode_event = msgspec.json.Decoder(WatchEvent).decode
         self._decode_bookmark = msgspec.json.Decoder(Bookmark).decode
         self._backoff = Backoff()
@@ -127,8 +126,8 @@ class Reflector(Generic[T]):
                 await self._wait_as_told(reply)
                 raise ApiError(reply, f"GET {self._path}")
             page = self._decode_list(reply.body)
-            for item in page.items or ():
-                fresh[_key(item.metadata)] = item
+            for raw in page.items or ():
+                self._collect(raw, fresh)
             token = page.metadata.continue_
             if not token:
                 break
@@ -137,6 +136,18 @@ class Reflector(Generic[T]):
         self._version = page.metadata.resource_version
         self._backoff.reset()
         self.synced.set()
+
+    def _collect(self, raw: msgspec.Raw, fresh: dict[str, T]) -> None:
+        """One object that cannot be read keeps its last readable form, and costs no other."""
+        try:
+            item = self._decode(raw)
+        except msgspec.ValidationError as error:
+            key = _key(self._decode_bookmark(raw).metadata)
+            log.error("object not read", resource=self._path, object=key, error=str(error))
+            if key in self.objects:
+                fresh[key] = self.objects[key]
+            return
+        fresh[_key(item.metadata)] = item
 
     async def _page(self, limit: int | None, token: str) -> Reply:
         query = {"limit": limit, "continue": token, "fieldSelector": self._selector}
@@ -195,8 +206,14 @@ class Reflector(Generic[T]):
         if event.type == "ERROR":
             status = msgspec.json.decode(event.object, type=Status)
             raise Expired(f"{status.code} {status.message}")
-        item = self._decode(event.object)
-        self._version = item.metadata.resource_version
+        metadata = self._decode_bookmark(event.object).metadata
+        self._version = metadata.resource_version
+        try:
+            item = self._decode(event.object)
+        except msgspec.ValidationError as error:
+            name = _key(metadata)
+            log.error("object not read", resource=self._path, object=name, error=str(error))
+            return
         self._tell(Kind.DELETED if event.type == "DELETED" else Kind.MODIFIED, item)
 
     def _tell(self, kind: Kind, item: T) -> None:
@@ -206,16 +223,25 @@ class Reflector(Generic[T]):
         if kind is Kind.DELETED:
             if old is not None:
                 del self.objects[key]
-                self._handler(Kind.DELETED, item, None)
+                self._call(Kind.DELETED, item, None)
             return
         if old is not None and old.metadata.resource_version == item.metadata.resource_version:
             return
         if old is not None and old.metadata.uid != item.metadata.uid:
             # Deleted and made again under the same name while nobody was looking.
-            self._handler(Kind.DELETED, old, None)
+            self._call(Kind.DELETED, old, None)
             old = None
         self.objects[key] = self._slim(item) if self._slim else item
-        self._handler(Kind.MODIFIED if old is not None else Kind.ADDED, old, item)
+        self._call(Kind.MODIFIED if old is not None else Kind.ADDED, old, item)
+
+    def _call(self, kind: Kind, old: T | None, new: T | None) -> None:
+        """A bug met in one object's event costs that event, never the watch."""
+        try:
+            self._handler(kind, old, new)
+        except Exception:
+            item = new or old
+            name = _key(item.metadata) if item is not None else ""
+            log.exception("event not handled", resource=self._path, object=name)
 
 
 def _key(metadata: ObjectMeta) -> str:

@@ -225,16 +225,24 @@ class Snapshot:
         self._place(record, row)
         self.assumed[record.key] = record
 
-    def forget(self, key: str) -> None:
-        """Undo `assume` for a bind that failed. A pod that was confirmed since stays."""
-        if key in self.assumed:
-            self.remove_pod(key)
+    def forget(self, key: str, uid: str) -> bool:
+        """Undo `assume` for a bind that failed; returns whether that freed anything.
 
-    def bound(self, key: str, deadline: float) -> None:
+        A pod that was confirmed since stays, and so does one made anew under the same name.
+        """
+        record = self.assumed.get(key)
+        return record is not None and record.uid == uid and self.remove_pod(key)
+
+    def bound(self, key: str, uid: str, deadline: float) -> None:
         """The bind succeeded: the assumption holds until confirmed, at the latest `deadline`."""
         record = self.assumed.get(key)
-        if record is not None:
+        if record is not None and record.uid == uid:
             record.deadline = deadline
+
+    def holds(self, key: str, uid: str) -> bool:
+        """Whether this very pod has a node already, assumed or confirmed."""
+        record = self.pods.get(key)
+        return record is not None and record.uid == uid
 
     def expire(self, now: float) -> list[str]:
         """Drop assumptions whose deadline passed unconfirmed; returns their keys."""
@@ -284,6 +292,9 @@ class Snapshot:
         )
 
     def _place(self, record: PodRecord, row: int) -> None:
+        if record.key in self.pods:
+            self.remove_pod(record.key)
+            row = self._claim_row(record.node)
         self.pods[record.key] = record
         self._pods_on[row] += 1
         self._account(row, record, +1)

@@ -5,6 +5,7 @@ measurement's resolution of it are equally near, and the scores decide between t
 was never measured comes after all that were; with none measured the scores decide alone.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,7 +28,7 @@ class LowLatency(Plugin):
     events = Event.POD_PLACED
 
     def __init__(self, args: Args = Args(), matrix: Matrix | None = None) -> None:
-        if args.resolution_ms < 0:
+        if not 0 <= args.resolution_ms < math.inf:
             raise ValueError(f"resolutionMs: 0 or more, got {args.resolution_ms:g}")
         self.matrix = matrix if matrix is not None else Matrix()
         self._resolution = args.resolution_ms

@@ -5,6 +5,7 @@ with a snapshot's rows. Times are milliseconds; pairs may be asymmetric.
 """
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -23,6 +24,9 @@ class Pair(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     source: str
     target: str
     rtt_ms: float
+
+
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class LatencyError(ValueError):
@@ -79,10 +83,12 @@ def parse(text: str | bytes, where: str) -> list[Pair]:
     if len(text) > MAX_FILE_BYTES:
         raise LatencyError(f"{where}: larger than {MAX_FILE_BYTES} bytes")
     try:
-        pairs = msgspec.convert(yaml.safe_load(text) or [], list[Pair])
+        # The C loader is ten times as fast, and as safe.
+        raw = yaml.load(text, Loader=_Loader)  # noqa: S506
+        pairs = msgspec.convert(raw or [], list[Pair])
     except yaml.YAMLError as error:
         raise LatencyError(f"{where}: not YAML: {error}") from error
-    except (msgspec.ValidationError, RecursionError) as error:
+    except (ValueError, msgspec.ValidationError, RecursionError) as error:
         raise LatencyError(
             f"{where}: {error}; expected a list of {{source, target, rtt_ms}}"
         ) from error

@@ -1,7 +1,6 @@
 """A scheduler process: signals, HTTP, leader election, and the order in which it all stops."""
 
 import asyncio
-import contextlib
 import os
 import secrets
 import signal
@@ -19,9 +18,9 @@ from cluster.lease import LeaderElector, LeaseLost, Timing
 from latency.file import FileSource
 from latency.matrix import Matrix
 from scheduler.configuration import Configuration, ConfigurationError, LeaderElection
-from scheduler.scheduler import Scheduler
+from scheduler.latency_source import ConfigMapSource
+from scheduler.scheduler import Scheduler, first_of
 from scheduler.server import HttpServer
-from scheduler.watches import latency_config_map
 
 log = structlog.get_logger(__name__)
 
@@ -37,7 +36,6 @@ class App:
         self._configuration = configuration
         self._kubeconfig, self._context = kubeconfig, context
         self._reload = reload
-        self._leading = not configuration.leader_election.leader_elect
 
     async def run(self) -> int:
         """The process's exit code: 0 after SIGTERM or SIGINT, 1 after a lost lease.
@@ -69,7 +67,7 @@ class App:
             source.load()
             return [source.run()]
         if settings.config_map:
-            return [latency_config_map(client, settings.config_map, matrix).run()]
+            return [ConfigMapSource(client, settings.config_map, matrix).run()]
         return []
 
     async def _serve(self, client: ApiClient, scheduler: Scheduler, background: list[Any]) -> int:
@@ -83,50 +81,52 @@ class App:
         stopped = asyncio.create_task(stop.wait())
         try:
             await asyncio.wait([leading, stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
-            for task in (leading, *tasks):
+            for task in tasks:
                 if task.done():
                     task.result()
-            log.info("stopping")
-            scheduler.stop()
-            await scheduler.drain()
+            if stopped.done():
+                log.info("stopping")
+                scheduler.stop()
+            await leading
             return 0
         except LeaseLost as error:
             # Binds in flight are another's business from here on: leave at once.
             log.error("lease lost", error=str(error))
             return 1
         finally:
-            leading.cancel()
-            with contextlib.suppress(asyncio.CancelledError, LeaseLost):
-                await leading
-            for task in (stopped, *tasks):
+            for task in (leading, stopped, *tasks):
                 task.cancel()
-            await asyncio.gather(stopped, *tasks, return_exceptions=True)
+            await asyncio.gather(leading, stopped, *tasks, return_exceptions=True)
 
     async def _lead(self, client: ApiClient, scheduler: Scheduler) -> None:
-        """Schedule, as soon and as long as this process may. Raises LeaseLost."""
+        """Schedule until told to stop, as soon and as long as this process may, then drain.
+
+        Raises LeaseLost.
+        """
         election = self._configuration.leader_election
         if not election.leader_elect:
-            await scheduler.schedule()
+            await _work(scheduler)
             return
         elector = _elector(client, election)
         log.info("waiting for the lease", lease=election.resource_name, identity=elector.identity)
-        await elector.acquire()
+        await first_of(elector.acquire(), scheduler.stopped.wait())
+        if elector.holder != elector.identity:
+            return
         log.info("leading", identity=elector.identity)
-        work = asyncio.create_task(scheduler.schedule())
+        # The lease is held until the last bind is through: a successor must not start beside it.
         hold = asyncio.create_task(elector.hold())
+        work = asyncio.create_task(_work(scheduler))
         try:
             await asyncio.wait([work, hold], return_when=asyncio.FIRST_COMPLETED)
-            for task in (work, hold):
-                if task.done():
-                    task.result()
+            if hold.done():
+                hold.result()
+            drained = work.result()
         finally:
-            scheduler.stop()
-            work.cancel()
-            hold.cancel()
-            results = await asyncio.gather(work, hold, return_exceptions=True)
-            if not any(isinstance(result, LeaseLost) for result in results):
-                await scheduler.drain()
-                await elector.release()
+            for task in (work, hold):
+                task.cancel()
+            await asyncio.gather(work, hold, return_exceptions=True)
+        if drained:
+            await elector.release()
 
     def _reconfigure(self, scheduler: Scheduler) -> None:
         try:
@@ -137,6 +137,12 @@ class App:
             return
         self._configuration = fresh
         log.info("configuration taken", profiles=[p.scheduler_name for p in fresh.profiles])
+
+
+async def _work(scheduler: Scheduler) -> bool:
+    """Schedule until stopped; whether all that was in flight ended well."""
+    await scheduler.schedule()
+    return await scheduler.drain()
 
 
 def _elector(client: ApiClient, election: LeaderElection) -> LeaderElector:

@@ -112,7 +112,13 @@ class Binder:
             if not reply.ok:
                 await asyncio.sleep(reply.retry_after or backoff.next())
                 continue
-            return _outcome(pod, reply.decode(Pod), node, why)
+            try:
+                current = reply.decode(Pod)
+            except msgspec.DecodeError as error:
+                log.warning("pod not readable after a bind", pod=pod.key, error=str(error))
+                await asyncio.sleep(backoff.next())
+                continue
+            return _outcome(pod, current, node, why)
 
 
 def _outcome(pod: Pod, current: Pod, node: str, why: str) -> Bind | None:

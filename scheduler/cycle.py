@@ -72,6 +72,7 @@ def _sign(framework: Framework, plugins: PluginSet, info: PodInfo) -> bytes | No
     try:
         parts = [plugin.sign(info) for plugin in plugins.filters]
         parts += [plugin.sign(info) for plugin, _ in plugins.scores]
+        parts += [plugin.sign(info) for plugin in plugins.prefers]
     except Unsignable:
         return None
     return _encode((framework.name, info.policy, parts))

@@ -67,6 +67,10 @@ _OBJECTS = {"$": ("option",), "$.option": ("parameters",), "$.option.parameters"
 class InvalidGschConfig(ValueError):
     """The pod's gschConfig cannot be followed; the text says where it is wrong and the mend."""
 
+    def __init__(self, text: str) -> None:
+        # A lone surrogate (JSON can spell one) is no text that an event can carry.
+        super().__init__(text.encode("utf-8", "backslashreplace").decode())
+
 
 Clusters = tuple[str | tuple[str, ...], ...]
 
@@ -165,6 +169,11 @@ def _decode(text: str) -> dict[str, Any]:
         ) from error
     except RecursionError as error:
         raise InvalidGschConfig(f"{ENV_NAME} is nested too deeply: two levels are known") from error
+    except InvalidGschConfig:
+        raise
+    except ValueError as error:
+        # Python refuses integers of thousands of digits, by a plain ValueError.
+        raise InvalidGschConfig(f"{ENV_NAME} is not JSON that can be read: {error}") from error
     if not isinstance(value, dict):
         raise InvalidGschConfig(
             f'$: expected an object like {{"type": "local"}}, got {_kind(value)}'

@@ -52,7 +52,7 @@ class Framework:
         self.filters = tuple(cast(FilterPlugin, everything[name]) for name in filters)
         weights = _weights(profile, scores)
         self.scores = tuple((cast(ScorePlugin, everything[name]), weights[name]) for name in scores)
-        self._latency = tuple(p for p in everything.values() if isinstance(p, LowLatency))
+        self._latency = tuple(p for p in self.filters if isinstance(p, LowLatency))
         self._sets = {
             MOST_REQUESTED: self._with_resources((_fit(MOST), 1)),
             LEAST_REQUESTED: self._with_resources((_fit(LEAST), 1)),
@@ -89,6 +89,8 @@ class Framework:
 
     def latency_note(self, info: PodInfo, snapshot: Snapshot, row: int) -> str:
         """What to tell the owner of a pod that was placed near nothing measured; else empty."""
+        if info.policy == LOW_LATENCY and info.near_node is None and info.near_pod is None:
+            return "gschConfig names nothing to be near to: placed by the other scores"
         for plugin in self._latency:
             times = plugin.times(info, snapshot)
             if times is not None and np.isnan(times[row]):

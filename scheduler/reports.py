@@ -20,6 +20,10 @@ class Reporter:
         self._events = EventRecorder(outbox)
         self._written: dict[str, tuple[str, str, str]] = {}
 
+    def assumed(self, key: str) -> None:
+        """The pod has a node: what was to be written of its being unschedulable is no longer so."""
+        self._outbox.discard(f"condition {key}")
+
     def scheduled(self, pod: Pod, node: str) -> None:
         """The pod was bound. The API server itself sets the condition to True."""
         self._written.pop(pod.key, None)

@@ -7,7 +7,8 @@ event of the cluster can fall into the middle of it; binds go on beside it.
 import asyncio
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
+from typing import Any
 
 import structlog
 from prometheus_client.core import Metric
@@ -56,7 +57,7 @@ class Scheduler:
         self._binder = Binder(client)
         self._binds: set[asyncio.Task[None]] = set()
         self._room = asyncio.Semaphore(configuration.parallelism)
-        self._stopping = False
+        self.stopped = asyncio.Event()
         self.configure(configuration)
         self.watches = Watches(
             client,
@@ -92,10 +93,10 @@ class Scheduler:
 
     async def schedule(self) -> None:
         """Decide and bind until `stop`."""
-        await self.watches.synced()
+        await first_of(self.watches.synced(), self.stopped.wait())
         log.info("scheduling", nodes=self.snapshot.node_count, pending=len(self.queue.pods))
         cycles = 0
-        while not self._stopping:
+        while not self.stopped.is_set():
             queued = self.queue.pop()
             if queued is None:
                 await self.queue.wait()
@@ -110,7 +111,7 @@ class Scheduler:
 
     def stop(self) -> None:
         """Take no further pod."""
-        self._stopping = True
+        self.stopped.set()
         self.queue.wake()
 
     async def drain(self) -> bool:
@@ -128,6 +129,7 @@ class Scheduler:
             await asyncio.sleep(30)
             for key in self.snapshot.expire(time.monotonic()):
                 log.warning("assumed pod expired: bound, but never seen by the watch", pod=key)
+                self.queue.move(Event.POD_GONE, "AssignedPodDelete")
 
     # -- one pod ---------------------------------------------------------------------------
 
@@ -143,6 +145,9 @@ class Scheduler:
             self._reporter.waits_for_global(pod, str(error))
         except QuantityError as error:
             self._reporter.failed(pod, str(error))
+        except Exception as error:
+            log.exception("pod not read", pod=pod.key)
+            self._reporter.failed(pod, f"internal error in reading the pod: {error!r}")
         return None
 
     def _attempt(self, queued: QueuedPod) -> None:
@@ -172,6 +177,7 @@ class Scheduler:
             why = framework.why(info, evaluation, self.snapshot, decision.row)
             log.debug("decided", pod=queued.key, node=self.snapshot.names[decision.row], why=why)
         self.snapshot.assume(queued.pod, info.needs, decision.row)
+        self._reporter.assumed(queued.key)
         node = self.snapshot.names[decision.row]
         task = asyncio.create_task(self._bind(queued, node, started))
         self._binds.add(task)
@@ -194,17 +200,23 @@ class Scheduler:
             self._reporter.note(queued.pod, "LatencyUnknown", note)
 
     async def _bind(self, queued: QueuedPod, node: str, started: float) -> None:
-        async with self._room:
-            result = await self._binder.bind(queued.pod, node)
-        key = queued.key
+        key, uid = queued.key, queued.pod.metadata.uid
+        try:
+            async with self._room:
+                result = await self._binder.bind(queued.pod, node)
+        except Exception as error:
+            log.exception("binding cycle failed", pod=key)
+            self._release(key, uid)
+            self._fail(queued, f"internal error in the binding cycle: {error!r}", started)
+            return
         if result.outcome is Outcome.BOUND:
-            self.snapshot.bound(key, time.monotonic() + ASSUMED_FOR)
+            self.snapshot.bound(key, uid, time.monotonic() + ASSUMED_FOR)
             self.queue.finish(queued)
             self._reporter.scheduled(queued.pod, node)
             self._count("scheduled", queued, started)
             self.metrics.scheduled(queued.attempts, time.monotonic() - queued.added_at)
             return
-        self.snapshot.forget(key)
+        self._release(key, uid)
         if result.outcome is Outcome.FAILED:
             self._fail(queued, f"binding to {node} failed: {result.why}", started)
         else:
@@ -212,6 +224,11 @@ class Scheduler:
             log.info("pod not bound", pod=key, node=node, why=result.why)
             self.queue.finish(queued)
             self._count("error", queued, started)
+
+    def _release(self, key: str, uid: str) -> None:
+        """Give back the room of a pod that was not bound; others may be waiting for it."""
+        if self.snapshot.forget(key, uid):
+            self.queue.move(Event.POD_GONE, "AssignedPodDelete")
 
     def _fail(self, queued: QueuedPod, why: str, started: float) -> None:
         self.queue.back_off(queued)
@@ -268,3 +285,14 @@ class Scheduler:
             [],
             [([], self._outbox.dropped)],
         )
+
+
+async def first_of(*works: Coroutine[Any, Any, Any]) -> None:
+    """Wait until one of them is done, and drop the others."""
+    tasks = [asyncio.create_task(work) for work in works]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

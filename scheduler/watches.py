@@ -12,7 +12,6 @@ import structlog
 
 from cluster.client import ApiClient
 from cluster.objects import (
-    ConfigMap,
     Node,
     ObjectMeta,
     PersistentVolume,
@@ -26,8 +25,6 @@ from cluster.quantity import QuantityError
 from cluster.reflector import Kind, Reflector
 from cluster.snapshot import Change, Snapshot
 from filters.framework import Event, PodInfo
-from latency.matrix import LatencyError, Matrix, parse
-from scheduler.configuration import ConfigMapReference
 from scheduler.pods import changed_for_scheduling
 from scheduler.queue import SchedulingQueue
 
@@ -163,6 +160,9 @@ class Watches:
     def _on_pending(self, old: Pod | None, new: Pod) -> None:
         if new.metadata.deletion_timestamp:
             self._queue.delete(new.key)
+        elif self._snapshot.holds(new.key, new.metadata.uid):
+            # An event from before our bind that comes after its reply; in flight, keep the newest.
+            self._queue.see(new)
         elif old is None or new.key not in self._queue.pods:
             self._queue.add(new, self._prepare(new))
         elif changed_for_scheduling(old, new):
@@ -181,31 +181,6 @@ class Watches:
             self._queue.move(event, name)
 
         return handle
-
-
-def latency_config_map(
-    client: ApiClient, reference: ConfigMapReference, matrix: Matrix
-) -> Reflector[ConfigMap]:
-    """A reflector that keeps `matrix` equal to one key of one ConfigMap."""
-
-    def handle(kind: Kind, old: ConfigMap | None, new: ConfigMap | None) -> None:
-        where = f"ConfigMap {reference.namespace}/{reference.name}, key {reference.key}"
-        if new is None:
-            log.warning("latency source is gone, its last matrix stays", source=where)
-            return
-        try:
-            matrix.replace(parse((new.data or {}).get(reference.key, ""), where))
-        except LatencyError as error:
-            log.error("latency not taken, keeping the last good one", error=str(error))
-
-    path = f"/api/v1/namespaces/{reference.namespace}/configmaps"
-    return Reflector(
-        client,
-        path,
-        ConfigMap,
-        handle,
-        field_selector=f"metadata.name={reference.name}",
-    )
 
 
 def _slim(pod: Pod) -> Pod:

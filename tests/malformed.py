@@ -49,6 +49,8 @@ MALFORMED: dict[str, tuple[str, str]] = {
     "cluster twice": ('{"targetClusters": ["c1", ["c2", "c1"]]}', "named twice"),
     "empty level": ('{"targetClusters": ["c1", []]}', "an empty level"),
     "level in a level": ('{"targetClusters": [["c1", ["c2"]]]}', "targetClusters[0]"),
+    "a number too long": ('{"priority": ' + "1" * 5000 + "}", "not JSON that can be read"),
+    "half a surrogate pair": ('{"\\ud800": 1}', "$.\\ud800: no such field"),
     "too deep": ("[" * 20_000, "nested too deeply"),
     "too long": ('{"priority": "' + "x" * 40_000 + '"}', "longer than"),
 }

@@ -60,7 +60,7 @@ class Accounting(RuleBasedStateMachine):
         key = f"default/{name}"
         if key in self.snapshot.assumed:
             del self.held[key]
-        self.snapshot.forget(key)
+        self.snapshot.forget(key, f"uid-{name}")
 
     @rule(name=PODS)
     def remove_pod(self, name: str) -> None:
@@ -101,7 +101,7 @@ def test_a_confirmed_pod_is_no_longer_assumed_and_does_not_expire() -> None:
     found = snapshot(node("a"))
     new = pod("p", requests={"cpu": "1"})
     found.assume(new, amounts_of(new), 0)
-    found.bound(new.key, deadline=10.0)
+    found.bound(new.key, "uid-p", deadline=10.0)
     assert found.set_pod(bound("p", "a", requests={"cpu": "1"})) is False
     assert found.expire(now=99.0) == []
     assert found.view().requested("cpu")[0] == 1000
@@ -112,7 +112,7 @@ def test_an_unconfirmed_pod_expires_after_its_deadline_only() -> None:
     new = pod("p", requests={"cpu": "1"})
     found.assume(new, amounts_of(new), 0)
     assert found.expire(now=1e9) == []
-    found.bound(new.key, deadline=10.0)
+    found.bound(new.key, "uid-p", deadline=10.0)
     assert found.expire(now=9.0) == []
     assert found.expire(now=11.0) == ["default/p"]
     assert found.view().requested("cpu")[0] == 0
@@ -141,3 +141,27 @@ def test_columns_grow_with_the_cluster() -> None:
     assert column is not None
     assert len(np.unique(column)) == 300
     assert found.row("n299") == 299
+
+
+def test_a_pod_made_anew_under_the_name_keeps_its_room_when_the_old_one_is_forgotten() -> None:
+    found = snapshot(node("a"))
+    old = pod("p", requests={"cpu": "1"})
+    new = msgspec.structs.replace(
+        old, metadata=msgspec.structs.replace(old.metadata, uid="uid-new")
+    )
+    found.assume(old, amounts_of(old), 0)
+    found.remove_pod(old.key)
+    found.assume(new, amounts_of(new), 0)
+    assert found.forget(old.key, "uid-p") is False
+    assert found.view().requested("cpu")[0] == 1000
+    assert found.forget(new.key, "uid-new") is True
+    assert found.view().requested("cpu")[0] == 0
+
+
+def test_a_pod_assumed_twice_is_counted_once() -> None:
+    found = snapshot(node("a"), node("b"))
+    new = pod("p", requests={"cpu": "1"})
+    found.assume(new, amounts_of(new), 0)
+    found.assume(new, amounts_of(new), 1)
+    assert found.view().requested("cpu").tolist() == [0, 1000]
+    assert found.view().requested("pods").tolist() == [0, 1]

@@ -1,0 +1,116 @@
+"""What each event of the cluster does to snapshot and queue."""
+
+from typing import Any, cast
+
+import msgspec
+import pytest
+
+from cluster.client import ApiClient
+from cluster.objects import Pod
+from cluster.reflector import Kind
+from cluster.snapshot import Snapshot
+from filters.framework import Event, PodInfo
+from scheduler.queue import Place, SchedulingQueue
+from scheduler.watches import Watches
+from tests.make import node, pod, snapshot
+
+
+class World:
+    def __init__(self) -> None:
+        self.snapshot: Snapshot = snapshot(node("a"), node("b"))
+        self.queue = SchedulingQueue()
+        self.watches = Watches(
+            cast(ApiClient, None),
+            self.snapshot,
+            self.queue,
+            ours=lambda name: name == "gsch",
+            prepare=PodInfo.of,
+            forget=lambda key: None,
+        )
+
+    def see(self, pod: Pod, old: Pod | None = None) -> None:
+        kind = Kind.MODIFIED if old else Kind.ADDED
+        self.watches._on_pod(kind, old, pod)
+
+    def gone(self, pod: Pod) -> None:
+        self.watches._on_pod(Kind.DELETED, pod, None)
+
+
+def changed(found: Pod, **fields: Any) -> Pod:
+    """The pod with fields of its metadata, spec or status replaced."""
+    for part in ("metadata", "spec", "status"):
+        current = getattr(found, part)
+        mine = {k: v for k, v in fields.items() if hasattr(current, k)}
+        found = msgspec.structs.replace(found, **{part: msgspec.structs.replace(current, **mine)})
+    return found
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def test_an_event_from_before_the_bind_does_not_queue_the_pod_again(world: World) -> None:
+    new = pod("p", requests={"cpu": "1"})
+    world.see(new)
+    queued = world.queue.pop()
+    assert queued is not None
+    assert queued.info is not None
+    world.snapshot.assume(new, queued.info.needs, 0)
+    world.queue.finish(queued)
+    world.see(changed(new, labels={"late": "label"}), new)
+    assert world.queue.pods == {}
+    world.see(changed(new, node_name="a"), new)
+    assert world.snapshot.view().requested("cpu").tolist() == [1000, 0]
+    assert world.snapshot.assumed == {}
+
+
+def test_pods_of_others_are_counted_but_never_queued(world: World) -> None:
+    theirs = pod("p", scheduler="default-scheduler", requests={"cpu": "1"})
+    world.see(theirs)
+    assert world.queue.pods == {}
+    world.see(changed(theirs, node_name="b"), theirs)
+    assert world.snapshot.view().requested("cpu").tolist() == [0, 1000]
+
+
+@pytest.mark.parametrize("phase", ["Succeeded", "Failed"])
+def test_a_finished_pod_gives_its_room_back_and_wakes_who_waits(phase: str, world: World) -> None:
+    running = changed(pod("p", requests={"cpu": "1"}), node_name="a")
+    world.see(running)
+    world.see(pod("waits"))
+    queued = world.queue.pop()
+    assert queued is not None
+    world.queue.unschedulable(queued, Event.POD_GONE, frozenset())
+    world.see(changed(running, phase=phase), running)
+    assert world.snapshot.view().requested("cpu").tolist() == [0, 0]
+    assert queued.place is Place.BACKOFF
+
+
+def test_a_status_that_somebody_wrote_does_not_bring_a_pod_back(world: World) -> None:
+    new = pod("p")
+    world.see(new)
+    queued = world.queue.pop()
+    assert queued is not None
+    world.queue.unschedulable(queued, Event.NONE, frozenset())
+    world.see(changed(new, phase="Pending", generation=2), new)
+    assert queued.place is Place.UNSCHEDULABLE
+    assert queued.pod.metadata.generation == 2
+    world.see(changed(new, labels={"new": "label"}), new)
+    assert queued.place is Place.ACTIVE
+
+
+def test_a_pod_being_deleted_is_not_scheduled(world: World) -> None:
+    new = pod("p")
+    world.see(new)
+    world.see(changed(new, deletion_timestamp="2026-01-01T00:00:00Z"), new)
+    assert world.queue.pop() is None
+
+
+def test_a_deleted_pod_leaves_queue_and_node(world: World) -> None:
+    waiting, running = pod("w"), changed(pod("r", requests={"cpu": "1"}), node_name="a")
+    world.see(waiting)
+    world.see(running)
+    world.gone(waiting)
+    world.gone(running)
+    assert world.queue.pods == {}
+    assert world.snapshot.pods == {}
