@@ -126,6 +126,7 @@ class ApiClient:
         self, method: str, path: str, data: bytes | None, content_type: str
     ) -> Reply:
         authorization = await self._access.authorization()
+        cancels = _cancels()
         try:
             builder = self._client.request(method, self._base + path).timeout(REQUEST_TIMEOUT)
             if authorization:
@@ -137,6 +138,8 @@ class ApiClient:
             content = bytes(await response.bytes())
         except PyreqwestError as error:
             raise _failure(error) from error
+        finally:
+            _raise_if_cancelled_since(cancels)
         return Reply(response.status, content, _retry_after(response))
 
     async def get(self, path: str, type_: type[T]) -> T:
@@ -153,11 +156,13 @@ class ApiClient:
         # of a quiet watch would wait for the next sixty kilobytes.
         client = self._client
         authorization = await self._access.authorization()
+        cancels = _cancels()
         try:
             builder = client.get(self._base + path).streamed_read_buffer_limit(0)
             if authorization:
                 builder = builder.header("authorization", authorization, is_sensitive=True)
             async with builder.build_streamed() as response:
+                _raise_if_cancelled_since(cancels)
                 if response.status == 401:
                     await self._renew(client)
                 yield Stream(response)
@@ -188,7 +193,9 @@ class Stream:
 
     async def chunk(self) -> bytes | None:
         """The next bytes, or None at the end."""
+        cancels = _cancels()
         data = await self._response.body_reader.read_chunk()
+        _raise_if_cancelled_since(cancels)
         return None if data is None else bytes(data)
 
     async def reply(self) -> Reply:
@@ -248,6 +255,21 @@ def _retry_after(response: Response) -> float | None:
     except ValueError:
         return None
     return min(max(seconds, 0.0), MAX_RETRY_AFTER) if math.isfinite(seconds) else None
+
+
+def _cancels() -> int:
+    """How often the current task was asked to end."""
+    task = asyncio.current_task()
+    return task.cancelling() if task else 0
+
+
+def _raise_if_cancelled_since(cancels: int) -> None:
+    """pyreqwest drops a cancellation that comes together with its result: make it good.
+
+    Without this a task that is cancelled at that moment goes on, and a shutdown waits for ever.
+    """
+    if _cancels() > cancels:
+        raise asyncio.CancelledError
 
 
 def _failure(error: PyreqwestError) -> TransportError:

@@ -1,5 +1,6 @@
 """What a failed request means: never sent, or the reply lost."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from aiohttp import web
 
 from cluster.access import Access, AccessError
 from cluster.client import ApiClient, NotSent, ReplyLost, with_query
-from tests.scripted import cut, refusal, serving
+from tests.scripted import cut, lines, refusal, serving
 
 
 async def test_a_refused_connection_was_never_sent(tmp_path: Path) -> None:
@@ -76,3 +77,37 @@ def test_a_kubeconfig_that_cannot_be_used_says_what_to_do(tmp_path: Path) -> Non
     with pytest.raises(AccessError) as caught:
         Access(str(file))
     assert "--kubeconfig" in str(caught.value)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_a_cancellation_that_meets_the_reply_is_not_lost(
+    streamed: bool, tmp_path: Path
+) -> None:
+    """Cancelled at many moments around the reply's arrival, the task always ends cancelled."""
+    arrived = asyncio.Event()
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        arrived.set()
+        return await lines(request, {}, hold=0.2) if streamed else web.json_response({})
+
+    async with serving(handler, tmp_path) as client:
+
+        async def work() -> None:
+            while True:
+                if not streamed:
+                    await client.request("GET", "/x")
+                    continue
+                async with client.stream("/x") as stream:
+                    while await stream.chunk() is not None:
+                        pass
+
+        for turn in range(60):
+            arrived.clear()
+            task = asyncio.create_task(work())
+            await arrived.wait()
+            for _ in range(turn % 12):
+                await asyncio.sleep(0)
+            task.cancel()
+            done, _ = await asyncio.wait([task], timeout=5)
+            assert done
+            assert task.cancelled()
