@@ -123,6 +123,8 @@ class LeaderElector:
             reply = await self._client.request("POST", self._collection, body)
             if reply.ok:
                 self.holder = self.identity
+            elif reply.status != 409:
+                raise ApiError(reply, f"cannot make lease {self._namespace}/{self._name}")
             return reply.ok
         spec = lease.spec
         self.holder = spec.holder_identity or ""
@@ -139,6 +141,8 @@ class LeaderElector:
         reply = await self._client.request("PUT", self._path, lease)
         if reply.ok:
             self.holder = self.identity
+        elif reply.status != 409:
+            raise ApiError(reply, f"cannot take lease {self._namespace}/{self._name}")
         return reply.ok
 
     async def _read(self) -> Lease | None:

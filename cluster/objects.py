@@ -17,8 +17,6 @@ class Struct(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True):
 
 
 class OwnerReference(Struct, frozen=True):
-    kind: str = ""
-    name: str = ""
     uid: str = ""
     controller: bool = False
 
@@ -29,10 +27,8 @@ class ObjectMeta(Struct, frozen=True):
     uid: str = ""
     resource_version: str = ""
     generation: int = 0
-    creation_timestamp: str | None = None
     deletion_timestamp: str | None = None
     labels: Labels | None = None
-    annotations: Labels | None = None
     owner_references: list[OwnerReference] | None = None
 
 
@@ -88,12 +84,10 @@ class Toleration(Struct, frozen=True):
     operator: str = ""
     value: str = ""
     effect: str = ""
-    toleration_seconds: int | None = None
 
 
 class ResourceRequirements(Struct, frozen=True):
     requests: Quantities | None = None
-    limits: Quantities | None = None
 
 
 class EnvVar(Struct, frozen=True):
@@ -103,10 +97,7 @@ class EnvVar(Struct, frozen=True):
 
 
 class ContainerPort(Struct, frozen=True):
-    container_port: int = 0
     host_port: int = 0
-    host_ip: str = msgspec.field(default="", name="hostIP")
-    protocol: str = "TCP"
 
 
 class Container(Struct, frozen=True):
@@ -132,7 +123,6 @@ class Volume(Struct, frozen=True):
 
 
 class TopologySpreadConstraint(Struct, frozen=True):
-    topology_key: str = ""
     when_unsatisfiable: str = ""
 
 
@@ -146,14 +136,12 @@ class PodSpec(Struct, frozen=True):
     node_name: str = ""
     scheduler_name: str = "default-scheduler"
     priority: int = 0
-    preemption_policy: str = ""
     node_selector: Labels | None = None
     affinity: Affinity | None = None
     tolerations: list[Toleration] | None = None
     overhead: Quantities | None = None
     resources: ResourceRequirements | None = None
     volumes: list[Volume] | None = None
-    host_network: bool = False
     topology_spread_constraints: list[TopologySpreadConstraint] | None = None
     scheduling_gates: list[PodSchedulingGate] | None = None
     resource_claims: list[Any] | None = None
@@ -165,7 +153,6 @@ class PodCondition(Struct, frozen=True):
     status: str = ""
     reason: str = ""
     message: str = ""
-    last_transition_time: str | None = None
 
 
 class ContainerStatus(Struct, frozen=True):
@@ -181,7 +168,6 @@ class PodStatus(Struct, frozen=True):
     init_container_statuses: list[ContainerStatus] | None = None
     resources: ResourceRequirements | None = None
     allocated_resources: Quantities | None = None
-    nominated_node_name: str = ""
 
 
 class Pod(Struct, frozen=True):
@@ -207,7 +193,6 @@ class NodeSpec(Struct, frozen=True):
 
 class NodeStatus(Struct, frozen=True):
     allocatable: Quantities | None = None
-    capacity: Quantities | None = None
 
 
 class Node(Struct, frozen=True):
@@ -286,4 +271,3 @@ class Status(Struct, frozen=True):
     code: int = 0
     reason: str = ""
     message: str = ""
-    details: dict[str, Any] | None = None

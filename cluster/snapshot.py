@@ -7,13 +7,13 @@ changed, so that a cached result is brought up to date by computing the changed 
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from enum import Flag, auto
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cluster.interner import Interner
 from cluster.objects import (
     Labels,
     Node,
@@ -23,15 +23,8 @@ from cluster.objects import (
     StorageClass,
     Taint,
 )
-from cluster.requests import (
-    CPU,
-    EPHEMERAL_STORAGE,
-    MEMORY,
-    PODS,
-    amounts,
-    nonzero_requests,
-    pod_requests,
-)
+from cluster.records import PodAmounts, PodRecord, amounts_of
+from cluster.requests import CPU, EPHEMERAL_STORAGE, MEMORY, PODS, amounts
 
 Ints = NDArray[np.int64]
 Ids = NDArray[np.int32]
@@ -42,7 +35,6 @@ UNSCHEDULABLE_TAINT = Taint(key="node.kubernetes.io/unschedulable", effect="NoSc
 
 _FIRST_CAPACITY = 64
 
-T = TypeVar("T")
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 
@@ -55,63 +47,6 @@ class Change(Flag):
     ALLOCATABLE = auto()
     LABELS = auto()
     TAINTS = auto()
-
-
-class Interner(Generic[T]):
-    """Small dense numbers for values that recur. 0 is kept for "absent"."""
-
-    def __init__(self) -> None:
-        self.values: list[T | None] = [None]
-        self._ids: dict[T, int] = {}
-
-    def __len__(self) -> int:
-        return len(self.values)
-
-    def id(self, value: T) -> int:
-        """The number of `value`, given now if it has none."""
-        known = self._ids.get(value)
-        if known is None:
-            known = self._ids[value] = len(self.values)
-            self.values.append(value)
-        return known
-
-    def find(self, value: T) -> int:
-        """The number of `value`, or -1, which no row holds."""
-        return self._ids.get(value, -1)
-
-
-@dataclass(slots=True)
-class PodRecord:
-    """A pod that holds room on a node.
-
-    `requests` and `nonzero` are (column index, amount); `assumed` marks one that this scheduler
-    placed and the API server has not confirmed yet.
-    """
-
-    key: str
-    uid: str
-    node: str
-    priority: int
-    requests: Mapping[str, int]
-    nonzero: tuple[int, int]
-    assumed: bool = False
-    deadline: float | None = None
-
-
-@dataclass(slots=True)
-class PodAmounts:
-    """What one pod asks for: by resource name, and cpu (milli) and memory for scoring."""
-
-    requests: dict[str, int]
-    nonzero: tuple[int, int] = field(default=(0, 0))
-
-
-def amounts_of(pod: Pod) -> PodAmounts:
-    """The pod's requests with the one pod slot that it takes. Raises QuantityError."""
-    requests = {name: amount for name, amount in pod_requests(pod).items() if amount}
-    requests[PODS] = 1
-    nonzero = nonzero_requests(pod)
-    return PodAmounts(requests, (nonzero.get(CPU, 0), nonzero.get(MEMORY, 0)))
 
 
 class Snapshot:

@@ -12,10 +12,10 @@ from enum import Flag, auto
 from typing import Any, ClassVar, Final, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cluster.objects import Pod
-from cluster.snapshot import Bools, Ints, PodAmounts, Snapshot, View, amounts_of
+from cluster.records import PodAmounts, amounts_of
+from cluster.snapshot import Bools, Ints, Snapshot, View
 
 MAX_SCORE: Final = 100
 
@@ -165,8 +165,3 @@ def default_normalize(raw: Ints, reverse: bool = False) -> Ints:
 def refusals(refused: Bools, bits: int) -> Ints:
     """`bits` where refused, 0 elsewhere."""
     return np.where(refused, np.int64(bits), np.int64(0))
-
-
-def lookup(values: list[bool], ids: NDArray[np.int32]) -> Bools:
-    """`values[id]` for each id: a verdict worked out once for each distinct value."""
-    return np.array(values, np.bool_)[ids]

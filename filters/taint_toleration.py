@@ -1,10 +1,11 @@
 """TaintToleration: refuses untolerated taints, prefers nodes with fewer soft ones (upstream)."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from cluster.objects import Toleration
+from cluster.objects import Taint
 from cluster.snapshot import Ints, Snapshot, View
 from filters.framework import (
     UNRESOLVABLE,
@@ -13,15 +14,12 @@ from filters.framework import (
     PodInfo,
     Prepared,
     default_normalize,
-    lookup,
     refusals,
 )
 from filters.tolerations import NO_SCHEDULE, any_tolerates
 
 REASON = "node(s) had untolerated taint(s)"
 SOFT = "PreferNoSchedule"
-
-State = tuple[list[Toleration], Snapshot]
 
 
 class TaintToleration(Plugin):
@@ -33,31 +31,44 @@ class TaintToleration(Plugin):
         return info.pod.spec.tolerations
 
     def pre_filter(self, info: PodInfo, snapshot: Snapshot) -> Prepared | None:
-        return Prepared((info.pod.spec.tolerations or [], snapshot), (REASON,))
+        tolerations = info.pod.spec.tolerations or []
+
+        def refused(taint: Taint) -> bool:
+            return taint.effect in NO_SCHEDULE and not any_tolerates(tolerations, taint)
+
+        return Prepared(_Counts(snapshot, refused), (REASON,))
 
     def filter(self, prepared: Prepared, view: View) -> Ints:
-        tolerations, snapshot = prepared.state
-        refused = [
-            any(
-                taint.effect in NO_SCHEDULE and not any_tolerates(tolerations, taint)
-                for taint in taints or ()
-            )
-            for taints in snapshot.taint_sets.values
-        ]
-        return refusals(lookup(refused, view.taint_set), 1 | UNRESOLVABLE)
+        return refusals(prepared.state.of(view) > 0, 1 | UNRESOLVABLE)
 
-    def pre_score(self, info: PodInfo, snapshot: Snapshot) -> State:
+    def pre_score(self, info: PodInfo, snapshot: Snapshot) -> "_Counts":
         soft = [t for t in info.pod.spec.tolerations or () if t.effect in ("", SOFT)]
-        return soft, snapshot
 
-    def score(self, state: State, view: View) -> Ints:
+        def avoided(taint: Taint) -> bool:
+            return taint.effect == SOFT and not any_tolerates(soft, taint)
+
+        return _Counts(snapshot, avoided)
+
+    def score(self, state: "_Counts", view: View) -> Ints:
         """How many soft taints of the node the pod does not tolerate."""
-        tolerations, snapshot = state
-        counts = [
-            sum(t.effect == SOFT and not any_tolerates(tolerations, t) for t in taints or ())
-            for taints in snapshot.taint_sets.values
-        ]
-        return np.array(counts, np.int64)[view.taint_set]
+        return state.of(view)
 
     def normalize(self, raw: Ints) -> Ints:
         return default_normalize(raw, reverse=True)
+
+
+class _Counts:
+    """How many taints of each distinct set meet a test, judged once for all nodes that share it."""
+
+    def __init__(self, snapshot: Snapshot, test: Callable[[Taint], bool]) -> None:
+        self._sets, self._test = snapshot.taint_sets, test
+        self._counts = np.zeros(0, np.int64)
+
+    def of(self, view: View) -> Ints:
+        """The count of each node's set."""
+        known = len(self._counts)
+        if known < len(self._sets):
+            fresh = [sum(map(self._test, taints or ())) for taints in self._sets.values[known:]]
+            self._counts = np.concatenate([self._counts, np.array(fresh, np.int64)])
+        counts: Ints = self._counts[view.taint_set]
+        return counts

@@ -38,6 +38,15 @@ def claim_names(pod: Pod) -> Iterator[str]:
             yield f"{namespace}/{pod.metadata.name}-{volume.name}"
 
 
+def _owned(claim: PersistentVolumeClaim, pod: Pod) -> bool:
+    """Whether a claim of a generic ephemeral volume was made for this very pod."""
+    made = {f"{pod.metadata.name}-{v.name}" for v in pod.spec.volumes or () if v.ephemeral}
+    if claim.metadata.name not in made:
+        return True
+    owners = claim.metadata.owner_references or ()
+    return any(owner.controller and owner.uid == pod.metadata.uid for owner in owners)
+
+
 def waits_for_consumer(claim: PersistentVolumeClaim, snapshot: Snapshot) -> bool:
     """Whether the claim is bound only once a pod that uses it has a node."""
     if claim.spec.volume_name:
@@ -62,6 +71,10 @@ class VolumeBinding(Plugin):
             claim = snapshot.claims.get(key)
             if claim is None:
                 return Rejected(f'persistentvolumeclaim "{name}" not found')
+            if not _owned(claim, info.pod):
+                return Rejected(
+                    f"PVC {key} was not created for pod {info.pod.key} (pod is not owner)"
+                )
             if claim.status.phase == "Lost":
                 return Rejected(
                     f'persistentvolumeclaim "{name}" bound to non-existent '

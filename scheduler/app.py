@@ -131,7 +131,7 @@ class App:
     def _reconfigure(self, scheduler: Scheduler) -> None:
         try:
             fresh = self._reload()
-            scheduler.configure(fresh)
+            scheduler.reconfigure(fresh)
         except ConfigurationError as error:
             log.error("configuration not taken, the old one stays", error=str(error))
             return

@@ -38,7 +38,7 @@ class LeaderElection(_Struct, frozen=True):
     renew_deadline: float = 10.0
     retry_period: float = 2.0
     resource_name: str = "gsch"
-    resource_namespace: str = "gsch-system"
+    resource_namespace: str = "kube-system"
 
 
 class Server(_Struct, frozen=True):

@@ -37,7 +37,7 @@ class Metrics:
         )
         self._point_seconds = Histogram(
             "scheduler_framework_extension_point_duration_seconds",
-            "Time of an extension point",
+            "Time of an extension point; Filter is filter and score, which run together",
             ["extension_point", "status", "profile"],
             buckets=POINT_BUCKETS,
             registry=self.registry,

@@ -71,8 +71,8 @@ class Scheduler:
     def configure(self, configuration: Configuration) -> None:
         """Take on profiles, plugins and delays; the queue keeps its pods.
 
-        Raises ConfigurationError, with the old configuration still in force. Pods of a
-        schedulerName that is new here are picked up when they next change or are listed.
+        Raises ConfigurationError, with the old configuration still in force. Pods that
+        no node took, and those of a schedulerName that is new here, are tried at once.
         """
         fresh = frameworks(configuration, self._matrix)
         self._frameworks.clear()
@@ -81,6 +81,12 @@ class Scheduler:
         self.queue.delays = Delays(
             configuration.pod_initial_backoff_seconds, configuration.pod_max_backoff_seconds
         )
+
+    def reconfigure(self, configuration: Configuration) -> None:
+        """`configure` while running. Raises ConfigurationError."""
+        self.configure(configuration)
+        self.watches.adopt()
+        self.queue.move(~Event.NONE, "ConfigurationReload")
 
     # -- running ---------------------------------------------------------------------------
 
@@ -203,12 +209,16 @@ class Scheduler:
         key, uid = queued.key, queued.pod.metadata.uid
         try:
             async with self._room:
+                began = time.perf_counter()
                 result = await self._binder.bind(queued.pod, node)
         except Exception as error:
             log.exception("binding cycle failed", pod=key)
             self._release(key, uid)
             self._fail(queued, f"internal error in the binding cycle: {error!r}", started)
             return
+        status = "Success" if result.outcome is Outcome.BOUND else "Error"
+        profile = queued.pod.spec.scheduler_name
+        self.metrics.point("Bind", status, profile, time.perf_counter() - began)
         if result.outcome is Outcome.BOUND:
             self.snapshot.bound(key, uid, time.monotonic() + ASSUMED_FOR)
             self.queue.finish(queued)

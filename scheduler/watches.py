@@ -110,6 +110,13 @@ class Watches:
         stale = [name for name, r in self.reflectors.items() if r.silence > STALE_AFTER]
         return f"no word from the watch of {', '.join(stale)}" if stale else ""
 
+    def adopt(self) -> None:
+        """Queue the pending pods that became ours by a new configuration."""
+        for pod in self.reflectors["pods"].objects.values():
+            mine = not pod.spec.node_name and self._ours(pod.spec.scheduler_name)
+            if mine and pod.key not in self._queue.pods:
+                self._on_pending(None, pod)
+
     # -- handlers --------------------------------------------------------------------------
 
     def _on_node(self, kind: Kind, old: Node | None, new: Node | None) -> None:

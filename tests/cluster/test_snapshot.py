@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from cluster.objects import Pod
-from cluster.snapshot import Change, Snapshot, amounts_of
+from cluster.records import amounts_of
+from cluster.snapshot import Change, Snapshot
 from tests.make import node, pod, snapshot
 
 NODES = st.sampled_from([f"n{i}" for i in range(5)])

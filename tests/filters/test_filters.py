@@ -256,6 +256,16 @@ def test_claims_that_keep_a_pod_pending(claims: Any, volumes: Any, message: str)
     assert message in diagnosis(pod(**MOUNTS), *LABELLED, **stores).message
 
 
+def test_an_ephemeral_volume_s_claim_must_be_the_pod_s_own() -> None:
+    ephemeral = {"volumes": [{"name": "v", "ephemeral": {"volumeClaimTemplate": {}}}]}
+    for owner, left in (("uid-pod", ["a", "b", "c"]), ("another", [])):
+        references = [{"uid": owner, "controller": True}]
+        made = claim(metadata={"name": "pod-v", "ownerReferences": references})
+        stores: Any = {"claims": {"default/pod-v": made}, "volumes": {"/pv": volume()}}
+        spec: Any = ephemeral
+        assert admitted(pod(**spec), *LABELLED, **stores) == left
+
+
 def test_a_bound_claim_leaves_the_nodes_that_its_volume_can_reach() -> None:
     stores = {"claims": {"default/data": claim()}, "volumes": {"/pv": volume()}}
     assert admitted(pod(**MOUNTS), *LABELLED, **stores) == ["a", "b", "c"]

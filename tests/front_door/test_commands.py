@@ -109,6 +109,12 @@ def test_the_default_configuration_holds(tmp_path: Path) -> None:
     assert "gsch, griffin_scheduler" in answer.stdout
 
 
+@pytest.mark.parametrize("file", [EXAMPLES / "config" / "gsch.yaml", ROOT / "manifests/gsch.yaml"])
+def test_the_configurations_that_users_copy_hold(file: Path) -> None:
+    answer = gsch("config", "check", str(file))
+    assert answer.returncode == 0, answer.stderr
+
+
 def test_plugins_are_configured_in_kube_scheduler_s_shape(tmp_path: Path) -> None:
     strategy = {"type": "MostAllocated", "resources": [{"name": "cpu", "weight": 3}]}
     profile: Json = {
