@@ -298,10 +298,12 @@ class Scheduler:
 
 
 async def first_of(*works: Coroutine[Any, Any, Any]) -> None:
-    """Wait until one of them is done, and drop the others."""
+    """Wait until one of them is done, and drop the others. Raises what it raised."""
     tasks = [asyncio.create_task(work) for work in works]
     try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
     finally:
         for task in tasks:
             task.cancel()
