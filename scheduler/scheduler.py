@@ -71,8 +71,7 @@ class Scheduler:
     def configure(self, configuration: Configuration) -> None:
         """Take on profiles, plugins and delays; the queue keeps its pods.
 
-        Raises ConfigurationError, with the old configuration still in force. Pods that
-        no node took, and those of a schedulerName that is new here, are tried at once.
+        Raises ConfigurationError, with the old configuration still in force.
         """
         fresh = frameworks(configuration, self._matrix)
         self._frameworks.clear()
@@ -83,7 +82,8 @@ class Scheduler:
         )
 
     def reconfigure(self, configuration: Configuration) -> None:
-        """`configure` while running. Raises ConfigurationError."""
+        """`configure` while running: pods that no node took, and those of a schedulerName that is
+        new here, are tried at once. Raises ConfigurationError."""
         self.configure(configuration)
         self.watches.adopt()
         self.queue.move(~Event.NONE, "ConfigurationReload")
@@ -100,6 +100,8 @@ class Scheduler:
     async def schedule(self) -> None:
         """Decide and bind until `stop`."""
         await first_of(self.watches.synced(), self.stopped.wait())
+        if self.stopped.is_set():
+            return
         log.info("scheduling", nodes=self.snapshot.node_count, pending=len(self.queue.pods))
         cycles = 0
         while not self.stopped.is_set():

@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
 
-from cluster import reflector
+from cluster import client, reflector
 from cluster.objects import Node
 from cluster.reflector import Kind, Reflector
 from tests.scripted import cut, lines, refusal, serving
@@ -66,8 +67,8 @@ async def play(
 ) -> tuple[Play, set[str]]:
     monkeypatch.setattr(reflector, "BACKOFF_FIRST", 0.01)
     script = Play(*answers)
-    async with serving(script.serve, folder) as client:
-        found = Reflector(client, "/api/v1/nodes", Node, script.handle)
+    async with serving(script.serve, folder) as api:
+        found = Reflector(api, "/api/v1/nodes", Node, script.handle)
         found._backoff = reflector.Backoff(0.01, 0.02)
         task = asyncio.create_task(found.run())
         try:
@@ -180,6 +181,21 @@ async def test_refusals_and_cuts_are_waited_out(
     assert names == {"a", "b"}
     assert script.told == [("Added", "a"), ("Added", "b")]
     assert script.asked[-1] == "watch 6"
+
+
+async def test_a_half_open_watch_is_noticed_by_its_silence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection stands, nothing comes: after WATCH_SILENCE the watch is made anew."""
+    monkeypatch.setattr(client, "WATCH_SILENCE", timedelta(seconds=0.3))
+    script, names = await play(
+        tmp_path, monkeypatch,
+        lambda r: listed(5, obj("a", 1)),
+        lambda r: lines(r, event("ADDED", obj("b", 6)), hold=60),
+        lambda r: lines(r, event("ADDED", obj("c", 7))),
+    )  # fmt: skip
+    assert names == {"a", "b", "c"}
+    assert script.asked[:4] == ["list", "watch 5", "watch 6", "watch 7"]
 
 
 async def test_an_object_that_cannot_be_read_costs_no_other(
