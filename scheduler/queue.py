@@ -167,6 +167,10 @@ class SchedulingQueue:
         self._waiting.setdefault(waits_for, {})[queued.key] = queued
         late = queued.unschedulable_since + UNSCHEDULABLE_AT_MOST
         heapq.heappush(self._late, (late, queued.stamp, queued))
+        if len(self._late) > 2 * len(self.pods) + 1024:
+            # Pods that came back before their time leave dead entries behind.
+            self._late = [entry for entry in self._late if entry[2].stamp == entry[1]]
+            heapq.heapify(self._late)
         self.on_incoming("unschedulable", "ScheduleAttemptFailure")
 
     def back_off(self, queued: QueuedPod) -> None:

@@ -81,6 +81,16 @@ def test_without_any_event_a_pod_is_tried_again_after_five_minutes() -> None:
     assert popped(found).attempts == 2
 
 
+def test_pods_that_come_back_again_and_again_leave_nothing_behind() -> None:
+    found, clock = queue()
+    add(found, "p")
+    for _ in range(5000):
+        found.unschedulable(popped(found), Event.NODE_ADD, frozenset())
+        clock.now += 11
+        found.move(Event.NODE_ADD, "x")
+    assert len(found._late) + len(found._backoff) + len(found._active) < 1100
+
+
 def test_a_gated_pod_is_not_tried_until_it_changes() -> None:
     found, _ = queue()
     new = pod("p")
