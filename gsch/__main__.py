@@ -1,3 +1,3 @@
-from gsch.cli import main
+from gsch.cli import entry
 
-main()
+entry()

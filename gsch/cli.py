@@ -1,6 +1,11 @@
 """The `gsch` command: each package's own sub-commands, loaded when they are asked for."""
 
+import atexit
+import contextlib
 import importlib
+import os
+import sys
+from typing import NoReturn
 
 import click
 
@@ -45,3 +50,23 @@ def main() -> None:
     Run it against a cluster:  gsch run --kubeconfig ~/.kube/config
     Ask about a pending pod:   gsch explain my-namespace/my-pod
     """
+
+
+def entry() -> NoReturn:
+    """Run the command and leave without finalising the interpreter.
+
+    The HTTP library has a thread of its own, and one that is inside Python while the interpreter
+    finalises aborts the process: a clear message would end in a crash. What matters of an orderly
+    end, exit handlers (they remove key files that the kubernetes package wrote) and flushed
+    output, is done here.
+    """
+    try:
+        main()
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
