@@ -95,6 +95,14 @@ def taint(key: str, effect: str = "NoSchedule", value: str = "") -> Any:
     return {"key": key, "value": value, "effect": effect}
 
 
+def test_a_pod_that_names_its_node_goes_there_or_nowhere() -> None:
+    assert admitted(pod(nodeName="b"), *LABELLED) == ["b"]
+    found = diagnosis(pod(nodeName="ghost"), *LABELLED)
+    assert found.message == (
+        "0/3 nodes are available: 3 node(s) didn't match the requested node name."
+    )
+
+
 TAINTED = (
     node("plain"),
     node("one", taints=[taint("k", value="v")]),
