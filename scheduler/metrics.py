@@ -9,6 +9,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 ATTEMPT_BUCKETS = tuple(0.001 * 2**n for n in range(15))
 SLI_BUCKETS = tuple(0.01 * 2**n for n in range(20))
 COUNT_BUCKETS = (1, 2, 4, 8, 16)
+VICTIM_BUCKETS = (1, 2, 4, 8, 16, 32, 64)
 POINT_BUCKETS = tuple(0.0001 * 2**n for n in range(12))
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -59,6 +60,18 @@ class Metrics:
             "scheduler_queue_incoming_pods",
             "Pods that entered a queue, by the event that brought them",
             ["queue", "event"],
+            registry=self.registry,
+        )
+        # Nothing here preempts yet: they stay at zero, which a dashboard can tell from a gap.
+        Counter(
+            "scheduler_preemption_attempts",
+            "Preemption attempts",
+            registry=self.registry,
+        )
+        Histogram(
+            "scheduler_preemption_victims",
+            "Pods preempted in one attempt",
+            buckets=VICTIM_BUCKETS,
             registry=self.registry,
         )
         # A child of a labelled metric costs a lock and a dictionary to find: keep those in use.
