@@ -17,6 +17,9 @@ class Struct(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True):
 
 
 class OwnerReference(Struct, frozen=True):
+    api_version: str = ""
+    kind: str = ""
+    name: str = ""
     uid: str = ""
     controller: bool = False
 
@@ -32,12 +35,25 @@ class ObjectMeta(Struct, frozen=True):
     owner_references: list[OwnerReference] | None = None
 
 
+class AnnotatedMeta(ObjectMeta, frozen=True):
+    """For the kinds whose annotations matter; those of pods and nodes can be large and do not."""
+
+    annotations: Labels | None = None
+
+
 class Requirement(Struct, frozen=True):
     """A label or field requirement; operator In, NotIn, Exists, DoesNotExist, Gt or Lt."""
 
     key: str
     operator: str
     values: list[str] | None = None
+
+
+class LabelSelector(Struct, frozen=True):
+    """Requirements that all hold; without any it selects everything, and None selects nothing."""
+
+    match_labels: Labels | None = None
+    match_expressions: list[Requirement] | None = None
 
 
 class NodeSelectorTerm(Struct, frozen=True):
@@ -61,10 +77,27 @@ class NodeAffinity(Struct, frozen=True):
     )
 
 
-class PodAffinity(Struct, frozen=True):
-    """Only whether hard terms exist is read so far."""
+class PodAffinityTerm(Struct, frozen=True):
+    topology_key: str = ""
+    label_selector: LabelSelector | None = None
+    namespaces: list[str] | None = None
+    namespace_selector: LabelSelector | None = None
+    match_label_keys: list[str] | None = None
+    mismatch_label_keys: list[str] | None = None
 
-    required_during_scheduling_ignored_during_execution: list[Any] | None = None
+
+class WeightedPodAffinityTerm(Struct, frozen=True):
+    weight: int
+    pod_affinity_term: PodAffinityTerm
+
+
+class PodAffinity(Struct, frozen=True):
+    """Affinity or anti-affinity to other pods; both have these fields."""
+
+    required_during_scheduling_ignored_during_execution: list[PodAffinityTerm] | None = None
+    preferred_during_scheduling_ignored_during_execution: list[WeightedPodAffinityTerm] | None = (
+        None
+    )
 
 
 class Affinity(Struct, frozen=True):
@@ -98,32 +131,65 @@ class EnvVar(Struct, frozen=True):
 
 class ContainerPort(Struct, frozen=True):
     host_port: int = 0
+    host_ip: str = msgspec.field(default="", name="hostIP")
+    protocol: str = "TCP"
+
+
+class RestartRule(Struct, frozen=True):
+    action: str = ""
 
 
 class Container(Struct, frozen=True):
     name: str
+    image: str = ""
     resources: ResourceRequirements | None = None
     env: list[EnvVar] | None = None
     ports: list[ContainerPort] | None = None
     restart_policy: str = ""
+    restart_policy_rules: list[RestartRule] | None = None
 
 
 class ClaimSource(Struct, frozen=True):
     claim_name: str = ""
 
 
+class Disk(Struct, frozen=True):
+    """An in-tree volume that one node at a time may write: the fields that tell two disks apart."""
+
+    pd_name: str = ""
+    volume_id: str = msgspec.field(default="", name="volumeID")
+    iqn: str = ""
+    monitors: list[str] | None = None
+    pool: str = ""
+    image: str = ""
+    read_only: bool = False
+
+
+class ImageSource(Struct, frozen=True):
+    reference: str = ""
+
+
 class Volume(Struct, frozen=True):
     name: str
     persistent_volume_claim: ClaimSource | None = None
     ephemeral: Any = None
-    gce_persistent_disk: Any = None
-    aws_elastic_block_store: Any = None
-    iscsi: Any = None
-    rbd: Any = None
+    gce_persistent_disk: Disk | None = None
+    aws_elastic_block_store: Disk | None = None
+    iscsi: Disk | None = None
+    rbd: Disk | None = None
+    csi: Any = None
+    image: ImageSource | None = None
 
 
 class TopologySpreadConstraint(Struct, frozen=True):
+    max_skew: int = 1
+    topology_key: str = ""
     when_unsatisfiable: str = ""
+    label_selector: LabelSelector | None = None
+    min_domains: int | None = None
+    match_label_keys: list[str] | None = None
+    node_affinity_policy: str = "Honor"
+    node_taints_policy: str = "Ignore"
 
 
 class PodSchedulingGate(Struct, frozen=True):
@@ -136,6 +202,9 @@ class PodSpec(Struct, frozen=True):
     node_name: str = ""
     scheduler_name: str = "default-scheduler"
     priority: int = 0
+    preemption_policy: str = ""
+    host_network: bool = False
+    host_users: bool = True
     node_selector: Labels | None = None
     affinity: Affinity | None = None
     tolerations: list[Toleration] | None = None
@@ -163,6 +232,8 @@ class ContainerStatus(Struct, frozen=True):
 
 class PodStatus(Struct, frozen=True):
     phase: str = ""
+    start_time: str = ""
+    nominated_node_name: str = ""
     conditions: list[PodCondition] | None = None
     container_statuses: list[ContainerStatus] | None = None
     init_container_statuses: list[ContainerStatus] | None = None
@@ -191,8 +262,15 @@ class NodeSpec(Struct, frozen=True):
     taints: list[Taint] | None = None
 
 
+class ContainerImage(Struct, frozen=True):
+    names: list[str] | None = None
+    size_bytes: int = 0
+
+
 class NodeStatus(Struct, frozen=True):
     allocatable: Quantities | None = None
+    images: list[ContainerImage] | None = None
+    declared_features: list[str] | None = None
 
 
 class Node(Struct, frozen=True):
@@ -205,6 +283,10 @@ class ClaimSpec(Struct, frozen=True):
     volume_name: str = ""
     storage_class_name: str | None = None
     access_modes: list[str] | None = None
+    resources: ResourceRequirements | None = None
+    volume_mode: str = "Filesystem"
+    selector: LabelSelector | None = None
+    volume_attributes_class_name: str = ""
 
 
 class ClaimStatus(Struct, frozen=True):
@@ -212,28 +294,163 @@ class ClaimStatus(Struct, frozen=True):
 
 
 class PersistentVolumeClaim(Struct, frozen=True):
-    metadata: ObjectMeta
+    metadata: AnnotatedMeta
     spec: ClaimSpec = ClaimSpec()
     status: ClaimStatus = ClaimStatus()
+
+    @property
+    def key(self) -> str:
+        """`namespace/name`."""
+        return f"{self.metadata.namespace}/{self.metadata.name}"
+
+    @property
+    def annotations(self) -> Labels:
+        return self.metadata.annotations or {}
 
 
 class VolumeNodeAffinity(Struct, frozen=True):
     required: NodeSelector | None = None
 
 
+class ClaimReference(Struct, frozen=True):
+    namespace: str = ""
+    name: str = ""
+    uid: str = ""
+
+
+class CsiSource(Struct, frozen=True):
+    driver: str = ""
+    volume_handle: str = ""
+
+
 class VolumeSpec(Struct, frozen=True):
     node_affinity: VolumeNodeAffinity | None = None
-    csi: Any = None
+    capacity: Quantities | None = None
+    access_modes: list[str] | None = None
+    claim_ref: ClaimReference | None = None
+    storage_class_name: str = ""
+    volume_mode: str = "Filesystem"
+    volume_attributes_class_name: str = ""
+    csi: CsiSource | None = None
+
+
+class VolumeStatus(Struct, frozen=True):
+    phase: str = ""
 
 
 class PersistentVolume(Struct, frozen=True):
-    metadata: ObjectMeta
+    metadata: AnnotatedMeta
     spec: VolumeSpec = VolumeSpec()
+    status: VolumeStatus = VolumeStatus()
+
+
+class TopologyRequirement(Struct, frozen=True):
+    key: str
+    values: list[str] | None = None
+
+
+class TopologySelectorTerm(Struct, frozen=True):
+    match_label_expressions: list[TopologyRequirement] | None = None
 
 
 class StorageClass(Struct, frozen=True):
     metadata: ObjectMeta
+    provisioner: str = ""
     volume_binding_mode: str = "Immediate"
+    allowed_topologies: list[TopologySelectorTerm] | None = None
+
+
+class VolumeNodeResources(Struct, frozen=True):
+    count: int | None = None
+
+
+class CsiNodeDriver(Struct, frozen=True):
+    name: str
+    allocatable: VolumeNodeResources | None = None
+
+
+class CsiNodeSpec(Struct, frozen=True):
+    drivers: list[CsiNodeDriver] | None = None
+
+
+class CsiNode(Struct, frozen=True):
+    """Of a node by the same name: its CSI drivers and how many volumes each can attach."""
+
+    metadata: ObjectMeta
+    spec: CsiNodeSpec = CsiNodeSpec()
+
+
+class CsiDriverSpec(Struct, frozen=True):
+    storage_capacity: bool = False
+
+
+class CsiDriver(Struct, frozen=True):
+    metadata: ObjectMeta
+    spec: CsiDriverSpec = CsiDriverSpec()
+
+
+class CsiStorageCapacity(Struct, frozen=True):
+    metadata: ObjectMeta
+    storage_class_name: str = ""
+    node_topology: LabelSelector | None = None
+    capacity: str | int | None = None
+    maximum_volume_size: str | int | None = None
+
+
+class AttachmentSource(Struct, frozen=True):
+    persistent_volume_name: str = ""
+
+
+class AttachmentSpec(Struct, frozen=True):
+    attacher: str = ""
+    node_name: str = ""
+    source: AttachmentSource = AttachmentSource()
+
+
+class VolumeAttachment(Struct, frozen=True):
+    metadata: ObjectMeta
+    spec: AttachmentSpec = AttachmentSpec()
+
+
+class ServiceSpec(Struct, frozen=True):
+    selector: Labels | None = None
+
+
+class Service(Struct, frozen=True):
+    """Also a ReplicationController, whose selector is a plain map too."""
+
+    metadata: ObjectMeta
+    spec: ServiceSpec = ServiceSpec()
+
+
+class ControllerSpec(Struct, frozen=True):
+    selector: LabelSelector | None = None
+
+
+class Controller(Struct, frozen=True):
+    """A ReplicaSet or StatefulSet."""
+
+    metadata: ObjectMeta
+    spec: ControllerSpec = ControllerSpec()
+
+
+class Namespace(Struct, frozen=True):
+    metadata: ObjectMeta
+
+
+class DisruptionBudgetSpec(Struct, frozen=True):
+    selector: LabelSelector | None = None
+
+
+class DisruptionBudgetStatus(Struct, frozen=True):
+    disruptions_allowed: int = 0
+    disrupted_pods: dict[str, str] | None = None
+
+
+class PodDisruptionBudget(Struct, frozen=True):
+    metadata: ObjectMeta
+    spec: DisruptionBudgetSpec = DisruptionBudgetSpec()
+    status: DisruptionBudgetStatus = DisruptionBudgetStatus()
 
 
 class ConfigMap(Struct, frozen=True):

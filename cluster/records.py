@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cluster.objects import Pod
+from cluster.pod_index import Shape
 from cluster.requests import CPU, MEMORY, PODS, nonzero_requests, pod_requests
 
 
@@ -11,8 +12,9 @@ from cluster.requests import CPU, MEMORY, PODS, nonzero_requests, pod_requests
 class PodRecord:
     """A pod that holds room on a node.
 
-    `requests` is by resource, `nonzero` cpu and memory for scoring; `assumed` marks one that this
-    scheduler placed and the API server has not confirmed yet.
+    `requests` is by resource, `nonzero` cpu and memory for scoring; `start_time` is RFC 3339, empty
+    before the kubelet took it; `preempted` marks one whose deletion a scheduler asked for;
+    `assumed` one that this scheduler placed and the API server has not confirmed yet.
     """
 
     key: str
@@ -21,6 +23,9 @@ class PodRecord:
     priority: int
     requests: Mapping[str, int]
     nonzero: tuple[int, int]
+    shape: Shape
+    start_time: str = ""
+    preempted: bool = False
     assumed: bool = False
     deadline: float | None = None
 

@@ -13,18 +13,20 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from cluster.images import ImageIndex
 from cluster.interner import Interner
 from cluster.objects import (
     Labels,
     Node,
-    PersistentVolume,
-    PersistentVolumeClaim,
     Pod,
-    StorageClass,
+    PodDisruptionBudget,
     Taint,
 )
+from cluster.owners import Owners
+from cluster.pod_index import Meeting, PodIndex
 from cluster.records import PodAmounts, PodRecord, amounts_of
 from cluster.requests import CPU, EPHEMERAL_STORAGE, MEMORY, PODS, amounts
+from cluster.storage import Storage
 
 Ints = NDArray[np.int64]
 Ids = NDArray[np.int32]
@@ -47,6 +49,7 @@ class Change(Flag):
     ALLOCATABLE = auto()
     LABELS = auto()
     TAINTS = auto()
+    FEATURES = auto()
 
 
 class Snapshot:
@@ -59,15 +62,19 @@ class Snapshot:
         self.resources: Interner[str] = Interner()
         self.label_values: Interner[str] = Interner()
         self.taint_sets: Interner[tuple[Taint, ...]] = Interner()
+        self.feature_sets: Interner[frozenset[str]] = Interner()
         self.pods: dict[str, PodRecord] = {}
         self.assumed: dict[str, PodRecord] = {}
-        self.claims: dict[str, PersistentVolumeClaim] = {}
-        self.volumes: dict[str, PersistentVolume] = {}
-        self.storage_classes: dict[str, StorageClass] = {}
+        self.storage = Storage()
+        self.budgets: dict[str, PodDisruptionBudget] = {}
+        self.namespaces: dict[str, Labels] = {}
+        self.index = PodIndex(_FIRST_CAPACITY)
+        self.images = ImageIndex()
+        self.owners = Owners()
         self.node_count = 0
         self._rows: dict[str, int] = {}
         self._free: list[int] = []
-        self._pods_on: list[int] = []
+        self._pods_on: list[dict[str, PodRecord]] = []
         self._nodes: list[Node | None] = []
         self._label_columns: dict[str, Ids] = {}
         self._allocatable: list[Ints] = []
@@ -76,6 +83,7 @@ class Snapshot:
         self._valid = np.zeros(_FIRST_CAPACITY, np.bool_)
         self._unschedulable = np.zeros(_FIRST_CAPACITY, np.bool_)
         self._taint_set = np.zeros(_FIRST_CAPACITY, np.int32)
+        self._feature_set = np.zeros(_FIRST_CAPACITY, np.int32)
         self._row_versions = np.zeros(_FIRST_CAPACITY, np.int64)
         self._nothing = np.zeros(_FIRST_CAPACITY, np.int64)
         for name in (CPU, MEMORY, EPHEMERAL_STORAGE, PODS):
@@ -104,6 +112,10 @@ class Snapshot:
         row = self._rows.get(name, -1)
         return self._nodes[row] if row >= 0 else None
 
+    def terms_meeting(self, pod: Pod) -> list[Meeting]:
+        """Affinity terms of pods on nodes that mean this pod, with how many have them by row."""
+        return self.index.terms_meeting(pod, self.namespaces.get(pod.metadata.namespace, {}))
+
     # -- nodes -----------------------------------------------------------------------------
 
     def set_node(self, node: Node) -> Change:
@@ -129,6 +141,12 @@ class Snapshot:
             self._unschedulable[row] = node.spec.unschedulable
             taints = tuple(node.spec.taints or ())
             self._taint_set[row] = self.taint_sets.id(taints) if taints else 0
+        if old is None or node.status.declared_features != old.status.declared_features:
+            change |= Change.FEATURES
+            features = frozenset(node.status.declared_features or ())
+            self._feature_set[row] = self.feature_sets.id(features) if features else 0
+        if old is None or node.status.images != old.status.images:
+            self.images.set(row, old.status.images if old else None, node.status.images)
         self._nodes[row] = node
         if change:
             self._touch(row)
@@ -143,7 +161,8 @@ class Snapshot:
         self._set_labels(row, node.metadata.labels if node else None, None)
         self._set_allocatable(row, {})
         self._valid[row] = self._unschedulable[row] = False
-        self._taint_set[row] = 0
+        self._taint_set[row] = self._feature_set[row] = 0
+        self.images.set(row, node.status.images if node else None, None)
         self._nodes[row] = None
         self.node_count -= 1
         self.nodes_version += 1
@@ -197,8 +216,11 @@ class Snapshot:
         if known is not None:
             self.assumed.pop(key, None)
             known.assumed, known.deadline = False, None
+            known.start_time = pod.status.start_time
+            known.preempted = _preempted(pod)
             same = known.node == pod.spec.node_name and known.requests == needs.requests
-            if same and known.uid == pod.metadata.uid and known.nonzero == needs.nonzero:
+            same = same and known.uid == pod.metadata.uid and known.nonzero == needs.nonzero
+            if same and known.shape is self.index.shape(pod):
                 return False
             self.remove_pod(key)
         record = self._record(pod, needs, pod.spec.node_name)
@@ -213,17 +235,35 @@ class Snapshot:
             return False
         row = self._rows[record.node]
         self._account(row, record, -1)
-        self._pods_on[row] -= 1
+        self.index.remove(record.shape, row)
+        del self._pods_on[row][key]
         if not self._valid[row]:
             self._release_row(row)
         return True
 
+    def pods_on(self, row: int) -> list[PodRecord]:
+        """The pods that hold room on the row's node."""
+        return list(self._pods_on[row].values())
+
+    def put_back(self, record: PodRecord) -> None:
+        """Undo a `remove_pod` that only asked "what if"."""
+        self._place(record, self._claim_row(record.node))
+        if record.assumed:
+            self.assumed[record.key] = record
+
     # -- inside ----------------------------------------------------------------------------
 
-    @staticmethod
-    def _record(pod: Pod, needs: PodAmounts, node: str) -> PodRecord:
+    def _record(self, pod: Pod, needs: PodAmounts, node: str) -> PodRecord:
         return PodRecord(
-            pod.key, pod.metadata.uid, node, pod.spec.priority, needs.requests, needs.nonzero
+            pod.key,
+            pod.metadata.uid,
+            node,
+            pod.spec.priority,
+            needs.requests,
+            needs.nonzero,
+            self.index.shape(pod),
+            pod.status.start_time,
+            _preempted(pod),
         )
 
     def _place(self, record: PodRecord, row: int) -> None:
@@ -231,7 +271,8 @@ class Snapshot:
             self.remove_pod(record.key)
             row = self._claim_row(record.node)
         self.pods[record.key] = record
-        self._pods_on[row] += 1
+        self._pods_on[row][record.key] = record
+        record.shape = self.index.place(record.shape, row)
         self._account(row, record, +1)
 
     def _account(self, row: int, record: PodRecord, sign: int) -> None:
@@ -279,7 +320,7 @@ class Snapshot:
         else:
             row = len(self.names)
             self.names.append(name)
-            self._pods_on.append(0)
+            self._pods_on.append({})
             self._nodes.append(None)
             if row == len(self._valid):
                 self._grow()
@@ -305,7 +346,9 @@ class Snapshot:
         self._nonzero = longer(self._nonzero)
         self._valid, self._unschedulable = longer(self._valid), longer(self._unschedulable)
         self._taint_set = longer(self._taint_set)
+        self._feature_set = longer(self._feature_set)
         self._row_versions, self._nothing = longer(self._row_versions), longer(self._nothing)
+        self.index.grow(len(self._valid))
 
 
 class View:
@@ -334,6 +377,11 @@ class View:
     def taint_set(self) -> Ids:
         """Number of the node's set of taints in `snapshot.taint_sets`; 0 with no taint."""
         return self._snapshot._taint_set[self.rows]
+
+    @property
+    def feature_set(self) -> Ids:
+        """Number of the node's declared features in `snapshot.feature_sets`; 0 with none."""
+        return self._snapshot._feature_set[self.rows]
 
     def allocatable(self, resource: str) -> Ints:
         """What the node offers: milli-CPU, bytes or counts."""
@@ -373,6 +421,13 @@ class View:
     def _column(self, columns: list[Ints], resource: str) -> Ints:
         index = self._snapshot.resources.find(resource) - 1
         return columns[index][self.rows] if index >= 0 else self._snapshot._nothing[self.rows]
+
+
+def _preempted(pod: Pod) -> bool:
+    return any(
+        c.type == "DisruptionTarget" and c.status == "True" and c.reason == "PreemptionByScheduler"
+        for c in pod.status.conditions or ()
+    )
 
 
 def load(nodes: Iterable[Node], pods: Iterable[Pod]) -> Snapshot:

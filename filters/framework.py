@@ -2,8 +2,12 @@
 
 Names and meaning are kube-scheduler's (KEP-624), with one difference: a call handles all nodes at
 once. `filter` and `score` get a `View`, whose arrays have one element a node, and return an array
-of the same length. A plugin's answer for a node depends on that node's row alone, so the cycle may
-ask again about just the rows that changed.
+of the same length.
+
+The answers of a LOCAL plugin depend on what it signs of the pod and on a node's own row, so they
+are kept for all pods that sign alike and asked again for just the rows that changed. The others
+(those that look at other pods, at volumes, …) are asked anew for every pod; their `score` gets a
+view of exactly the feasible nodes.
 """
 
 from collections.abc import Mapping
@@ -14,6 +18,7 @@ from typing import Any, ClassVar, Final, Protocol
 import numpy as np
 
 from cluster.objects import Pod
+from cluster.pod_terms import Term, terms_of
 from cluster.records import PodAmounts, amounts_of
 from cluster.snapshot import Bools, Ints, Snapshot, View
 
@@ -28,6 +33,7 @@ class Event(Flag):
 
     NONE = 0
     NODE_ADD = auto()
+    NODE_GONE = auto()
     NODE_ALLOCATABLE = auto()
     NODE_LABEL = auto()
     NODE_TAINT = auto()
@@ -36,6 +42,10 @@ class Event(Flag):
     CLAIM = auto()
     VOLUME = auto()
     STORAGE_CLASS = auto()
+    POD_LABEL = auto()
+    NODE_FEATURE = auto()
+    CSI = auto()
+    NAMESPACE = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +58,7 @@ class PodInfo:
 
     pod: Pod
     needs: PodAmounts
+    terms: tuple[Term, ...] = ()
     policy: str = ""
     near_node: str | None = None
     near_pod: str | None = None
@@ -55,7 +66,7 @@ class PodInfo:
     @classmethod
     def of(cls, pod: Pod, **policy: Any) -> "PodInfo":
         """Raises QuantityError for a request that is no quantity."""
-        return cls(pod, amounts_of(pod), **policy)
+        return cls(pod, amounts_of(pod), terms_of(pod), **policy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +84,13 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """`pre_filter` found that no node can do, and why."""
+    """`pre_filter` found that no node can do, and why.
+
+    `resolvable` where removing other pods could help.
+    """
 
     reason: str
+    resolvable: bool = False
 
 
 class Unsignable(Exception):
@@ -91,6 +106,7 @@ class Plugin:
 
     NAME: ClassVar[str]
     events: ClassVar[Event] = Event.NONE
+    LOCAL: ClassVar[bool] = True
     RELATIVE: ClassVar[bool] = False
 
     def normalize(self, raw: Ints) -> Ints:
@@ -107,8 +123,8 @@ class Plugin:
         """All that this plugin reads of the pod, as a value that msgspec can encode.
 
         Pods that sign alike are treated alike, and results are kept for them together (KEP-5598).
-        Raises Unsignable where the outcome depends on more than the pod and the nodes' rows, as
-        is assumed of a plugin that does not say.
+        Only LOCAL plugins are asked. Raises Unsignable where the outcome depends on more than the
+        pod and the nodes' rows, as is assumed of a plugin that does not say.
         """
         raise Unsignable
 
@@ -116,6 +132,7 @@ class Plugin:
 class FilterPlugin(Protocol):
     NAME: ClassVar[str]
     events: ClassVar[Event]
+    LOCAL: ClassVar[bool]
 
     def sign(self, info: PodInfo) -> Any: ...
 
@@ -128,6 +145,7 @@ class FilterPlugin(Protocol):
 
 class ScorePlugin(Protocol):
     NAME: ClassVar[str]
+    LOCAL: ClassVar[bool]
     RELATIVE: ClassVar[bool]
 
     def sign(self, info: PodInfo) -> Any: ...
@@ -146,8 +164,6 @@ class PreferPlugin(Protocol):
     """Not upstream's: scores of 0..100 cannot order round-trip times that lie close together."""
 
     NAME: ClassVar[str]
-
-    def sign(self, info: PodInfo) -> Any: ...
 
     def prefer(self, info: PodInfo, snapshot: Snapshot, feasible: Bools) -> Bools | None:
         """The feasible nodes that go before all others; None for no preference."""

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from cluster.snapshot import Bools, Ints, Snapshot, View
-from filters.framework import Event, Plugin, PodInfo, Prepared, Rejected, Unsignable
+from filters.framework import Event, Plugin, PodInfo, Prepared, Rejected
 from latency.matrix import Matrix, Milliseconds
 
 
@@ -26,6 +26,7 @@ class Args(msgspec.Struct, forbid_unknown_fields=True, frozen=True, rename="came
 class LowLatency(Plugin):
     NAME = "LowLatency"
     events = Event.POD_PLACED
+    LOCAL = False
 
     def __init__(self, args: Args = Args(), matrix: Matrix | None = None) -> None:
         if not 0 <= args.resolution_ms < math.inf:
@@ -37,11 +38,6 @@ class LowLatency(Plugin):
     @classmethod
     def from_args(cls, args: Mapping[str, Any]) -> "LowLatency":
         return cls(msgspec.convert(args, Args))
-
-    def sign(self, info: PodInfo) -> Any:
-        if info.near_pod is not None:
-            raise Unsignable
-        return info.near_node
 
     def pre_filter(self, info: PodInfo, snapshot: Snapshot) -> Prepared | Rejected | None:
         """A pod that is to be near another waits until that one has a node."""

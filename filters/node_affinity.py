@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
+from cluster.objects import Labels, NodeSelector, NodeSelectorTerm, PreferredSchedulingTerm
 from cluster.objects import NodeAffinity as Affinity
-from cluster.objects import NodeSelector, NodeSelectorTerm, PreferredSchedulingTerm
-from cluster.snapshot import Ints, Snapshot, View
+from cluster.snapshot import Bools, Ints, Snapshot, View
 from filters.framework import (
     UNRESOLVABLE,
     Event,
@@ -48,12 +48,7 @@ class NodeAffinity(Plugin):
 
     def filter(self, prepared: Prepared, view: View) -> Ints:
         labels, required, snapshot = prepared.state
-        matched = np.ones(len(view), np.bool_)
-        if labels:
-            matched &= matches_labels(labels, view, snapshot)
-        if required is not None:
-            matched &= matches_selector(required, view, snapshot)
-        return refusals(~matched, 1 | UNRESOLVABLE)
+        return refusals(~_matched(labels, required, snapshot, view), 1 | UNRESOLVABLE)
 
     def pre_score(self, info: PodInfo, snapshot: Snapshot) -> ScoreState | None:
         affinity = _affinity(info)
@@ -72,6 +67,26 @@ class NodeAffinity(Plugin):
 
     def normalize(self, raw: Ints) -> Ints:
         return default_normalize(raw)
+
+
+def matches_required(info: PodInfo, view: View, snapshot: Snapshot) -> Bools | None:
+    """Nodes that nodeSelector and required affinity leave; None where the pod has neither."""
+    affinity, labels = _affinity(info), info.pod.spec.node_selector
+    required = affinity.required_during_scheduling_ignored_during_execution if affinity else None
+    if not labels and required is None:
+        return None
+    return _matched(labels, required, snapshot, view)
+
+
+def _matched(
+    labels: Labels | None, required: NodeSelector | None, snapshot: Snapshot, view: View
+) -> Bools:
+    matched = np.ones(len(view), np.bool_)
+    if labels:
+        matched &= matches_labels(labels, view, snapshot)
+    if required is not None:
+        matched &= matches_selector(required, view, snapshot)
+    return matched
 
 
 def _affinity(info: PodInfo) -> Affinity | None:

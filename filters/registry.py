@@ -7,14 +7,22 @@ from importlib.metadata import entry_points
 
 from filters.balanced_allocation import NodeResourcesBalancedAllocation
 from filters.framework import Plugin
+from filters.image_locality import ImageLocality
+from filters.inter_pod_affinity import InterPodAffinity
 from filters.low_latency import LowLatency
 from filters.node_affinity import NodeAffinity
+from filters.node_declared_features import NodeDeclaredFeatures
 from filters.node_name import NodeName
+from filters.node_ports import NodePorts
 from filters.node_unschedulable import NodeUnschedulable
+from filters.node_volume_limits import NodeVolumeLimits
+from filters.pod_topology_spread import PodTopologySpread
 from filters.resources import NodeResourcesFit
 from filters.taint_toleration import TaintToleration
 from filters.unsupported import UnsupportedConstraints
-from filters.volumes import VolumeBinding
+from filters.volume_binding import VolumeBinding
+from filters.volume_restrictions import VolumeRestrictions
+from filters.volume_zone import VolumeZone
 
 # In the order in which a node's first failing filter is named, which is upstream's.
 IN_TREE: dict[str, type[Plugin]] = {
@@ -26,9 +34,17 @@ IN_TREE: dict[str, type[Plugin]] = {
         NodeName,
         TaintToleration,
         NodeAffinity,
+        NodePorts,
         NodeResourcesFit,
+        VolumeRestrictions,
+        NodeVolumeLimits,
         VolumeBinding,
+        VolumeZone,
+        PodTopologySpread,
+        InterPodAffinity,
         NodeResourcesBalancedAllocation,
+        ImageLocality,
+        NodeDeclaredFeatures,
     )
 }
 

@@ -31,12 +31,7 @@ class TaintToleration(Plugin):
         return info.pod.spec.tolerations
 
     def pre_filter(self, info: PodInfo, snapshot: Snapshot) -> Prepared | None:
-        tolerations = info.pod.spec.tolerations or []
-
-        def refused(taint: Taint) -> bool:
-            return taint.effect in NO_SCHEDULE and not any_tolerates(tolerations, taint)
-
-        return Prepared(_Counts(snapshot, refused), (REASON,))
+        return Prepared(untolerated(info, snapshot), (REASON,))
 
     def filter(self, prepared: Prepared, view: View) -> Ints:
         return refusals(prepared.state.of(view) > 0, 1 | UNRESOLVABLE)
@@ -55,6 +50,16 @@ class TaintToleration(Plugin):
 
     def normalize(self, raw: Ints) -> Ints:
         return default_normalize(raw, reverse=True)
+
+
+def untolerated(info: PodInfo, snapshot: Snapshot) -> "_Counts":
+    """How many taints of each node keep the pod away."""
+    tolerations = info.pod.spec.tolerations or []
+
+    def refused(taint: Taint) -> bool:
+        return taint.effect in NO_SCHEDULE and not any_tolerates(tolerations, taint)
+
+    return _Counts(snapshot, refused)
 
 
 class _Counts:

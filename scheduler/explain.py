@@ -7,22 +7,20 @@ import msgspec
 import numpy as np
 
 from cluster.client import ApiClient, with_query
+from cluster.kinds import RESOURCES, put
 from cluster.objects import (
     ConfigMap,
     Node,
     ObjectList,
-    PersistentVolume,
-    PersistentVolumeClaim,
     Pod,
-    StorageClass,
 )
 from cluster.snapshot import Snapshot, load
 from latency.matrix import Matrix, Pair, parse
 from scheduler.configuration import ConfigMapReference, Configuration
 from scheduler.cycle import Cycle
-from scheduler.evaluation import Evaluation
 from scheduler.pods import pod_info
 from scheduler.profiles import frameworks
+from scheduler.trial import Trial
 
 PAGE = 500
 
@@ -70,16 +68,16 @@ def explain(
         raise CannotExplain(f"pod {pod.key} is for scheduler {pod.spec.scheduler_name}")
     info = pod_info(pod)
     cycle = Cycle(snapshot, configuration.seed)
-    evaluation = cycle.evaluate(framework, info)
     decision = cycle.decide(framework, info)
+    trial = decision.trial
     rows = [row for row, name in enumerate(snapshot.names) if snapshot.row(name) == row]
     message = decision.diagnosis.message if decision.diagnosis else ""
-    if evaluation.rejection is not None:
-        plugin, reason = evaluation.rejection
+    if trial.rejection is not None:
+        plugin, reason = trial.rejection
         verdicts = [NodeVerdict(snapshot.names[row], False, plugin, [reason]) for row in rows]
         return Explanation(pod.key, info.policy, message, verdicts)
     times = framework.times(info, snapshot)
-    refusals, scores = _refusals(evaluation), _scores(evaluation)
+    refusals, scores = _refusals(trial), _scores(trial)
     verdicts = []
     for row in rows:
         name = snapshot.names[row]
@@ -93,22 +91,22 @@ def explain(
     return Explanation(pod.key, info.policy, message, verdicts)
 
 
-def _refusals(evaluation: Evaluation) -> dict[int, tuple[str, list[str]]]:
+def _refusals(trial: Trial) -> dict[int, tuple[str, list[str]]]:
     """The plugin that refused a row first, with its reasons, by row."""
     found: dict[int, tuple[str, list[str]]] = {}
-    for plugin, reasons, _ in evaluation.verdicts():
+    for plugin, reasons, _ in trial.verdicts():
         for reason, nodes in reasons:
             for row in np.flatnonzero(nodes).tolist():
                 found.setdefault(row, (plugin, []))[1].append(reason)
     return found
 
 
-def _scores(evaluation: Evaluation) -> dict[int, dict[str, int]]:
+def _scores(trial: Trial) -> dict[int, dict[str, int]]:
     """Weighted scores by feasible row and plugin."""
-    table = evaluation.score_table()
+    table = trial.score_table()
     return {
         row: {plugin: weight * int(scaled[index]) for plugin, weight, _, scaled in table}
-        for index, row in enumerate(np.flatnonzero(evaluation.feasible).tolist())
+        for index, row in enumerate(np.flatnonzero(trial.feasible).tolist())
     }
 
 
@@ -131,15 +129,9 @@ async def live(client: ApiClient, key: str) -> tuple[Pod, Snapshot]:
     nodes = await _all(client, "/api/v1/nodes", ObjectList[Node])
     pods = await _all(client, "/api/v1/pods", ObjectList[Pod])
     snapshot = load(nodes, (p for p in pods if p.key != key))
-    for claim in await _all(
-        client, "/api/v1/persistentvolumeclaims", ObjectList[PersistentVolumeClaim]
-    ):
-        snapshot.claims[f"{claim.metadata.namespace}/{claim.metadata.name}"] = claim
-    for volume in await _all(client, "/api/v1/persistentvolumes", ObjectList[PersistentVolume]):
-        snapshot.volumes[f"/{volume.metadata.name}"] = volume
-    classes = "/apis/storage.k8s.io/v1/storageclasses"
-    for storage in await _all(client, classes, ObjectList[StorageClass]):
-        snapshot.storage_classes[f"/{storage.metadata.name}"] = storage
+    for resource in RESOURCES.values():
+        for item in await _all(client, resource.path, ObjectList[resource.type]):  # type: ignore[name-defined]
+            put(snapshot, resource.kind, item)
     return pod, snapshot
 
 

@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 import msgspec
 import yaml
 
-from cluster.objects import Node, PersistentVolume, PersistentVolumeClaim, Pod, StorageClass
+from cluster.kinds import RESOURCES
+from cluster.objects import Node, Pod
 from latency.matrix import LatencyError, Pair, parse
 
 MAX_BYTES = 256 * 1024 * 1024
@@ -25,13 +26,12 @@ class ManifestError(ValueError):
 
 @dataclass(slots=True)
 class Objects:
-    """What was found, and `skipped`: the kinds that are of no interest here, with their number."""
+    """What was found. `others` are (kind, object) of the kinds that nodes and pods lean on;
+    `skipped` counts the kinds that are of no interest here."""
 
     nodes: list[Node] = field(default_factory=list)
     pods: list[Pod] = field(default_factory=list)
-    claims: list[PersistentVolumeClaim] = field(default_factory=list)
-    volumes: list[PersistentVolume] = field(default_factory=list)
-    storage_classes: list[StorageClass] = field(default_factory=list)
+    others: list[tuple[str, Any]] = field(default_factory=list)
     pairs: list[Pair] = field(default_factory=list)
     skipped: dict[str, int] = field(default_factory=dict)
 
@@ -96,10 +96,10 @@ def _take(document: Any, where: str, objects: Objects) -> None:
     places: dict[str, tuple[type[Any], list[Any]]] = {
         "Node": (Node, objects.nodes),
         "Pod": (Pod, objects.pods),
-        "PersistentVolumeClaim": (PersistentVolumeClaim, objects.claims),
-        "PersistentVolume": (PersistentVolume, objects.volumes),
-        "StorageClass": (StorageClass, objects.storage_classes),
     }
+    if kind in RESOURCES:
+        objects.others.append((kind, _convert(document, RESOURCES[kind].type, where)))
+        return
     if kind not in places:
         objects.skipped[kind] = objects.skipped.get(kind, 0) + 1
         return
@@ -111,7 +111,8 @@ def _convert(document: dict[str, Any], type_: type[T], where: str) -> T:
     metadata = document.get("metadata")
     if not isinstance(metadata, dict) or not metadata.get("name"):
         raise ManifestError(f"{where}: {document['kind']} without metadata.name")
-    if type_ in (Pod, PersistentVolumeClaim):
+    known = RESOURCES.get(document["kind"])
+    if type_ is Pod or (known is not None and known.namespaced):
         metadata.setdefault("namespace", "default")
     if type_ is Pod:
         _default_requests(document.get("spec"))

@@ -18,8 +18,9 @@ from filters.registry import plugins as known_plugins
 from filters.resources import LEAST, MOST, Args, NodeResourcesFit, ResourceSpec, ScoringStrategy
 from latency.matrix import Matrix, Milliseconds
 from scheduler.configuration import Configuration, ConfigurationError, PluginChoice, Profile
-from scheduler.evaluation import Evaluation, PluginSet
+from scheduler.evaluation import PluginSet
 from scheduler.gschconfig import BALANCED, LEAST_REQUESTED, LOW_LATENCY, MOST_REQUESTED
+from scheduler.trial import Trial
 
 GPU = "nvidia.com/gpu"
 
@@ -27,6 +28,8 @@ GPU = "nvidia.com/gpu"
 DEFAULT_WEIGHTS = {
     "TaintToleration": 3,
     "NodeAffinity": 2,
+    "PodTopologySpread": 2,
+    "InterPodAffinity": 2,
     NodeResourcesFit.NAME: 1,
     NodeResourcesBalancedAllocation.NAME: 1,
 }
@@ -76,15 +79,15 @@ class Framework:
         found = (plugin.times(info, snapshot) for plugin in self._latency)
         return next((times for times in found if times is not None), None)
 
-    def why(self, info: PodInfo, evaluation: Evaluation, snapshot: Snapshot, row: int) -> str:
+    def why(self, info: PodInfo, trial: Trial, snapshot: Snapshot, row: int) -> str:
         """In a few words, why this row was taken among the feasible ones."""
         times = self.times(info, snapshot)
-        fitting = evaluation.feasible_count
+        fitting = trial.feasible_count
         head = f"1 of {fitting} nodes that fit" if fitting > 1 else "the only node that fits"
         if times is not None and not np.isnan(times[row]):
             return f"{times[row]:g} ms from its source, the nearest: {head}"
-        index = int(np.count_nonzero(evaluation.feasible[:row]))
-        parts = [f"{name} {int(scaled[index])}" for name, _, _, scaled in evaluation.score_table()]
+        index = int(np.count_nonzero(trial.feasible[:row]))
+        parts = [f"{name} {int(scaled[index])}" for name, _, _, scaled in trial.score_table()]
         return f"{head}; {', '.join(parts)}" if parts else head
 
     def latency_note(self, info: PodInfo, snapshot: Snapshot, row: int) -> str:

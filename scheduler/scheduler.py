@@ -181,8 +181,7 @@ class Scheduler:
         self.metrics.point("Filter", "Success", profile, seconds)
         self._note_latency(queued, framework, info, decision.row)
         if log.is_enabled_for(logging.DEBUG):
-            evaluation = self._cycle.evaluate(framework, info)
-            why = framework.why(info, evaluation, self.snapshot, decision.row)
+            why = framework.why(info, decision.trial, self.snapshot, decision.row)
             log.debug("decided", pod=queued.key, node=self.snapshot.names[decision.row], why=why)
         self.snapshot.assume(queued.pod, info.needs, decision.row)
         self._reporter.assumed(queued.key)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from cluster.kinds import put
 from cluster.objects import Pod
 from cluster.quantity import QuantityError
 from cluster.snapshot import Snapshot, load
@@ -45,9 +46,8 @@ def simulate(
         snapshot = load(objects.nodes, objects.pods)
     except QuantityError as error:
         raise ManifestError(f"node or running pod: {error}") from error
-    snapshot.claims.update((f"{c.metadata.namespace}/{c.metadata.name}", c) for c in objects.claims)
-    snapshot.volumes.update((f"/{v.metadata.name}", v) for v in objects.volumes)
-    snapshot.storage_classes.update((f"/{s.metadata.name}", s) for s in objects.storage_classes)
+    for kind, item in objects.others:
+        put(snapshot, kind, item)
     matrix = Matrix()
     matrix.replace(objects.pairs)
     decider = _Decider(snapshot, configuration, matrix)
@@ -95,8 +95,6 @@ class _Decider:
         if decision.diagnosis is not None:
             waits = info.near_pod is not None and bool(decision.diagnosis.whole)
             return Placement(key, PENDING, "", decision.diagnosis.message), waits
-        why = framework.why(
-            info, self._cycle.evaluate(framework, info), self._snapshot, decision.row
-        )
+        why = framework.why(info, decision.trial, self._snapshot, decision.row)
         self._snapshot.assume(pod, info.needs, decision.row)
         return Placement(key, PLACED, self._snapshot.names[decision.row], why), False

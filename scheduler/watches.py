@@ -11,15 +11,13 @@ import msgspec
 import structlog
 
 from cluster.client import ApiClient
+from cluster.kinds import RESOURCES, Resource, key_of
 from cluster.objects import (
     Node,
     ObjectMeta,
-    PersistentVolume,
-    PersistentVolumeClaim,
     Pod,
     PodSpec,
     PodStatus,
-    StorageClass,
 )
 from cluster.quantity import QuantityError
 from cluster.reflector import Kind, Reflector
@@ -37,7 +35,20 @@ _NODE_EVENTS = {
     Change.ALLOCATABLE: (Event.NODE_ALLOCATABLE, "NodeAllocatableChange"),
     Change.LABELS: (Event.NODE_LABEL, "NodeLabelChange"),
     Change.TAINTS: (Event.NODE_TAINT, "NodeTaintChange"),
+    Change.FEATURES: (Event.NODE_FEATURE, "NodeDeclaredFeatureChange"),
 }
+
+EVENTS = {
+    "Namespace": Event.NAMESPACE,
+    "PersistentVolumeClaim": Event.CLAIM,
+    "PersistentVolume": Event.VOLUME,
+    "StorageClass": Event.STORAGE_CLASS,
+    "CSINode": Event.CSI,
+    "CSIDriver": Event.CSI,
+    "CSIStorageCapacity": Event.CSI,
+    "VolumeAttachment": Event.CSI,
+}
+"""What a change of these kinds may make schedulable; of the others, nothing."""
 
 
 class Watches:
@@ -58,6 +69,8 @@ class Watches:
     ) -> None:
         self._snapshot, self._queue = snapshot, queue
         self._ours, self._prepare, self._forget = ours, prepare, forget
+        self.changed = asyncio.Event()
+        """Set when something that is neither node nor pod changed; for others to clear and wait."""
         self.reflectors: dict[str, Reflector[Any]] = {
             "nodes": Reflector(client, "/api/v1/nodes", Node, self._on_node),
             "pods": Reflector(
@@ -68,25 +81,12 @@ class Watches:
                 field_selector="status.phase!=Succeeded,status.phase!=Failed",
                 slim=_slim,
             ),
-            "persistentvolumeclaims": Reflector(
-                client,
-                "/api/v1/persistentvolumeclaims",
-                PersistentVolumeClaim,
-                self._into(snapshot.claims, Event.CLAIM, "PersistentVolumeClaimChange"),
-            ),
-            "persistentvolumes": Reflector(
-                client,
-                "/api/v1/persistentvolumes",
-                PersistentVolume,
-                self._into(snapshot.volumes, Event.VOLUME, "PersistentVolumeChange"),
-            ),
-            "storageclasses": Reflector(
-                client,
-                "/apis/storage.k8s.io/v1/storageclasses",
-                StorageClass,
-                self._into(snapshot.storage_classes, Event.STORAGE_CLASS, "StorageClassChange"),
-            ),
         }
+        for resource in RESOURCES.values():
+            handler = self._into(resource, EVENTS.get(resource.kind, Event.NONE))
+            self.reflectors[resource.path.rpartition("/")[2]] = Reflector(
+                client, resource.path, resource.type, handler
+            )
 
     async def run(self) -> None:
         """Nodes and storage first, then pods: a pod is never judged by half a cluster."""
@@ -121,8 +121,8 @@ class Watches:
 
     def _on_node(self, kind: Kind, old: Node | None, new: Node | None) -> None:
         if new is None:
-            if old is not None:
-                self._snapshot.remove_node(old.metadata.name)
+            if old is not None and self._snapshot.remove_node(old.metadata.name):
+                self._queue.move(Event.NODE_GONE, "NodeDelete")
             return
         try:
             change = self._snapshot.set_node(new)
@@ -177,15 +177,12 @@ class Watches:
         else:
             self._queue.see(new)
 
-    def _into(self, store: dict[str, Any], event: Event, name: str) -> Callable[..., None]:
+    def _into(self, resource: Resource, event: Event) -> Callable[..., None]:
         def handle(kind: Kind, old: Any, new: Any) -> None:
-            item = new or old
-            key = f"{item.metadata.namespace}/{item.metadata.name}"
-            if new is None:
-                store.pop(key, None)
-            else:
-                store[key] = new
-            self._queue.move(event, name)
+            resource.put(self._snapshot, key_of(new or old), new)
+            self.changed.set()
+            if event:
+                self._queue.move(event, f"{resource.kind}Change")
 
         return handle
 

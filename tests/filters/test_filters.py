@@ -2,54 +2,16 @@
 
 from typing import Any
 
-import msgspec
 import pytest
 
-from cluster.objects import Node, PersistentVolume, PersistentVolumeClaim, Pod
-from latency.matrix import Matrix
-from scheduler.configuration import Profile
-from scheduler.cycle import Cycle
-from scheduler.diagnosis import Diagnosis
-from scheduler.evaluation import Evaluation
-from scheduler.pods import pod_info
-from scheduler.profiles import Framework
-from tests.make import node, pod, snapshot
-
-
-def evaluate(new: Pod, *nodes: Node, **stores: Any) -> Evaluation:
-    found = snapshot(*nodes)
-    found.claims.update(stores.get("claims", {}))
-    found.volumes.update(stores.get("volumes", {}))
-    framework = Framework(Profile("gsch"), Matrix())
-    return Cycle(found).evaluate(framework, pod_info(new))
-
-
-def admitted(new: Pod, *nodes: Node, **stores: Any) -> list[str]:
-    evaluation = evaluate(new, *nodes, **stores)
-    if evaluation.rejection is not None:
-        return []
-    return [n.metadata.name for n, fits in zip(nodes, evaluation.feasible, strict=True) if fits]
-
-
-def diagnosis(new: Pod, *nodes: Node, **stores: Any) -> Diagnosis:
-    return evaluate(new, *nodes, **stores).diagnose()
+from tests.filters.helpers import LABELLED, admitted, diagnosis, expression
+from tests.make import node, pod
 
 
 def affinity(*expressions: Any, fields: Any = ()) -> Any:
     term = {"matchExpressions": list(expressions), "matchFields": list(fields)}
     required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}
     return {"nodeAffinity": required}
-
-
-def expression(key: str, operator: str, *values: str) -> Any:
-    return {"key": key, "operator": operator, "values": list(values)}
-
-
-LABELLED = (
-    node("a", labels={"zone": "1", "cores": "8"}),
-    node("b", labels={"zone": "2", "cores": "16"}),
-    node("c", labels={"cores": "many"}),
-)
 
 
 @pytest.mark.parametrize(
@@ -185,101 +147,14 @@ HARD = [{"labelSelector": {}, "topologyKey": "zone"}]
 @pytest.mark.parametrize(
     ("spec", "named"),
     [
-        ({"containers": [{"name": "c", "ports": [{"containerPort": 1, "hostPort": 80}]}]},
-         "hostPort (NodePorts)"),
-        ({"topologySpreadConstraints": [
-            {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}]},
-         "PodTopologySpread"),
-        ({"affinity": {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": HARD}}},
-         "required podAffinity (InterPodAffinity)"),
-        ({"affinity": {"podAntiAffinity": {
-            "requiredDuringSchedulingIgnoredDuringExecution": HARD}}},
-         "required podAntiAffinity (InterPodAffinity)"),
-        ({"resourceClaims": [{"name": "gpu", "resourceClaimName": "x"}]},
-         "resourceClaims (DynamicResources)"),
+        (
+            {"resourceClaims": [{"name": "gpu", "resourceClaimName": "x"}]},
+            "resourceClaims (DynamicResources)",
+        ),
         ({"schedulingGroup": {"podGroupName": "g"}}, "schedulingGroup (GangScheduling)"),
-        ({"volumes": [{"name": "v", "rbd": {"image": "i"}}]}, "VolumeRestrictions"),
     ],
-)  # fmt: skip
+)
 def test_a_hard_constraint_without_a_plugin_is_named_never_ignored(spec: Any, named: str) -> None:
     found = diagnosis(pod(**spec), node("a"))
     assert named in found.message
     assert found.plugins == {"UnsupportedConstraints"}
-
-
-@pytest.mark.parametrize(
-    "spec",
-    [
-        {"topologySpreadConstraints": [
-            {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway"}]},
-        {"affinity": {"podAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}}},
-        {"volumes": [{"name": "v", "emptyDir": {}}]},
-    ],
-)  # fmt: skip
-def test_soft_constraints_do_not_keep_a_pod_pending(spec: Any) -> None:
-    assert admitted(pod(**spec), node("a")) == ["a"]
-
-
-def claim(phase: str = "Bound", **fields: Any) -> PersistentVolumeClaim:
-    spec = {"volumeName": "pv", "accessModes": ["ReadWriteOnce"]} | fields.get("spec", {})
-    raw = {
-        "metadata": {"name": "data", "namespace": "default", **fields.get("metadata", {})},
-        "spec": spec,
-        "status": {"phase": phase},
-    }
-    return msgspec.convert(raw, PersistentVolumeClaim)
-
-
-def volume(**spec: Any) -> PersistentVolume:
-    raw = {"metadata": {"name": "pv", **spec.pop("metadata", {})}, "spec": spec}
-    return msgspec.json.decode(msgspec.json.encode(raw), type=PersistentVolume)
-
-
-MOUNTS: Any = {"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "data"}}]}
-IN_ZONE_2 = {
-    "required": {"nodeSelectorTerms": [{"matchExpressions": [expression("zone", "In", "2")]}]}
-}
-
-
-@pytest.mark.parametrize(
-    ("claims", "volumes", "message"),
-    [
-        (None, volume(), 'persistentvolumeclaim "data" not found'),
-        (claim("Pending", spec={"volumeName": ""}), volume(),
-         "pod has unbound immediate PersistentVolumeClaims"),
-        (claim("Lost"), volume(),
-         'persistentvolumeclaim "data" bound to non-existent persistentvolume "pv"'),
-        (claim(metadata={"deletionTimestamp": "2026-01-01T00:00:00Z"}), volume(),
-         'persistentvolumeclaim "data" is being deleted'),
-        (claim(spec={"accessModes": ["ReadWriteOncePod"]}), volume(), "VolumeRestrictions"),
-        (claim(), volume(csi={"driver": "d"}), "NodeVolumeLimits"),
-        (claim(), volume(metadata={"labels": {"topology.kubernetes.io/zone": "1"}}), "VolumeZone"),
-    ],
-)  # fmt: skip
-def test_claims_that_keep_a_pod_pending(claims: Any, volumes: Any, message: str) -> None:
-    stores = {
-        "claims": {"default/data": claims} if claims else {},
-        "volumes": {"/pv": volumes},
-    }
-    assert message in diagnosis(pod(**MOUNTS), *LABELLED, **stores).message
-
-
-def test_an_ephemeral_volume_s_claim_must_be_the_pod_s_own() -> None:
-    ephemeral = {"volumes": [{"name": "v", "ephemeral": {"volumeClaimTemplate": {}}}]}
-    for owner, left in (("uid-pod", ["a", "b", "c"]), ("another", [])):
-        references = [{"uid": owner, "controller": True}]
-        made = claim(metadata={"name": "pod-v", "ownerReferences": references})
-        stores: Any = {"claims": {"default/pod-v": made}, "volumes": {"/pv": volume()}}
-        spec: Any = ephemeral
-        assert admitted(pod(**spec), *LABELLED, **stores) == left
-
-
-def test_a_bound_claim_leaves_the_nodes_that_its_volume_can_reach() -> None:
-    stores = {"claims": {"default/data": claim()}, "volumes": {"/pv": volume()}}
-    assert admitted(pod(**MOUNTS), *LABELLED, **stores) == ["a", "b", "c"]
-    stores["volumes"] = {"/pv": volume(nodeAffinity=IN_ZONE_2)}
-    assert admitted(pod(**MOUNTS), *LABELLED, **stores) == ["b"]
-    found = diagnosis(pod(**MOUNTS), LABELLED[0], **stores)
-    assert found.message == (
-        "0/1 nodes are available: 1 node(s) didn't match PersistentVolume's node affinity."
-    )

@@ -13,7 +13,6 @@ from filters.framework import PodInfo
 from latency.matrix import Matrix, Pair
 from scheduler.configuration import Profile
 from scheduler.cycle import Cycle
-from scheduler.evaluation import Evaluation
 from scheduler.pods import pod_info
 from scheduler.profiles import Framework
 from tests.make import node, pod, snapshot
@@ -105,7 +104,7 @@ def test_a_kept_evaluation_equals_a_fresh_one(
     info = pod_info(pod("p", requests={"cpu": "100m"}, config=config(priority)))
     cycle = Cycle(found)
     for number, step in enumerate(steps):
-        cycle.evaluate(plugins, info)
+        cycle.trial(plugins, info)
         name = f"n{step % len(sizes)}"
         if step == 9:
             found.remove_node(name)
@@ -114,9 +113,8 @@ def test_a_kept_evaluation_equals_a_fresh_one(
         elif (row := found.row(name)) >= 0:
             extra = pod(f"x{number}", requests={"cpu": "200m"})
             found.assume(extra, PodInfo.of(extra).needs, row)
-        kept = cycle.evaluate(plugins, info)
-        fresh = Evaluation(plugins.plugins(info.policy), info, found)
-        fresh.refresh()
+        kept = cycle.trial(plugins, info)
+        fresh = Cycle(found).trial(plugins, info)
         assert np.array_equal(kept.feasible, fresh.feasible)
         assert kept.select(random.Random(1)) == fresh.select(random.Random(1))
 

@@ -1,0 +1,273 @@
+"""Pods counted by node, for everything that asks about other pods.
+
+Pods that are alike in what other pods can see of them share a `Shape`. A question ("how many pods
+of namespace n match selector s on each node?") is registered once and its array is kept up to date
+by the events that place and remove pods; no pod is looked at when it is asked again.
+"""
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from cluster.label_selectors import Selector
+from cluster.objects import Disk, Labels, Pod
+from cluster.pod_terms import Term, terms_of
+
+Counts = NDArray[np.int64]
+
+DISKS = ("gce_persistent_disk", "aws_elastic_block_store", "iscsi", "rbd")
+ANY_ADDRESS = "0.0.0.0"  # noqa: S104
+QUERIES_KEPT = 1024
+
+_encode = msgspec.json.Encoder(order="deterministic").encode
+
+Pairs = frozenset[tuple[str, str]]
+Meeting = tuple[Term, Counts]
+"""A term with the number of placed pods that have it, by row."""
+
+HostPort = tuple[str, int, str]
+"""(protocol, port, address); the address is 0.0.0.0 where none is given."""
+
+
+@dataclass(frozen=True, slots=True)
+class PodQuery:
+    """Pods that meet every term: (namespaces, selector), namespaces None for all of them.
+
+    With `terminating`, pods that are being deleted count too.
+    """
+
+    terms: tuple[tuple[frozenset[str] | None, Selector], ...]
+    terminating: bool = True
+
+    def matches(self, shape: "Shape") -> bool:
+        if shape.terminating and not self.terminating:
+            return False
+        return all(
+            (namespaces is None or shape.namespace in namespaces) and selector.matches(shape.labels)
+            for namespaces, selector in self.terms
+        )
+
+
+@dataclass(slots=True, eq=False)
+class RowCount:
+    """A number for each row, and their sum."""
+
+    rows: Counts
+    total: int = 0
+
+    def add(self, row: int, number: int) -> None:
+        self.rows[row] += number
+        self.total += number
+
+
+@dataclass(slots=True, eq=False)
+class Shape:
+    """What other pods can see of a pod; shared by all pods that look the same."""
+
+    key: bytes
+    namespace: str
+    labels: Labels
+    terminating: bool
+    terms: tuple[Term, ...]
+    ports: tuple[HostPort, ...]
+    claims: tuple[str, ...]
+    disks: tuple[tuple[str, Disk], ...]
+    on: dict[int, int] = field(default_factory=dict)
+    """Pods of this shape by row."""
+    counts: list[RowCount] = field(default_factory=list)
+    """Every kept number that a pod of this shape adds to."""
+
+
+def host_ports(pod: Pod) -> tuple[HostPort, ...]:
+    """The ports of the node that the pod takes for as long as it runs."""
+    containers = [c for c in pod.spec.init_containers or () if c.restart_policy == "Always"]
+    containers += pod.spec.containers
+    return tuple(
+        (port.protocol or "TCP", port.host_port, port.host_ip or ANY_ADDRESS)
+        for container in containers
+        for port in container.ports or ()
+        if port.host_port > 0
+    )
+
+
+def claims_of(pod: Pod) -> tuple[str, ...]:
+    """`namespace/name` of every claim that the pod mounts, generic ephemeral volumes included."""
+    meta = pod.metadata
+    found = []
+    for volume in pod.spec.volumes or ():
+        if volume.persistent_volume_claim is not None:
+            found.append(f"{meta.namespace}/{volume.persistent_volume_claim.claim_name}")
+        elif volume.ephemeral is not None:
+            found.append(f"{meta.namespace}/{meta.name}-{volume.name}")
+    return tuple(found)
+
+
+def disks_of(pod: Pod) -> tuple[tuple[str, Disk], ...]:
+    """The in-tree disks of the pod's own spec that pods on one node may not share, by kind."""
+    return tuple(
+        (kind, disk)
+        for volume in pod.spec.volumes or ()
+        for kind in DISKS
+        if (disk := getattr(volume, kind)) is not None
+    )
+
+
+class PodIndex:
+    """All shapes with their counts. The snapshot that owns it tells it about every pod."""
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._shapes: dict[bytes, Shape] = {}
+        self._queries: OrderedDict[PodQuery, RowCount] = OrderedDict()
+        self._terms: dict[Term, RowCount] = {}
+        self._ports: dict[tuple[str, int] | HostPort, RowCount] = {}
+        self._with_disks: set[Shape] = set()
+        self.claim_users: dict[str, dict[int, int]] = {}
+        """By claim (`namespace/name`), how many pods on which row mount it."""
+        self._meeting: dict[tuple[str, Pairs, Pairs], list[Meeting]] = {}
+
+    def grow(self, capacity: int) -> None:
+        self._capacity = capacity
+        for kept in (self._queries, self._terms, self._ports):
+            for count in kept.values():
+                count.rows = np.pad(count.rows, (0, capacity - len(count.rows)))
+        self._meeting.clear()
+
+    # -- telling ---------------------------------------------------------------------------
+
+    def shape(self, pod: Pod) -> Shape:
+        """The shape of the pod; one that is in use already if there is one."""
+        meta, spec = pod.metadata, pod.spec
+        affinity = spec.affinity
+        terminating = meta.deletion_timestamp is not None
+        ports, claims, disks = host_ports(pod), claims_of(pod), disks_of(pod)
+        among = (affinity.pod_affinity, affinity.pod_anti_affinity) if affinity else None
+        key = _encode((meta.namespace, meta.labels, terminating, among, ports, claims, disks))
+        known = self._shapes.get(key)
+        if known is not None:
+            return known
+        labels = meta.labels or {}
+        return Shape(key, meta.namespace, labels, terminating, terms_of(pod), ports, claims, disks)
+
+    def place(self, shape: Shape, row: int) -> Shape:
+        """Count one more pod of this shape on the row; returns the shape to keep."""
+        known = self._shapes.get(shape.key)
+        if known is None:
+            known = self._shapes[shape.key] = shape
+            self._join(shape)
+        known.on[row] = known.on.get(row, 0) + 1
+        for count in known.counts:
+            count.add(row, 1)
+        for claim in known.claims:
+            rows = self.claim_users.setdefault(claim, {})
+            rows[row] = rows.get(row, 0) + 1
+        return known
+
+    def remove(self, shape: Shape, row: int) -> None:
+        """One pod of this shape less on the row."""
+        left = shape.on[row] - 1
+        if left:
+            shape.on[row] = left
+        else:
+            del shape.on[row]
+        for count in shape.counts:
+            count.add(row, -1)
+        for claim in shape.claims:
+            self._release(claim, row)
+        if not shape.on:
+            self._leave(shape)
+
+    def _release(self, claim: str, row: int) -> None:
+        rows = self.claim_users[claim]
+        rows[row] -= 1
+        if not rows[row]:
+            del rows[row]
+            if not rows:
+                del self.claim_users[claim]
+
+    def _join(self, shape: Shape) -> None:
+        shape.counts = [c for q, c in self._queries.items() if q.matches(shape)]
+        for term in shape.terms:
+            if term not in self._terms:
+                self._terms[term] = self._zeros()
+                self._meeting.clear()
+            shape.counts.append(self._terms[term])
+        for port in shape.ports:
+            for key in (port[:2], port):
+                shape.counts.append(self._ports.setdefault(key, self._zeros()))
+        if shape.disks:
+            self._with_disks.add(shape)
+
+    def _leave(self, shape: Shape) -> None:
+        del self._shapes[shape.key]
+        self._with_disks.discard(shape)
+        for term in shape.terms:
+            if term in self._terms and not self._terms[term].total:
+                del self._terms[term]
+                self._meeting.clear()
+        for port in shape.ports:
+            for key in (port[:2], port):
+                if key in self._ports and not self._ports[key].total:
+                    del self._ports[key]
+
+    # -- asking ----------------------------------------------------------------------------
+
+    def count(self, query: PodQuery) -> Counts:
+        """Pods that the query means, by row of the whole snapshot. Not to be written to."""
+        known = self._queries.get(query)
+        if known is None:
+            known = self._queries[query] = self._zeros()
+            for shape in self._shapes.values():
+                if query.matches(shape):
+                    shape.counts.append(known)
+                    for row, number in shape.on.items():
+                        known.add(row, number)
+            self._drop_oldest()
+        self._queries.move_to_end(query)
+        return known.rows
+
+    def _drop_oldest(self) -> None:
+        if len(self._queries) <= QUERIES_KEPT:
+            return
+        for query in list(self._queries)[: QUERIES_KEPT // 2]:
+            dropped = self._queries.pop(query)
+            for shape in self._shapes.values():
+                if dropped in shape.counts:
+                    shape.counts.remove(dropped)
+
+    def terms_meeting(self, pod: Pod, of_namespace: Labels) -> list[Meeting]:
+        """The affinity terms of placed pods that mean this pod, whose namespace is so labelled."""
+        if not self._terms:
+            return []
+        namespace, labels = pod.metadata.namespace, pod.metadata.labels or {}
+        key = namespace, frozenset(labels.items()), frozenset(of_namespace.items())
+        known = self._meeting.get(key)
+        if known is None:
+            if len(self._meeting) >= QUERIES_KEPT:
+                self._meeting.clear()
+            met = (t for t in self._terms if t.matches(namespace, labels, of_namespace))
+            known = self._meeting[key] = [(term, self._terms[term].rows) for term in met]
+        return known
+
+    def ports_in_use(self, port: HostPort) -> Counts | None:
+        """By row, pods whose host ports conflict with this one; None where nowhere.
+
+        The address 0.0.0.0 conflicts with every address, any other with itself and 0.0.0.0.
+        """
+        protocol, number, address = port
+        if address == ANY_ADDRESS:
+            known = self._ports.get((protocol, number))
+            return known.rows if known else None
+        found = [self._ports.get((protocol, number, a)) for a in (ANY_ADDRESS, address)]
+        rows = [count.rows for count in found if count is not None]
+        return np.sum(rows, axis=0) if rows else None
+
+    def with_disks(self) -> set[Shape]:
+        """The shapes of placed pods that mount in-tree disks of their own."""
+        return self._with_disks
+
+    def _zeros(self) -> RowCount:
+        return RowCount(np.zeros(self._capacity, np.int64))

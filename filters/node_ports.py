@@ -1,0 +1,32 @@
+"""NodePorts: the host ports that a pod asks for are free (upstream plugin)."""
+
+from typing import Any
+
+import numpy as np
+
+from cluster.pod_index import host_ports
+from cluster.snapshot import Ints, Snapshot, View
+from filters.framework import Event, Plugin, PodInfo, Prepared, refusals
+
+REASON = "node(s) didn't have free ports for the requested pod ports"
+
+
+class NodePorts(Plugin):
+    NAME = "NodePorts"
+    events = Event.NODE_ADD | Event.POD_GONE
+
+    def sign(self, info: PodInfo) -> Any:
+        return host_ports(info.pod)
+
+    def pre_filter(self, info: PodInfo, snapshot: Snapshot) -> Prepared | None:
+        wanted = host_ports(info.pod)
+        return Prepared((wanted, snapshot), (REASON,)) if wanted else None
+
+    def filter(self, prepared: Prepared, view: View) -> Ints:
+        wanted, snapshot = prepared.state
+        taken = np.zeros(len(view), np.bool_)
+        for port in wanted:
+            in_use = snapshot.index.ports_in_use(port)
+            if in_use is not None:
+                taken |= in_use[: len(snapshot)][view.rows] > 0
+        return refusals(taken, 1)

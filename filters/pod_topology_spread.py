@@ -1,0 +1,236 @@
+"""PodTopologySpread: as many matching pods in one zone, host, … as in another (KEP-895).
+
+Source: upstream's podtopologyspread plugin, with minDomains (KEP-3022), node inclusion policies
+(KEP-3094), matchLabelKeys (KEP-3243) and default constraints (KEP-1258).
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from cluster.label_selectors import Selector, same_values, selector_of
+from cluster.objects import TopologySpreadConstraint
+from cluster.pod_index import PodQuery
+from cluster.snapshot import Bools, Ints, Snapshot, View
+from filters.framework import MAX_SCORE, UNRESOLVABLE, Event, Plugin, PodInfo, Prepared, refusals
+from filters.node_affinity import matches_required
+from filters.taint_toleration import untolerated
+from filters.topology import HOSTNAME, sums, values
+
+SKEWED = "node(s) didn't match pod topology spread constraints"
+NO_LABEL = "node(s) didn't match pod topology spread constraints (missing required label)"
+HARD, SOFT = "DoNotSchedule", "ScheduleAnyway"
+IGNORED = -1
+
+SYSTEM_DEFAULTS = (
+    TopologySpreadConstraint(3, HOSTNAME, SOFT),
+    TopologySpreadConstraint(5, "topology.kubernetes.io/zone", SOFT),
+)
+
+
+class Args(msgspec.Struct, forbid_unknown_fields=True, frozen=True, rename="camel"):
+    """PodTopologySpreadArgs: constraints for pods that bring none.
+
+    `defaultingType` System takes kube-scheduler's own, List those of `defaultConstraints`.
+    """
+
+    default_constraints: tuple[TopologySpreadConstraint, ...] = ()
+    defaulting_type: str = "System"
+
+
+@dataclass(frozen=True, slots=True)
+class Constraint:
+    """One constraint with the selector that its pods meet."""
+
+    max_skew: int
+    key: str
+    selector: Selector
+    min_domains: int
+    honour_affinity: bool
+    honour_taints: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Soft:
+    """What `score` needs; with `every`, nodes that lack one of the labels get no score."""
+
+    constraints: Sequence[Constraint]
+    every: bool
+    info: PodInfo
+    snapshot: Snapshot
+
+
+class PodTopologySpread(Plugin):
+    NAME = "PodTopologySpread"
+    events = (
+        Event.NODE_ADD | Event.NODE_GONE | Event.NODE_LABEL | Event.NODE_TAINT
+        | Event.POD_PLACED | Event.POD_GONE | Event.POD_LABEL
+    )  # fmt: skip
+    LOCAL = False
+    RELATIVE = True
+
+    def __init__(self, args: Args = Args()) -> None:
+        if args.defaulting_type not in ("System", "List"):
+            raise ValueError(f"defaultingType: System or List, got {args.defaulting_type}")
+        if args.default_constraints and args.defaulting_type != "List":
+            raise ValueError("defaultConstraints: only with defaultingType List")
+        for index, given in enumerate(args.default_constraints):
+            _check(given, f"defaultConstraints[{index}]")
+        self._system = args.defaulting_type == "System"
+        self._defaults = SYSTEM_DEFAULTS if self._system else args.default_constraints
+
+    @classmethod
+    def from_args(cls, args: Mapping[str, Any]) -> "PodTopologySpread":
+        return cls(msgspec.convert(args, Args))
+
+    # -- filter ----------------------------------------------------------------------------
+
+    def pre_filter(self, info: PodInfo, snapshot: Snapshot) -> Prepared | None:
+        constraints = self._constraints(info, snapshot, HARD)
+        if not constraints:
+            return None
+        labels = info.pod.metadata.labels or {}
+        eligible = _with_all_labels(constraints, snapshot)
+        refused: list[tuple[str, Bools]] = []
+        for constraint in constraints:
+            among = eligible & _included(constraint, info, snapshot)
+            matching = sums(snapshot, constraint.key, _matching(constraint, info, snapshot), among)
+            domains = values(snapshot, constraint.key, among)
+            least = 0
+            if len(domains) and len(domains) >= constraint.min_domains:
+                least = int(matching[domains].min())
+            own = int(constraint.selector.matches(labels))
+            refused.append((constraint.key, matching + own - least > constraint.max_skew))
+        return Prepared(refused, (SKEWED, NO_LABEL))
+
+    def filter(self, prepared: Prepared, view: View) -> Ints:
+        """The first constraint that a node does not meet decides."""
+        bits = np.zeros(len(view), np.int64)
+        for key, table in prepared.state:
+            column = view.label(key)
+            if column is None:
+                mine = np.full(len(view), 2 | UNRESOLVABLE, np.int64)
+            else:
+                mine = refusals(column == 0, 2 | UNRESOLVABLE)
+                mine |= refusals(table[column] & (column != 0), 1)
+            bits = np.where(bits == 0, mine, bits)
+        return bits
+
+    # -- score -----------------------------------------------------------------------------
+
+    def pre_score(self, info: PodInfo, snapshot: Snapshot) -> Soft | None:
+        constraints = self._constraints(info, snapshot, SOFT)
+        if not constraints:
+            return None
+        every = bool(info.pod.spec.topology_spread_constraints) or not self._system
+        return Soft(constraints, every, info, snapshot)
+
+    def score(self, state: Soft, view: View) -> Ints:
+        """Matching pods in each node's domains, weighted by how many domains there are."""
+        snapshot = state.snapshot
+        rows = np.zeros(len(snapshot), np.bool_)
+        rows[view.rows] = True
+        everywhere = np.ones(len(snapshot), np.bool_)
+        labelled = _with_all_labels(state.constraints, snapshot) if state.every else everywhere
+        candidates = rows & labelled
+        total = np.zeros(len(view))
+        for constraint in state.constraints:
+            column = view.label(constraint.key)
+            counted = _matching(constraint, state.info, snapshot)
+            if constraint.key == HOSTNAME:
+                weight = math.log(int(np.count_nonzero(candidates)) + 2)
+                matching = counted[: len(snapshot)][view.rows]
+            else:
+                weight = math.log(len(values(snapshot, constraint.key, candidates)) + 2)
+                among = labelled & _included(constraint, state.info, snapshot)
+                table = sums(snapshot, constraint.key, counted, among)
+                matching = table[column] if column is not None else np.zeros(len(view), np.int64)
+            if column is not None:
+                total += (matching * weight + (constraint.max_skew - 1)) * (column != 0)
+        raw = np.floor(total + 0.5).astype(np.int64)
+        return np.where(labelled[view.rows], raw, IGNORED)
+
+    def normalize(self, raw: Ints) -> Ints:
+        """Fewer matching pods score more; nodes without the labels score nothing."""
+        scored = raw != IGNORED
+        if not scored.any():
+            return np.zeros_like(raw)
+        least, most = int(raw[scored].min()), int(raw[scored].max())
+        if most == 0:
+            return np.where(scored, MAX_SCORE, 0)
+        return np.where(scored, MAX_SCORE * (most + least - raw) // most, 0)
+
+    # -- both ------------------------------------------------------------------------------
+
+    def _constraints(self, info: PodInfo, snapshot: Snapshot, action: str) -> Sequence[Constraint]:
+        own = info.pod.spec.topology_spread_constraints
+        if own:
+            return [_compiled(c, info) for c in own if _action(c) == action]
+        defaults = [c for c in self._defaults if _action(c) == action]
+        selector = snapshot.owners.selector(info.pod) if defaults else None
+        if selector is None:
+            return ()
+        return [replace(_compiled(c, info), selector=selector) for c in defaults]
+
+
+def _action(constraint: TopologySpreadConstraint) -> str:
+    return constraint.when_unsatisfiable or HARD
+
+
+def _compiled(given: TopologySpreadConstraint, info: PodInfo) -> Constraint:
+    selector = selector_of(given.label_selector)
+    if given.match_label_keys:
+        selector = selector.both(same_values(info.pod.metadata.labels, given.match_label_keys))
+    return Constraint(
+        given.max_skew,
+        given.topology_key,
+        selector,
+        1 if given.min_domains is None else given.min_domains,
+        given.node_affinity_policy == "Honor",
+        given.node_taints_policy == "Honor",
+    )
+
+
+def _matching(constraint: Constraint, info: PodInfo, snapshot: Snapshot) -> Ints:
+    """Pods by row that count: of the pod's namespace, selected, not being deleted."""
+    if constraint.selector.everything:
+        # Upstream counts nothing for a selector without requirements.
+        return np.zeros(len(snapshot), np.int64)
+    namespaces = frozenset((info.pod.metadata.namespace,))
+    return snapshot.index.count(PodQuery(((namespaces, constraint.selector),), terminating=False))
+
+
+def _with_all_labels(constraints: Sequence[Constraint], snapshot: Snapshot) -> Bools:
+    view = snapshot.view()
+    result = view.valid.copy()
+    for constraint in constraints:
+        column = view.label(constraint.key)
+        result &= column != 0 if column is not None else False
+    return result
+
+
+def _included(constraint: Constraint, info: PodInfo, snapshot: Snapshot) -> Bools:
+    """Nodes that the constraint's node inclusion policies let take part."""
+    view = snapshot.view()
+    result = view.valid
+    if constraint.honour_affinity:
+        matched = matches_required(info, view, snapshot)
+        result = result if matched is None else result & matched
+    if constraint.honour_taints:
+        result = result & (untolerated(info, snapshot).of(view) == 0)
+    return result
+
+
+def _check(given: TopologySpreadConstraint, where: str) -> None:
+    if given.max_skew < 1:
+        raise ValueError(f"{where}.maxSkew: at least 1, got {given.max_skew}")
+    if not given.topology_key:
+        raise ValueError(f"{where}.topologyKey: must not be empty")
+    if given.when_unsatisfiable not in (HARD, SOFT):
+        raise ValueError(f"{where}.whenUnsatisfiable: {HARD} or {SOFT}")
+    if given.label_selector is not None:
+        raise ValueError(f"{where}.labelSelector: is worked out from the pod's owners")

@@ -1,0 +1,86 @@
+"""VolumeZone: bound volumes that carry zone or region labels are in the node's (upstream)."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from cluster.objects import PersistentVolume
+from cluster.pod_index import claims_of
+from cluster.snapshot import Bools, Ints, Snapshot, View
+from cluster.storage import class_of
+from filters.framework import UNRESOLVABLE, Event, Plugin, PodInfo, Prepared, Rejected, refusals
+
+REASON = "node(s) had no available volume zone"
+
+ZONE, REGION = "topology.kubernetes.io/zone", "topology.kubernetes.io/region"
+OLD_NAMES = {
+    "failure-domain.beta.kubernetes.io/zone": ZONE,
+    "failure-domain.beta.kubernetes.io/region": REGION,
+}
+LABELS = (*OLD_NAMES, ZONE, REGION)
+
+
+class VolumeZone(Plugin):
+    NAME = "VolumeZone"
+    events = Event.NODE_ADD | Event.NODE_LABEL | Event.CLAIM | Event.VOLUME | Event.STORAGE_CLASS
+    LOCAL = False
+
+    def pre_filter(self, info: PodInfo, snapshot: Snapshot) -> Prepared | Rejected | None:
+        storage = snapshot.storage
+        wanted: list[tuple[str, list[str]]] = []
+        for key in claims_of(info.pod):
+            claim = storage.claims.get(key)
+            if claim is None:
+                return Rejected(f'persistentvolumeclaim "{key.partition("/")[2]}" not found')
+            if not claim.spec.volume_name:
+                if not class_of(claim):
+                    return Rejected("PersistentVolumeClaim had no pv name and storageClass name")
+                if class_of(claim) not in storage.classes:
+                    return Rejected(f'storageclass.storage.k8s.io "{class_of(claim)}" not found')
+                if not storage.waits_for_consumer(claim):
+                    return Rejected("PersistentVolume had no name")
+                continue
+            volume = storage.volumes.get(claim.spec.volume_name)
+            if volume is None:
+                return Rejected(f'persistentvolume "{claim.spec.volume_name}" not found')
+            wanted += _zones(volume)
+        return Prepared((wanted, snapshot), (REASON,)) if wanted else None
+
+    def filter(self, prepared: Prepared, view: View) -> Ints:
+        wanted, snapshot = prepared.state
+        found = np.ones(len(view), np.bool_)
+        for label, values in wanted:
+            found = found & _has_one(label, values, view, snapshot)
+        # A node without any of these labels is in a cluster of one zone.
+        zonal = np.zeros(len(view), np.bool_)
+        for label in LABELS:
+            zonal |= _present(label, view)
+        return refusals(zonal & ~found, 1 | UNRESOLVABLE)
+
+
+def _zones(volume: PersistentVolume) -> Iterator[tuple[str, list[str]]]:
+    """(label, values that will do); several zones are joined by `__`."""
+    labels = volume.metadata.labels or {}
+    for label in LABELS:
+        if label in labels:
+            values = labels[label].split("__")
+            if all(value.strip() for value in values):
+                yield label, [value.strip() for value in values]
+
+
+def _present(label: str, view: View) -> Bools:
+    column = view.label(label)
+    return np.zeros(len(view), np.bool_) if column is None else column != 0
+
+
+def _has_one(label: str, values: list[str], view: View, snapshot: Snapshot) -> Bools:
+    """Nodes whose label, or the newer one in its place, has one of the values."""
+    result = np.zeros(len(view), np.bool_)
+    wanted = [snapshot.label_values.find(value) for value in values]
+    missing = np.ones(len(view), np.bool_)
+    for name in (label, OLD_NAMES.get(label, label)):
+        column = view.label(name)
+        if column is not None:
+            result |= missing & np.isin(column, wanted)
+            missing &= column == 0
+    return result
