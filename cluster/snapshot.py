@@ -6,6 +6,7 @@ changed, so that a cached result is brought up to date by computing the changed 
 `nodes_version` grows when nodes come or go.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from enum import Flag, auto
 from typing import TypeVar
@@ -65,6 +66,7 @@ class Snapshot:
         self.feature_sets: Interner[frozenset[str]] = Interner()
         self.pods: dict[str, PodRecord] = {}
         self.assumed: dict[str, PodRecord] = {}
+        self._priorities: Counter[int] = Counter()
         self.storage = Storage()
         self.budgets: dict[str, PodDisruptionBudget] = {}
         self.namespaces: dict[str, Labels] = {}
@@ -236,10 +238,18 @@ class Snapshot:
         row = self._rows[record.node]
         self._account(row, record, -1)
         self.index.remove(record.shape, row)
+        self._priorities[record.priority] -= 1
+        if not self._priorities[record.priority]:
+            del self._priorities[record.priority]
         del self._pods_on[row][key]
         if not self._valid[row]:
             self._release_row(row)
         return True
+
+    @property
+    def least_priority(self) -> int:
+        """The lowest priority of all pods on nodes; the highest possible with none."""
+        return min(self._priorities, default=2**31)
 
     def pods_on(self, row: int) -> list[PodRecord]:
         """The pods that hold room on the row's node."""
@@ -272,6 +282,7 @@ class Snapshot:
             row = self._claim_row(record.node)
         self.pods[record.key] = record
         self._pods_on[row][record.key] = record
+        self._priorities[record.priority] += 1
         record.shape = self.index.place(record.shape, row)
         self._account(row, record, +1)
 

@@ -6,6 +6,7 @@ An out-of-tree plugin is a `filters.framework.Plugin` under the entry-point grou
 from importlib.metadata import entry_points
 
 from filters.balanced_allocation import NodeResourcesBalancedAllocation
+from filters.default_preemption import DefaultPreemption
 from filters.framework import Plugin
 from filters.image_locality import ImageLocality
 from filters.inter_pod_affinity import InterPodAffinity
@@ -18,6 +19,7 @@ from filters.node_unschedulable import NodeUnschedulable
 from filters.node_volume_limits import NodeVolumeLimits
 from filters.pod_topology_spread import PodTopologySpread
 from filters.resources import NodeResourcesFit
+from filters.scheduling_gates import SchedulingGates
 from filters.taint_toleration import TaintToleration
 from filters.unsupported import UnsupportedConstraints
 from filters.volume_binding import VolumeBinding
@@ -28,6 +30,7 @@ from filters.volume_zone import VolumeZone
 IN_TREE: dict[str, type[Plugin]] = {
     plugin.NAME: plugin
     for plugin in (
+        SchedulingGates,
         UnsupportedConstraints,
         LowLatency,
         NodeUnschedulable,
@@ -42,11 +45,15 @@ IN_TREE: dict[str, type[Plugin]] = {
         VolumeZone,
         PodTopologySpread,
         InterPodAffinity,
+        DefaultPreemption,
         NodeResourcesBalancedAllocation,
         ImageLocality,
         NodeDeclaredFeatures,
     )
 }
+
+OUR_OWN = frozenset((UnsupportedConstraints.NAME, LowLatency.NAME))
+"""Those that kube-scheduler does not have."""
 
 
 def plugins() -> dict[str, type[Plugin]]:

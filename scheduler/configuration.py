@@ -87,7 +87,9 @@ class Plugins(_Struct, frozen=True):
     """By extension point; `multiPoint` is for every point that the plugin has."""
 
     multi_point: PluginChoice = PluginChoice()
+    pre_enqueue: PluginChoice = PluginChoice()
     filter: PluginChoice = PluginChoice()
+    post_filter: PluginChoice = PluginChoice()
     score: PluginChoice = PluginChoice()
 
 

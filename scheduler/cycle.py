@@ -3,11 +3,11 @@
 import random
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Any
 
 import msgspec
 
 from cluster.snapshot import Snapshot
+from cluster.storage import VolumePlan
 from filters.framework import PodInfo, Unsignable
 from scheduler.diagnosis import Diagnosis
 from scheduler.evaluation import Evaluation, PluginSet
@@ -26,7 +26,7 @@ class Decision:
     row: int
     trial: Trial
     diagnosis: Diagnosis | None = None
-    reservation: Any = None
+    reservation: VolumePlan | None = None
 
 
 class Cycle:

@@ -11,13 +11,16 @@ class Diagnosis:
     """How many nodes gave which reason, and the plugins that refused.
 
     Each node counts for its first failing plugin only, which may give several reasons. A reason
-    that no node gave but holds for the pod as a whole stands in `whole`.
+    that no node gave but holds for the pod as a whole stands in `whole`; with `resolvable` False,
+    removing pods cannot change it. `sentence` is what preemption has to say.
     """
 
     node_count: int
     counts: Mapping[str, int] = field(default_factory=dict)
     plugins: frozenset[str] = frozenset()
     whole: str = ""
+    resolvable: bool = True
+    sentence: str = ""
 
     @property
     def reasons(self) -> str:
@@ -32,4 +35,5 @@ class Diagnosis:
         if not self.node_count:
             return NO_NODES
         head = f"0/{self.node_count} nodes are available"
-        return f"{head}: {self.reasons}." if self.reasons else f"{head}."
+        text = f"{head}: {self.reasons}." if self.reasons else f"{head}:"
+        return f"{text} {self.sentence}" if self.sentence else text

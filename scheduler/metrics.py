@@ -62,13 +62,12 @@ class Metrics:
             ["queue", "event"],
             registry=self.registry,
         )
-        # Nothing here preempts yet: they stay at zero, which a dashboard can tell from a gap.
-        Counter(
+        self.preemption_attempts = Counter(
             "scheduler_preemption_attempts",
             "Preemption attempts",
             registry=self.registry,
         )
-        Histogram(
+        self.preemption_victims = Histogram(
             "scheduler_preemption_victims",
             "Pods preempted in one attempt",
             buckets=VICTIM_BUCKETS,

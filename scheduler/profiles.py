@@ -10,12 +10,16 @@ from typing import Any, cast
 import msgspec
 import numpy as np
 
+from cluster.objects import Pod
 from cluster.snapshot import Snapshot
 from filters.balanced_allocation import NodeResourcesBalancedAllocation
+from filters.default_preemption import DefaultPreemption
 from filters.framework import Event, FilterPlugin, Plugin, PodInfo, PreferPlugin, ScorePlugin
 from filters.low_latency import LowLatency
+from filters.registry import IN_TREE, OUR_OWN
 from filters.registry import plugins as known_plugins
 from filters.resources import LEAST, MOST, Args, NodeResourcesFit, ResourceSpec, ScoringStrategy
+from filters.scheduling_gates import SchedulingGates
 from latency.matrix import Matrix, Milliseconds
 from scheduler.configuration import Configuration, ConfigurationError, PluginChoice, Profile
 from scheduler.evaluation import PluginSet
@@ -65,6 +69,16 @@ class Framework:
             ),
         }
         self._default = PluginSet(self.filters, self.scores)
+        gates = _chosen(profile, everything, "pre_enqueue", _having(everything, "pre_enqueue"))
+        self._gates = tuple(cast(SchedulingGates, everything[name]) for name in gates)
+        post = _chosen(profile, everything, "post_filter", _having(everything, "post_filter"))
+        self.preemption = cast(DefaultPreemption, everything[post[0]]) if post else None
+        self.standard = frozenset(IN_TREE) - OUR_OWN
+        """The plugins that kube-scheduler has too."""
+
+    def gated(self, pod: Pod) -> str:
+        """Why the pod may not be queued yet; empty where it may."""
+        return next(filter(None, (gate.pre_enqueue(pod) for gate in self._gates)), "")
 
     def plugins(self, policy: str) -> PluginSet:
         """The plugins for a pod of this policy; the profile's own for any other."""

@@ -41,6 +41,7 @@ class QueuedPod:
     waits_for: Event = Event.NONE
     plugins: frozenset[str] = frozenset()
     stamp: int = 0
+    held: bool = False
     unschedulable_since: float = 0.0
 
     @property
@@ -187,12 +188,33 @@ class SchedulingQueue:
         moved = 0
         for waits_for in [mask for mask in self._waiting if mask & event]:
             for queued in list(self._waiting[waits_for].values()):
+                if queued.held:
+                    continue
                 moved += 1
                 if self._backoff_until(queued) > self.clock():
                     self._into_backoff(queued, name)
                 else:
                     self._activate(queued, name)
         return moved
+
+    def hold(self, key: str) -> None:
+        """Let no event bring the pod back until `release`: room is being made for it."""
+        queued = self.pods.get(key)
+        if queued is not None:
+            queued.held = True
+
+    def release(self, key: str, event: str) -> None:
+        """Look at the pod again, after its backoff."""
+        queued = self.pods.get(key)
+        if queued is None:
+            return
+        queued.held = False
+        if queued.place is not Place.UNSCHEDULABLE:
+            return
+        if self._backoff_until(queued) > self.clock():
+            self._into_backoff(queued, event)
+        else:
+            self._activate(queued, event)
 
     # -- inside ----------------------------------------------------------------------------
 
@@ -238,6 +260,7 @@ class SchedulingQueue:
         while self._late and self._late[0][0] <= now:
             _, stamp, queued = heapq.heappop(self._late)
             if queued.stamp == stamp:
+                queued.held = False
                 self._activate(queued, "UnschedulableTimeout")
 
     def _next_due(self) -> float | None:

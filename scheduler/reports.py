@@ -1,13 +1,15 @@
 """What a pod's owner gets to read: its events and its PodScheduled condition."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 
 from cluster.client import STRATEGIC_PATCH
 from cluster.events import EventRecorder
-from cluster.objects import Pod
+from cluster.objects import ObjectMeta, Pod, PodSpec
 from cluster.outbox import Outbox, Write
+from cluster.records import PodRecord
 
 _encode = msgspec.json.Encoder().encode
 
@@ -18,7 +20,7 @@ class Reporter:
     def __init__(self, outbox: Outbox) -> None:
         self._outbox = outbox
         self._events = EventRecorder(outbox)
-        self._written: dict[str, tuple[str, str, str]] = {}
+        self._written: dict[str, tuple[str, str, str, str]] = {}
 
     def assumed(self, key: str) -> None:
         """The pod has a node: what was to be written of its being unschedulable is no longer so."""
@@ -30,9 +32,27 @@ class Reporter:
         note = f"Successfully assigned {pod.key} to {node}"
         self._events.normal(pod, "Scheduled", "Binding", note, pod.spec.scheduler_name)
 
-    def unschedulable(self, pod: Pod, message: str) -> None:
-        """No node takes the pod: the text that kube-scheduler's users know, uncut."""
-        self._fail(pod, "FailedScheduling", "Unschedulable", message)
+    def unschedulable(self, pod: Pod, message: str, nominated: str = "") -> None:
+        """No node takes the pod: the text that kube-scheduler's users know, uncut.
+
+        `nominated` is the node on which room is being made for it.
+        """
+        self._fail(pod, "FailedScheduling", "Unschedulable", message, nominated)
+
+    def clear_nomination(self, pod: Pod) -> None:
+        """No node is kept for the pod any more."""
+        meta = pod.metadata
+        body = {"metadata": {"uid": meta.uid}, "status": {"nominatedNodeName": None}}
+        path = f"/api/v1/namespaces/{meta.namespace}/pods/{meta.name}/status"
+        write = Write("PATCH", path, _encode(body), STRATEGIC_PATCH)
+        self._outbox.put(f"nomination {pod.key}", write)
+
+    def preempted(self, victim: PodRecord, preemptor: Pod, node: str) -> None:
+        """The victim has to make room for another pod."""
+        namespace, _, name = victim.key.partition("/")
+        pod = Pod(ObjectMeta(name, namespace, victim.uid), PodSpec([]))
+        note = f"Preempted by pod {preemptor.metadata.uid} on node {node}"
+        self._events.normal(pod, "Preempted", "Preempting", note, preemptor.spec.scheduler_name)
 
     def failed(self, pod: Pod, message: str) -> None:
         """The attempt itself failed; the pod is tried again."""
@@ -54,13 +74,15 @@ class Reporter:
         """The pod is deleted: nothing about it is remembered."""
         self._written.pop(key, None)
 
-    def _fail(self, pod: Pod, event: str, reason: str, message: str) -> None:
+    def _fail(self, pod: Pod, event: str, reason: str, message: str, nominated: str = "") -> None:
         self._events.warning(pod, event, "Scheduling", message, pod.spec.scheduler_name)
-        self._condition(pod, reason, message)
+        self._condition(pod, reason, message, nominated)
 
-    def _condition(self, pod: Pod, reason: str, message: str) -> None:
-        wanted = (pod.metadata.uid, reason, message)
-        if self._written.get(pod.key) == wanted or _has(pod, reason, message):
+    def _condition(self, pod: Pod, reason: str, message: str, nominated: str) -> None:
+        wanted = (pod.metadata.uid, reason, message, nominated)
+        if self._written.get(pod.key) == wanted:
+            return
+        if not nominated and _has(pod, reason, message):
             return
         self._written[pod.key] = wanted
         condition = {
@@ -74,7 +96,10 @@ class Reporter:
         if not _is_false(pod):
             condition["lastTransitionTime"] = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         # The uid makes the API server refuse the patch for a pod made anew under this name.
-        body = {"metadata": {"uid": pod.metadata.uid}, "status": {"conditions": [condition]}}
+        status: dict[str, Any] = {"conditions": [condition]}
+        if nominated:
+            status["nominatedNodeName"] = nominated
+        body = {"metadata": {"uid": pod.metadata.uid}, "status": status}
         meta = pod.metadata
         path = f"/api/v1/namespaces/{meta.namespace}/pods/{meta.name}/status"
         self._outbox.put(

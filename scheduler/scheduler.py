@@ -8,6 +8,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Coroutine, Iterable
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -18,6 +19,7 @@ from cluster.objects import Pod
 from cluster.outbox import Outbox
 from cluster.quantity import QuantityError
 from cluster.snapshot import Snapshot
+from cluster.storage import VolumePlan
 from filters.framework import Event, PodInfo
 from latency.matrix import Matrix
 from scheduler.binding import Binder, Outcome
@@ -26,10 +28,15 @@ from scheduler.cycle import Cycle
 from scheduler.diagnosis import Diagnosis
 from scheduler.gschconfig import InvalidGschConfig
 from scheduler.metrics import Metrics, gauge
+from scheduler.nominator import Nominator
 from scheduler.pods import WaitsForGlobal, pod_info
+from scheduler.preemption import TERMINATING, Candidate
+from scheduler.preemptor import Preemptor
 from scheduler.profiles import Framework, frameworks
 from scheduler.queue import Delays, Place, QueuedPod, SchedulingQueue
 from scheduler.reports import Reporter
+from scheduler.trial import Trial
+from scheduler.volume_binder import BIND_TIMEOUT, VolumeBinder, VolumesNotBound
 from scheduler.watches import Watches
 
 log = structlog.get_logger(__name__)
@@ -55,6 +62,17 @@ class Scheduler:
         self._outbox = Outbox(client)
         self._reporter = Reporter(self._outbox)
         self._binder = Binder(client)
+        self.nominator = Nominator(self.snapshot)
+        self._preemptor = Preemptor(
+            client,
+            self.snapshot,
+            self.queue,
+            self.nominator,
+            self._reporter,
+            self.metrics.preemption_attempts.inc,
+            self.metrics.preemption_victims.observe,
+            configuration.seed,
+        )
         self._binds: set[asyncio.Task[None]] = set()
         self._room = asyncio.Semaphore(configuration.parallelism)
         self.stopped = asyncio.Event()
@@ -65,8 +83,10 @@ class Scheduler:
             self.queue,
             ours=self._frameworks.__contains__,
             prepare=self._prepare,
+            nominator=self.nominator,
             forget=self._reporter.gone,
         )
+        self._volumes = VolumeBinder(client, self.snapshot, self.watches.changed, BIND_TIMEOUT)
 
     def configure(self, configuration: Configuration) -> None:
         """Take on profiles, plugins and delays; the queue keeps its pods.
@@ -127,6 +147,7 @@ class Scheduler:
         started = time.monotonic()
         if self._binds:
             await asyncio.wait(self._binds, timeout=DRAIN_FOR)
+        await self._preemptor.drain(max(DRAIN_FOR - (time.monotonic() - started), 0.1))
         left = max(DRAIN_FOR - (time.monotonic() - started), 0.1)
         sent = await self._outbox.drain(left)
         log.info("drained", binds_left=len(self._binds), reports_left=len(self._outbox))
@@ -143,7 +164,8 @@ class Scheduler:
 
     def _prepare(self, pod: Pod) -> PodInfo | None:
         """What scheduling reads of the pod; None where it has to wait for a change of itself."""
-        if pod.spec.scheduling_gates:
+        framework = self._frameworks.get(pod.spec.scheduler_name)
+        if framework is not None and framework.gated(pod):
             return None
         try:
             return pod_info(pod)
@@ -167,8 +189,11 @@ class Scheduler:
             # Its profile went away with a new configuration: nobody's pod any more.
             self.queue.delete(queued.key)
             return
+        nominated = self.nominator.ahead_of(info)
         try:
-            decision = self._cycle.decide(framework, info)
+            decision = self._cycle.decide(
+                framework, info, nominated, self.nominator.row(queued.key)
+            )
         except Exception as error:
             log.exception("scheduling cycle failed", pod=queued.key)
             self._fail(queued, f"internal error in the scheduling cycle: {error!r}", started)
@@ -176,7 +201,7 @@ class Scheduler:
         seconds = time.perf_counter() - started
         if decision.diagnosis is not None:
             self.metrics.point("Filter", "Unschedulable", profile, seconds)
-            self._refuse(queued, framework, decision.diagnosis, started)
+            self._refuse(queued, framework, info, decision.trial, decision.diagnosis, started)
             return
         self.metrics.point("Filter", "Success", profile, seconds)
         self._note_latency(queued, framework, info, decision.row)
@@ -184,19 +209,43 @@ class Scheduler:
             why = framework.why(info, decision.trial, self.snapshot, decision.row)
             log.debug("decided", pod=queued.key, node=self.snapshot.names[decision.row], why=why)
         self.snapshot.assume(queued.pod, info.needs, decision.row)
+        self.nominator.remove(queued.key)
+        if decision.reservation is not None:
+            self.snapshot.storage.assume(decision.reservation)
         self._reporter.assumed(queued.key)
         node = self.snapshot.names[decision.row]
-        task = asyncio.create_task(self._bind(queued, node, started))
+        task = asyncio.create_task(self._bind(queued, node, decision.reservation, started))
         self._binds.add(task)
         task.add_done_callback(self._binds.discard)
 
     def _refuse(
-        self, queued: QueuedPod, framework: Framework, diagnosis: Diagnosis, started: float
+        self,
+        queued: QueuedPod,
+        framework: Framework,
+        info: PodInfo,
+        trial: Trial,
+        diagnosis: Diagnosis,
+        started: float,
     ) -> None:
+        """No node fits: make room by preemption where that helps, else wait for a change."""
         refusing = diagnosis.plugins or frozenset(p.NAME for p in framework.filters)
         waits_for = framework.events(refusing) | Event.NODE_ADD
         self.queue.unschedulable(queued, waits_for, diagnosis.plugins)
-        self._reporter.unschedulable(queued.pod, diagnosis.message)
+        found: Candidate | str
+        try:
+            found = self._preemptor.find(framework, info, trial, diagnosis)
+        except Exception as error:
+            log.exception("preemption failed", pod=queued.key)
+            found = f"internal error in preemption: {error!r}"
+        if isinstance(found, Candidate):
+            node = self._preemptor.carry_out(queued, info, found)
+            self._reporter.unschedulable(queued.pod, diagnosis.message, node)
+        else:
+            if self.nominator.row(queued.key) >= 0 and TERMINATING not in found:
+                self.nominator.remove(queued.key)
+                self._reporter.clear_nomination(queued.pod)
+            message = replace(diagnosis, sentence=found).message
+            self._reporter.unschedulable(queued.pod, message)
         self._count("unschedulable", queued, started)
 
     def _note_latency(
@@ -206,8 +255,12 @@ class Scheduler:
         if note:
             self._reporter.note(queued.pod, "LatencyUnknown", note)
 
-    async def _bind(self, queued: QueuedPod, node: str, started: float) -> None:
+    async def _bind(
+        self, queued: QueuedPod, node: str, plan: VolumePlan | None, started: float
+    ) -> None:
         key, uid = queued.key, queued.pod.metadata.uid
+        if plan is not None and not await self._bind_volumes(queued, plan, started):
+            return
         try:
             async with self._room:
                 began = time.perf_counter()
@@ -235,6 +288,23 @@ class Scheduler:
             log.info("pod not bound", pod=key, node=node, why=result.why)
             self.queue.finish(queued)
             self._count("error", queued, started)
+
+    async def _bind_volumes(self, queued: QueuedPod, plan: VolumePlan, started: float) -> bool:
+        """Whether the pod's claims are bound; if not, the pod waits to be decided anew."""
+        try:
+            await self._volumes.bind(queued.pod, plan)
+        except VolumesNotBound as error:
+            why = str(error)
+        except Exception as error:
+            log.exception("binding volumes failed", pod=queued.key)
+            why = f"internal error in binding volumes: {error!r}"
+        else:
+            self.snapshot.storage.forget(plan)
+            return True
+        self.snapshot.storage.forget(plan)
+        self._release(queued.key, queued.pod.metadata.uid)
+        self._fail(queued, f"binding volumes: {why}", started)
+        return False
 
     def _release(self, key: str, uid: str) -> None:
         """Give back the room of a pod that was not bound; others may be waiting for it."""

@@ -82,9 +82,8 @@ class _Decider:
         if framework is None:
             name = pod.spec.scheduler_name
             return Placement(key, OTHER, "", f"schedulerName is {name}"), False
-        if pod.spec.scheduling_gates:
-            names = ", ".join(gate.name for gate in pod.spec.scheduling_gates)
-            return Placement(key, GATED, "", f"scheduling gates: {names}"), False
+        if gated := framework.gated(pod):
+            return Placement(key, GATED, "", gated), False
         try:
             info = pod_info(pod)
         except (InvalidGschConfig, QuantityError) as error:
@@ -97,4 +96,6 @@ class _Decider:
             return Placement(key, PENDING, "", decision.diagnosis.message), waits
         why = framework.why(info, decision.trial, self._snapshot, decision.row)
         self._snapshot.assume(pod, info.needs, decision.row)
+        if decision.reservation is not None:
+            self._snapshot.storage.assume(decision.reservation)
         return Placement(key, PLACED, self._snapshot.names[decision.row], why), False

@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 
 from cluster.snapshot import Bools, Ints, Snapshot, View
+from cluster.storage import VolumePlan
 from filters.framework import UNRESOLVABLE, FilterPlugin, PodInfo, Prepared, ScorePlugin
+from filters.volume_binding import VolumeBinding
 from scheduler.diagnosis import Diagnosis
 from scheduler.evaluation import NOT_FEASIBLE, Evaluation, PluginSet, prefilter
 
@@ -37,6 +39,7 @@ class Trial:
         """(plugin, reason) where a plugin found that no node can do."""
         self.resolvable = (shared if shared.rejection else own).resolvable
         self.feasible = np.zeros(len(snapshot), np.bool_)
+        self.nominated = nominated
         self._under_nominated: dict[int, dict[str, int]] = {}
         if self.rejection is None:
             self.feasible = self._feasible()
@@ -65,24 +68,33 @@ class Trial:
         for info in infos:
             snapshot.assume(info.pod, info.needs, row)
         try:
-            bits = dict(self.bits(np.array([row])))
+            answers = list(self.answers(np.array([row])))
         finally:
             for info in infos:
                 snapshot.remove_pod(info.pod.key)
-        refused = {name: int(answer[0]) for name, answer in bits.items() if answer[0]}
+        refused = {name: int(bits[0]) for name, _, bits in answers if bits[0]}
         if refused:
             self._under_nominated[row] = refused
             self.feasible = self.feasible.copy()
             self.feasible[row] = False
 
-    def bits(self, rows: Any) -> Iterator[tuple[str, Ints]]:
-        """Every filter's answer for these rows, as the snapshot is now."""
+    def answers(self, rows: Any) -> Iterator[tuple[str, tuple[str, ...], Ints]]:
+        """(plugin, its reasons, its answer) of every filter for these rows, as the snapshot is."""
         view = self._snapshot.view(rows)
         own = prefilter(self._plugins.pod_filters, self._info, self._snapshot)
         for plugin, prepared in _in_order(
             self._plugins, (*self.evaluation.prefiltered.engaged, *own.engaged)
         ):
-            yield plugin.NAME, plugin.filter(prepared, view)
+            yield plugin.NAME, prepared.reasons, plugin.filter(prepared, view)
+
+    def reasons(self, rows: Any) -> list[list[str]]:
+        """For each of these rows the reasons of the first filter that refuses it."""
+        found: list[list[str]] = [[] for _ in rows]
+        for _, reasons, bits in self.answers(rows):
+            for index in np.flatnonzero(bits).tolist():
+                if not found[index]:
+                    found[index] = [r for n, r in enumerate(reasons) if int(bits[index]) >> n & 1]
+        return found
 
     def fits(self, rows: Any) -> Bools:
         """Which of these rows fit, as the snapshot is now: for "what if a pod were gone"."""
@@ -149,12 +161,11 @@ class Trial:
         result[rows] = total
         return result
 
-    def reserve(self, row: int) -> Any:
+    def reserve(self, row: int) -> VolumePlan | None:
         """What has to be done for the pod's volumes before it is bound there; None for nothing."""
         for plugin, prepared in self.own.engaged:
-            reserve = getattr(plugin, "reserve", None)
-            if reserve is not None:
-                return reserve(prepared, self._snapshot, row)
+            if isinstance(plugin, VolumeBinding):
+                return plugin.reserve(prepared, self._snapshot, row)
         return None
 
     @property
@@ -168,7 +179,7 @@ class Trial:
         total = self._snapshot.node_count
         if self.rejection is not None:
             plugin, reason = self.rejection
-            return Diagnosis(total, {}, frozenset((plugin,)), reason)
+            return Diagnosis(total, {}, frozenset((plugin,)), reason, self.resolvable)
         counts: dict[str, int] = {}
         plugins: set[str] = set()
         for plugin, reasons, _ in self.verdicts():

@@ -23,6 +23,7 @@ from cluster.quantity import QuantityError
 from cluster.reflector import Kind, Reflector
 from cluster.snapshot import Change, Snapshot
 from filters.framework import Event, PodInfo
+from scheduler.nominator import Nominator
 from scheduler.pods import changed_for_scheduling
 from scheduler.queue import SchedulingQueue
 
@@ -65,10 +66,12 @@ class Watches:
         *,
         ours: Callable[[str], bool],
         prepare: Callable[[Pod], PodInfo | None],
+        nominator: Nominator,
         forget: Callable[[str], None],
     ) -> None:
         self._snapshot, self._queue = snapshot, queue
         self._ours, self._prepare, self._forget = ours, prepare, forget
+        self._nominator = nominator
         self.changed = asyncio.Event()
         """Set when something that is neither node nor pod changed; for others to clear and wait."""
         self.reflectors: dict[str, Reflector[Any]] = {
@@ -148,12 +151,14 @@ class Watches:
 
     def _on_gone(self, key: str) -> None:
         self._queue.delete(key)
+        self._nominator.remove(key)
         self._forget(key)
         if self._snapshot.remove_pod(key):
             self._queue.move(Event.POD_GONE, "AssignedPodDelete")
 
     def _on_bound(self, old: Pod | None, new: Pod) -> None:
         self._queue.delete(new.key)
+        self._nominator.remove(new.key)
         try:
             changed = self._snapshot.set_pod(new)
         except QuantityError as error:
@@ -176,6 +181,18 @@ class Watches:
             self._queue.update(new, self._prepare(new))
         else:
             self._queue.see(new)
+        self._nominate(old, new)
+
+    def _nominate(self, old: Pod | None, new: Pod) -> None:
+        """Follow `status.nominatedNodeName`, which outlives a scheduler."""
+        queued = self._queue.pods.get(new.key)
+        node = new.status.nominated_node_name
+        if queued is None or queued.info is None:
+            self._nominator.remove(new.key)
+        elif node and self._nominator.row(new.key) < 0:
+            self._nominator.add(queued.info, node)
+        elif not node and old is not None and old.status.nominated_node_name:
+            self._nominator.remove(new.key)
 
     def _into(self, resource: Resource, event: Event) -> Callable[..., None]:
         def handle(kind: Kind, old: Any, new: Any) -> None:

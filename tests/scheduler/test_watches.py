@@ -10,6 +10,7 @@ from cluster.objects import Pod
 from cluster.reflector import Kind
 from cluster.snapshot import Snapshot
 from filters.framework import Event, PodInfo
+from scheduler.nominator import Nominator
 from scheduler.queue import Place, SchedulingQueue
 from scheduler.watches import Watches
 from tests.make import node, pod, snapshot
@@ -25,6 +26,7 @@ class World:
             self.queue,
             ours=lambda name: name == "gsch",
             prepare=PodInfo.of,
+            nominator=Nominator(self.snapshot),
             forget=lambda key: None,
         )
 

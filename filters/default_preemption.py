@@ -1,0 +1,40 @@
+"""DefaultPreemption: room for a pod that fits nowhere is made by pods of lower priority.
+
+Only its name and arguments are here, so that a profile can set them or leave it out; it looks at
+whole trials of a pod, not at single nodes, and so lives in `scheduler.preemption`.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from filters.framework import Plugin
+
+
+class Args(msgspec.Struct, forbid_unknown_fields=True, frozen=True, rename="camel"):
+    """DefaultPreemptionArgs: how many nodes are looked at, in per cent of those in question, and
+    at least (upstream's defaults)."""
+
+    min_candidate_nodes_percentage: int = 10
+    min_candidate_nodes_absolute: int = 100
+
+
+class DefaultPreemption(Plugin):
+    NAME = "DefaultPreemption"
+
+    def __init__(self, args: Args = Args()) -> None:
+        if not 0 <= args.min_candidate_nodes_percentage <= 100:
+            raise ValueError("minCandidateNodesPercentage: 0..100")
+        if args.min_candidate_nodes_absolute < 1:
+            raise ValueError("minCandidateNodesAbsolute: at least 1")
+        self._args = args
+
+    @classmethod
+    def from_args(cls, args: Mapping[str, Any]) -> "DefaultPreemption":
+        return cls(msgspec.convert(args, Args))
+
+    def post_filter(self, nodes: int) -> int:
+        """How many candidates are enough where so many nodes are in question."""
+        share = nodes * self._args.min_candidate_nodes_percentage // 100
+        return max(share, self._args.min_candidate_nodes_absolute)

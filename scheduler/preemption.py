@@ -1,0 +1,252 @@
+"""DefaultPreemption: on which node removing pods of lower priority makes room, and which pods.
+
+Source: upstream's defaultpreemption plugin and preemption evaluator. Nothing is removed here: the
+snapshot is asked "what if", and is as it was when the answer is given.
+"""
+
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+
+from cluster.label_selectors import selector_of
+from cluster.objects import PodDisruptionBudget
+from cluster.records import PodRecord
+from cluster.snapshot import Snapshot
+from filters.default_preemption import DefaultPreemption
+from filters.framework import PodInfo
+from scheduler.trial import Nominated, Trial
+
+NEVER = "not eligible due to preemptionPolicy=Never."
+TERMINATING = "not eligible due to a terminating pod on the nominated node."
+NO_VICTIMS = "No preemption victims found for incoming pod"
+NOT_HELPFUL = "Preemption is not helpful for scheduling"
+
+NOW = "9"
+"""Stands for the start time of a pod that has not started: later than any RFC 3339 time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A row on which the pod fits once `victims` (the most important first) are gone."""
+
+    row: int
+    victims: tuple[PodRecord, ...]
+    violations: int
+
+
+@dataclass(slots=True)
+class NotHelpful:
+    """No preemption, and the sentence that says why."""
+
+    sentence: str
+
+
+class Preemption:
+    """Finds victims in one snapshot."""
+
+    def __init__(self, snapshot: Snapshot, rng: random.Random) -> None:
+        self._snapshot, self._random = snapshot, rng
+
+    def find(
+        self,
+        plugin: DefaultPreemption,
+        trial: Trial,
+        info: PodInfo,
+        own_row: int,
+    ) -> Candidate | NotHelpful:
+        """The best candidate for a pod that `trial` found no node for.
+
+        `own_row` is the row that the pod is nominated to already, -1 with none.
+        """
+        if info.pod.spec.preemption_policy == "Never":
+            return NotHelpful(NEVER)
+        unresolvable = trial.unresolvable()
+        if own_row >= 0 and not unresolvable[own_row] and self._terminating(info, own_row):
+            return NotHelpful(TERMINATING)
+        rows = np.flatnonzero(~unresolvable).tolist()
+        if self._snapshot.least_priority >= info.pod.spec.priority:
+            refused = {NO_VICTIMS: len(rows)} if rows else {}
+            return NotHelpful(self._sentence(refused))
+        found, refused = self._dry_run(trial, info, rows, plugin.post_filter(len(rows)))
+        if found:
+            return min(found, key=_preference)
+        return NotHelpful(self._sentence(refused))
+
+    def _terminating(self, info: PodInfo, row: int) -> bool:
+        """Whether a victim of before is still on its way out of the nominated node."""
+        return any(
+            record.shape.terminating and record.preempted and record.priority < _priority(info)
+            for record in self._snapshot.pods_on(row)
+        )
+
+    def _sentence(self, refused: dict[str, int]) -> str:
+        total = self._snapshot.node_count
+        rest = total - sum(refused.values())
+        counts = dict(refused)
+        if rest:
+            counts[NOT_HELPFUL] = rest
+        reasons = ", ".join(sorted(f"{number} {reason}" for reason, number in counts.items()))
+        return f"0/{total} nodes are available: {reasons}."
+
+    def _dry_run(
+        self, trial: Trial, info: PodInfo, rows: list[int], wanted: int
+    ) -> tuple[list[Candidate], dict[str, int]]:
+        """Up to `wanted` candidates, and how many of the other rows gave which reason."""
+        if len(rows) > wanted:
+            start = self._random.randrange(len(rows))
+            rows = rows[start:] + rows[:start]
+        # Plugins that look at other nodes' pods must see one node's victims gone at a time.
+        size = wanted if not trial.own.engaged else 1
+        found: list[Candidate] = []
+        refused: dict[str, int] = {}
+        with self._with_nominated(trial.nominated):
+            for start in range(0, len(rows), size):
+                batch = _Batch(self._snapshot, trial, info)
+                found += batch.run(rows[start : start + size], refused)
+                if len(found) >= wanted:
+                    break
+        return found, refused
+
+    @contextmanager
+    def _with_nominated(self, nominated: Nominated) -> Iterator[None]:
+        """Nominated pods count as if they were there."""
+        for row, infos in nominated:
+            for info in infos:
+                self._snapshot.assume(info.pod, info.needs, row)
+        try:
+            yield
+        finally:
+            for _, infos in nominated:
+                for info in infos:
+                    self._snapshot.remove_pod(info.pod.key)
+
+
+class _Batch:
+    """Nodes whose victims are chosen side by side."""
+
+    def __init__(self, snapshot: Snapshot, trial: Trial, info: PodInfo) -> None:
+        self._snapshot, self._trial, self._priority = snapshot, trial, _priority(info)
+        self._gone: dict[str, PodRecord] = {}
+
+    def run(self, rows: list[int], refused: dict[str, int]) -> list[Candidate]:
+        """The candidates among the rows; the reasons of the others are counted in `refused`."""
+        possible: dict[int, list[PodRecord]] = {}
+        for row in rows:
+            lower = [r for r in self._snapshot.pods_on(row) if r.priority < self._priority]
+            if lower:
+                possible[row] = sorted(lower, key=_importance)
+            else:
+                refused[NO_VICTIMS] = refused.get(NO_VICTIMS, 0) + 1
+        if not possible:
+            return []
+        try:
+            for records in possible.values():
+                self._remove(records)
+            for row in self._refuse(list(possible), refused):
+                del possible[row]
+            return self._reprieve(possible)
+        finally:
+            for record in list(self._gone.values()):
+                self._put_back(record)
+
+    def _refuse(self, rows: list[int], refused: dict[str, int]) -> list[int]:
+        """Rows that do not fit even with all of them gone; says why in `refused`."""
+        fits = self._trial.fits(np.array(rows))
+        unfit = [row for row, ok in zip(rows, fits, strict=True) if not ok]
+        if unfit:
+            for reasons in self._trial.reasons(np.array(unfit)):
+                for reason in reasons:
+                    refused[reason] = refused.get(reason, 0) + 1
+        return unfit
+
+    def _reprieve(self, possible: dict[int, list[PodRecord]]) -> list[Candidate]:
+        """Let stay whom the pod fits beside: first those whose budget would be violated."""
+        budgets = list(self._snapshot.budgets.values())
+        victims: dict[int, list[PodRecord]] = {row: [] for row in possible}
+        violations = dict.fromkeys(possible, 0)
+        order: dict[int, list[tuple[PodRecord, bool]]] = {}
+        for row, records in possible.items():
+            violating = _violating(records, budgets)
+            spared = [(r, True) for r in records if r.key in violating]
+            order[row] = spared + [(r, False) for r in records if r.key not in violating]
+        for step in range(max(map(len, order.values()), default=0)):
+            rows = [row for row, records in order.items() if step < len(records)]
+            for row in rows:
+                self._put_back(order[row][step][0])
+            fits = self._trial.fits(np.array(rows))
+            for row, ok in zip(rows, fits, strict=True):
+                if not ok:
+                    record, violating_one = order[row][step]
+                    self._remove([record])
+                    victims[row].append(record)
+                    violations[row] += violating_one
+        return [
+            Candidate(row, tuple(sorted(chosen, key=_importance)), violations[row])
+            for row, chosen in victims.items()
+            if chosen
+        ]
+
+    def _remove(self, records: Iterable[PodRecord]) -> None:
+        for record in records:
+            self._snapshot.remove_pod(record.key)
+            self._gone[record.key] = record
+
+    def _put_back(self, record: PodRecord) -> None:
+        self._snapshot.put_back(record)
+        del self._gone[record.key]
+
+
+def _priority(info: PodInfo) -> int:
+    return info.pod.spec.priority
+
+
+def _importance(record: PodRecord) -> tuple[int, str]:
+    """Sorts the most important first: higher priority, then longer running."""
+    return -record.priority, record.start_time or NOW
+
+
+def _preference(candidate: Candidate) -> tuple[int, int, int, int, "_Latest"]:
+    """Sorts the best first, as upstream's pickOneNodeForPreemption."""
+    victims = candidate.victims
+    highest = victims[0].priority
+    started = min(v.start_time or NOW for v in victims if v.priority == highest)
+    total = sum(v.priority + 2**31 for v in victims)
+    return candidate.violations, highest, total, len(victims), _Latest(started)
+
+
+@dataclass(frozen=True, slots=True)
+class _Latest:
+    """A time that sorts the latest first."""
+
+    time: str
+
+    def __lt__(self, other: "_Latest") -> bool:
+        return self.time > other.time
+
+
+def _violating(
+    records: Sequence[PodRecord], budgets: Sequence[PodDisruptionBudget]
+) -> frozenset[str]:
+    """Keys of the pods whose removal, in this order, some budget does not allow."""
+    left = [budget.status.disruptions_allowed for budget in budgets]
+    found = set()
+    for record in records:
+        shape = record.shape
+        name = record.key.partition("/")[2]
+        for index, budget in enumerate(budgets):
+            selector = selector_of(budget.spec.selector)
+            if (
+                not shape.labels
+                or budget.metadata.namespace != shape.namespace
+                or selector.everything
+                or not selector.matches(shape.labels)
+                or name in (budget.status.disrupted_pods or {})
+            ):
+                continue
+            left[index] -= 1
+            if left[index] < 0:
+                found.add(record.key)
+    return frozenset(found)
