@@ -15,21 +15,19 @@ import re
 import ssl
 import statistics
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.console import Console
 from rich.table import Table
 
+from bench import schedulers
 from cluster.access import Access
 from cluster.client import ApiClient, with_query
 from cluster.objects import ObjectList, Pod
@@ -37,9 +35,7 @@ from lab import binaries, nodes
 from lab.cluster import LabCluster, Options
 
 NODE = {"cpu": "4", "memory": "32Gi", "ephemeral-storage": "100Gi", "pods": "110"}
-QPS = 5000
 IN_FLIGHT = 64
-PORT = 10359
 POLL = 0.1
 
 console = Console(stderr=True)
@@ -90,49 +86,6 @@ async def create_pods(kubeconfig: Path, bodies: Iterator[dict[str, Any]]) -> Non
         await asyncio.gather(*map(one, bodies))
 
 
-@contextmanager
-def scheduler(name: str, cluster: LabCluster) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
-    """The scheduler's process and the URL of its metrics."""
-    config = cluster.folder / f"{name}.yaml"
-    if name == "gsch":
-        config.write_text(yaml.safe_dump(_gsch_config()))
-        command = [sys.executable, "-m", "gsch", "run", "--config", str(config)]
-        command += ["--kubeconfig", str(cluster.kubeconfig)]
-        url = f"http://127.0.0.1:{PORT}/metrics"
-    else:
-        config.write_text(json.dumps(_kube_scheduler_config(cluster.kubeconfig)))
-        command = [str(binaries.locate("kube-scheduler")), f"--config={config}"]
-        command += [f"--secure-port={PORT}", "--bind-address=127.0.0.1"]
-        command += [f"--cert-dir={cluster.folder}/certs"]
-        command += ["--authorization-always-allow-paths=/metrics,/readyz"]
-        url = f"https://127.0.0.1:{PORT}/metrics"
-    with (cluster.folder / f"{name}.log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
-    try:
-        yield process, url
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def _gsch_config() -> dict[str, Any]:
-    return {
-        "apiVersion": "config.gsch.io/v1alpha1",
-        "kind": "GschConfiguration",
-        "leaderElection": {"leaderElect": False},
-        "server": {"port": PORT},
-    }
-
-
-def _kube_scheduler_config(kubeconfig: Path) -> dict[str, Any]:
-    return {
-        "apiVersion": "kubescheduler.config.k8s.io/v1",
-        "kind": "KubeSchedulerConfiguration",
-        "clientConnection": {"kubeconfig": str(kubeconfig), "qps": QPS, "burst": QPS},
-        "leaderElection": {"leaderElect": False},
-    }
-
-
 _TLS = ssl._create_unverified_context()  # noqa: S323 - kube-scheduler's own, on loopback
 _SCHEDULED = re.compile(
     rb'^scheduler_schedule_attempts_total\{[^}]*result="scheduled"[^}]*\} ([0-9.e+]+)', re.MULTILINE
@@ -172,7 +125,7 @@ def drain(name: str, arguments: argparse.Namespace) -> Result:
         bodies = (pod(n, profile, arguments.shape) for n in range(arguments.pods))
         asyncio.run(create_pods(cluster.kubeconfig, bodies))
         time.sleep(arguments.settle)
-        with scheduler(name, cluster) as (process, url):
+        with schedulers.run(name, cluster) as (process, url):
             first, seen, last = _follow(process, url, arguments.pods)
             events = asyncio.run(_wait_for_events(cluster.kubeconfig, arguments.pods, first))
             cpu, rss = cpu_seconds(process.pid), peak_mib(process.pid)

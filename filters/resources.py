@@ -1,9 +1,10 @@
-"""NodeResourcesFit: enough of every resource, and LeastAllocated / MostAllocated scores.
+"""NodeResourcesFit: enough of every resource, and scores by how much of them is in use.
 
 Source: upstream's noderesources plugin. Reasons for one node may be several; `pods` comes first.
 """
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -13,12 +14,13 @@ from cluster.requests import CPU, EPHEMERAL_STORAGE, MEMORY, PODS
 from cluster.snapshot import Ints, Snapshot, View
 from filters.framework import MAX_SCORE, UNRESOLVABLE, Event, Plugin, PodInfo, Prepared
 
-LEAST, MOST = "LeastAllocated", "MostAllocated"
+LEAST, MOST, RATIO = "LeastAllocated", "MostAllocated", "RequestedToCapacityRatio"
 
 # Resources that count for a node even when the pod asks for none of them.
 NATIVE = (CPU, MEMORY, EPHEMERAL_STORAGE)
 
 MAX_WEIGHT = 100
+MAX_POINT_SCORE = 10
 
 
 class ResourceSpec(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -31,11 +33,28 @@ class ResourceSpec(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 DEFAULT_RESOURCES = (ResourceSpec(CPU), ResourceSpec(MEMORY))
 
 
-class ScoringStrategy(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """`type` LeastAllocated or MostAllocated, over `resources`."""
+class ShapePoint(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """At so many per cent of a resource in use, this score (0..10)."""
+
+    utilization: int
+    score: int
+
+
+class Ratio(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """The points between which the score runs straight, by rising utilization."""
+
+    shape: tuple[ShapePoint, ...] = ()
+
+
+class ScoringStrategy(msgspec.Struct, forbid_unknown_fields=True, frozen=True, rename="camel"):
+    """`type` LeastAllocated, MostAllocated or RequestedToCapacityRatio, over `resources`.
+
+    `requestedToCapacityRatio` belongs to the last of them.
+    """
 
     type: str = LEAST
     resources: tuple[ResourceSpec, ...] = DEFAULT_RESOURCES
+    requested_to_capacity_ratio: Ratio | None = None
 
 
 class Args(msgspec.Struct, forbid_unknown_fields=True, frozen=True, rename="camel"):
@@ -62,13 +81,17 @@ class NodeResourcesFit(Plugin):
     events = Event.NODE_ADD | Event.NODE_ALLOCATABLE | Event.POD_GONE
 
     def __init__(self, args: Args = Args()) -> None:
-        check_resources(args.scoring_strategy.resources)
-        if args.scoring_strategy.type not in (LEAST, MOST):
+        strategy = args.scoring_strategy
+        check_resources(strategy.resources)
+        if strategy.type not in (LEAST, MOST, RATIO):
             raise ValueError(
-                f"scoringStrategy.type: {LEAST} or {MOST}, got {args.scoring_strategy.type}"
+                f"scoringStrategy.type: {LEAST}, {MOST} or {RATIO}, got {strategy.type}"
             )
-        self._args = args
-        self._most = args.scoring_strategy.type == MOST
+        ratio = strategy.requested_to_capacity_ratio
+        if (ratio is not None) != (strategy.type == RATIO):
+            raise ValueError(f"requestedToCapacityRatio: with type {RATIO}, and only then")
+        self._args, self._type = args, strategy.type
+        self._shape = _checked(ratio.shape) if ratio else ()
 
     @classmethod
     def from_args(cls, args: Mapping[str, Any]) -> "NodeResourcesFit":
@@ -116,14 +139,27 @@ class NodeResourcesFit(Plugin):
         for name, weight, amount in state:
             offered = view.allocatable(name)
             used = view.nonzero_requested(name) + amount
-            present = offered > 0
-            if self._most:
-                part = np.minimum(used, offered) * MAX_SCORE
-            else:
-                part = np.maximum(offered - used, 0) * MAX_SCORE
-            total += weight * (part // np.maximum(offered, 1)) * present
-            weights += weight * present
-        return total // np.maximum(weights, 1)
+            part = self._part(used, np.maximum(offered, 1))
+            counts = offered > 0
+            if self._type == RATIO:
+                counts = counts & (part > 0)
+            total += weight * part * counts
+            weights += weight * counts
+        if self._type == RATIO:
+            # Rounded there and truncated elsewhere, as upstream does.
+            rounded: Ints = np.floor(total / np.maximum(weights, 1) + 0.5).astype(np.int64)
+            return rounded
+        score: Ints = total // np.maximum(weights, 1)
+        return score
+
+    def _part(self, used: Ints, offered: Ints) -> Ints:
+        """One resource's score, 0..100."""
+        part: Ints
+        if self._type == LEAST:
+            part = np.maximum(offered - used, 0) * MAX_SCORE // offered
+        else:
+            part = np.minimum(used, offered) * MAX_SCORE // offered
+        return _along(self._shape, part) if self._type == RATIO else part
 
 
 def _ordered(requests: Mapping[str, int]) -> list[tuple[str, int]]:
@@ -131,3 +167,32 @@ def _ordered(requests: Mapping[str, int]) -> list[tuple[str, int]]:
     rank = {name: index for index, name in enumerate(NATIVE)}
     rest = [(n, a) for n, a in requests.items() if n != PODS and a > 0]
     return sorted(rest, key=lambda item: (rank.get(item[0], len(rank)), item[0]))
+
+
+def _checked(shape: tuple[ShapePoint, ...]) -> tuple[ShapePoint, ...]:
+    """Raises ValueError for points that make no function of 0..100 per cent."""
+    if not shape:
+        raise ValueError("requestedToCapacityRatio.shape: at least one point is needed")
+    for index, point in enumerate(shape):
+        where = f"requestedToCapacityRatio.shape[{index}]"
+        if not 0 <= point.utilization <= MAX_SCORE:
+            raise ValueError(f"{where}.utilization: 0..100, got {point.utilization}")
+        if not 0 <= point.score <= MAX_POINT_SCORE:
+            raise ValueError(f"{where}.score: 0..10, got {point.score}")
+        if index and point.utilization <= shape[index - 1].utilization:
+            raise ValueError(f"{where}.utilization: above that of the point before")
+    return shape
+
+
+def _along(shape: tuple[ShapePoint, ...], utilization: Ints) -> Ints:
+    """The score at each utilization, straight between points and level beyond them."""
+    scale = MAX_SCORE // MAX_POINT_SCORE
+    result = np.full_like(utilization, shape[-1].score * scale)
+    for left, right in reversed(list(pairwise(shape))):
+        rise = (right.score - left.score) * scale * (utilization - left.utilization)
+        width = right.utilization - left.utilization
+        # Go's division truncates towards zero, also where the line falls.
+        step = np.sign(rise) * (np.abs(rise) // width)
+        between = utilization <= right.utilization
+        result = np.where(between, left.score * scale + step, result)
+    return np.where(utilization <= shape[0].utilization, shape[0].score * scale, result)

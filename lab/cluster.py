@@ -86,10 +86,9 @@ class LabCluster:
             disabled += ["kube-controller-manager", "kwok-controller"]
         extra = ["etcd=unsafe-no-fsync=true", *options.extra_args]
         if options.bare:
-            # With no controllers nothing would take the not-ready taint off, or make accounts.
-            extra.append(
-                "kube-apiserver=disable-admission-plugins=ServiceAccount,TaintNodesByCondition"
-            )
+            # With no controllers nothing would make accounts, or take taints and finalizers off.
+            unwanted = ("ServiceAccount", "TaintNodesByCondition", "StorageObjectInUseProtection")
+            extra.append(f"kube-apiserver=disable-admission-plugins={','.join(unwanted)}")
         command = ["create", "cluster", "--runtime", "binary", "--wait", READY_WITHIN]
         for name in ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"):
             command += [f"--{name}-binary", str(found[name])]

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cluster.snapshot import Bools, Ints, Snapshot, View
 from cluster.storage import VolumePlan
@@ -18,6 +19,9 @@ Verdict = tuple[str, list[tuple[str, Bools]], Bools]
 
 Nominated = Sequence[tuple[int, Sequence[PodInfo]]]
 """Rows on which pods of at least the pod's priority are about to be placed, with those pods."""
+
+
+_NONE = np.zeros(0, np.intp)
 
 
 class Trial:
@@ -113,8 +117,15 @@ class Trial:
 
     def select(self, rng: random.Random) -> int:
         """The row to take, or -1 where none is feasible. Ties go to a seeded draw."""
-        if self.rejection is not None:
+        ties = self.best()
+        if not len(ties):
             return -1
+        return int(ties[rng.randrange(len(ties))] if len(ties) > 1 else ties[0])
+
+    def best(self) -> NDArray[np.intp]:
+        """The rows that score most; none where no row is feasible."""
+        if self.rejection is not None or not len(self.feasible):
+            return _NONE
         masked = self.evaluation.masked
         if self.feasible is not self.evaluation.feasible:
             masked = np.where(self.feasible, self.evaluation.fixed, NOT_FEASIBLE)
@@ -126,13 +137,8 @@ class Trial:
         states = self._states()
         if relative or states:
             masked = self._with_relative(masked, relative, states)
-        if not len(masked):
-            return -1
-        best = masked.max()
-        if best < 0:
-            return -1
-        ties = np.flatnonzero(masked == best)
-        return int(ties[rng.randrange(len(ties))] if len(ties) > 1 else ties[0])
+        most = masked.max()
+        return np.flatnonzero(masked == most) if most >= 0 else _NONE
 
     def _states(self) -> list[tuple[ScorePlugin, int, Any]]:
         states = []

@@ -1,0 +1,246 @@
+"""A lab cluster on which a world is laid out, and both schedulers are offered its pods in turns."""
+
+import asyncio
+from collections.abc import Iterable
+from contextlib import AsyncExitStack, ExitStack
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import msgspec
+
+from bench import schedulers
+from bench.differential.worlds import NAMESPACES, Json, World
+from cluster.access import Access
+from cluster.client import MERGE_PATCH, ApiClient
+from cluster.kinds import RESOURCES
+from cluster.objects import Pod
+from cluster.reflector import Kind, Reflector
+from lab.cluster import LabCluster, Options
+
+STOCK, OURS = "stock", "gsch-diff"
+GATES = {"TaintTolerationComparisonOperators": True}
+ANSWER_WITHIN = 30.0
+IN_FLIGHT = 16
+PORTS = {STOCK: 10459, OURS: 10460}
+
+PROFILE: Json = {
+    "schedulerName": OURS,
+    "plugins": {"multiPoint": {"disabled": [{"name": "LowLatency"}]}},
+}
+
+
+class Refused(Exception):
+    """The API server does not take an object of the world: the world is at fault."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The node that a scheduler took, or its message."""
+
+    node: str = ""
+    message: str = ""
+
+
+class Arena:
+    """Both schedulers on one control plane of their own. An async context manager."""
+
+    def __init__(self, name: str) -> None:
+        self._cluster = LabCluster(name)
+        self._processes = ExitStack()
+        self._closing = AsyncExitStack()
+        self._pods: dict[str, Pod] = {}
+        self._seen = asyncio.Condition()
+        self._made: list[str] = []
+        self._offers = 0
+
+    async def __aenter__(self) -> "Arena":
+        self._cluster.down()
+        self._cluster.up(Options(bare=True, feature_gates=GATES))
+        self._processes.callback(self._cluster.down)
+        try:
+            await self._start()
+        except BaseException:
+            self._processes.close()
+            raise
+        return self
+
+    async def _start(self) -> None:
+        gates = ",".join(f"{name}={str(on).lower()}" for name, on in GATES.items())
+        self._processes.enter_context(
+            schedulers.run(
+                "kube-scheduler",
+                self._cluster,
+                PORTS[STOCK],
+                [f"--feature-gates={gates}"],
+                profiles=[{"schedulerName": STOCK, "percentageOfNodesToScore": 100}],
+            )
+        )
+        self._processes.enter_context(
+            schedulers.run("gsch", self._cluster, PORTS[OURS], profiles=[PROFILE], seed=1)
+        )
+        client = ApiClient(Access(str(self._cluster.kubeconfig)))
+        self._client = await self._closing.enter_async_context(client)
+        for name, labels in NAMESPACES.items():
+            await self._post("/api/v1/namespaces", {"metadata": {"name": name, "labels": labels}})
+        reflector = Reflector(self._client, "/api/v1/pods", Pod, self._on_pod)
+        watching = asyncio.create_task(reflector.run())
+        self._closing.callback(watching.cancel)
+        await reflector.synced.wait()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        await self._closing.aclose()
+        self._processes.close()
+
+    def _on_pod(self, kind: Kind, old: Pod | None, new: Pod | None) -> None:
+        if new is None:
+            if old is not None:
+                self._pods.pop(old.key, None)
+        else:
+            self._pods[new.key] = new
+        self._notified = asyncio.create_task(self._notify())
+
+    async def _notify(self) -> None:
+        async with self._seen:
+            self._seen.notify_all()
+
+    # -- the world -------------------------------------------------------------------------
+
+    async def lay_out(self, world: World) -> None:
+        """Make the world's objects, and wait until both schedulers see its nodes."""
+        await self._make(world.others)
+        await self._make(world.nodes)
+        await self._make(world.placed)
+        for scheduler in (STOCK, OURS):
+            await self._agree(scheduler, f"0/{len(world.nodes)} nodes are available: ")
+
+    async def clear(self) -> None:
+        """Remove everything, and wait until both schedulers know."""
+        paths = [f"/api/v1/namespaces/{name}/pods" for name in NAMESPACES]
+        await self._delete(paths)
+        async with self._seen:
+            await self._seen.wait_for(lambda: not self._pods)
+        await self._delete(reversed(self._made))
+        self._made.clear()
+        for scheduler in (STOCK, OURS):
+            await self._agree(scheduler, "no nodes available to schedule pods")
+
+    async def _agree(self, scheduler: str, beginning: str) -> None:
+        """Ask about a pod that fits nowhere until the answer begins so."""
+        probe: Json = {
+            "metadata": {"name": "probe", "namespace": "diff-a"},
+            "spec": {
+                "containers": [
+                    {"name": "c", "image": "i", "resources": {"requests": {"cpu": "1M"}}}
+                ],
+            },
+        }
+        for _ in range(100):
+            verdict = await self.offer(probe, scheduler)
+            if verdict.message.startswith(beginning):
+                return
+        raise TimeoutError(f"{scheduler} says {verdict.message!r}, not {beginning!r}")
+
+    async def _make(self, objects: Iterable[Json]) -> None:
+        limit = asyncio.Semaphore(IN_FLIGHT)
+
+        async def make(item: Json) -> None:
+            async with limit:
+                await self._create(item)
+
+        await asyncio.gather(*map(make, objects))
+
+    async def _create(self, item: Json) -> None:
+        path = _collection(item)
+        made = await self._post(path, {k: v for k, v in item.items() if k != "status"})
+        own = f"{path}/{item['metadata']['name']}"
+        if item["kind"] != "Pod":
+            self._made.append(own)
+        if item.get("status") and made.get("status") != item["status"]:
+            reply = await self._client.request(
+                "PATCH", f"{own}/status", {"status": item["status"]}, MERGE_PATCH
+            )
+            if not reply.ok:
+                raise Refused(f"{own}/status: {reply.error.message}")
+
+    async def _post(self, path: str, body: Json) -> Any:
+        reply = await self._client.request("POST", path, body)
+        if not reply.ok:
+            raise Refused(f"{path}: {reply.error.message}")
+        return msgspec.json.decode(reply.body)
+
+    async def _delete(self, paths: Iterable[str]) -> None:
+        limit = asyncio.Semaphore(IN_FLIGHT)
+
+        async def delete(path: str) -> None:
+            async with limit:
+                body = {"gracePeriodSeconds": 0, "propagationPolicy": "Background"}
+                await self._client.request("DELETE", path, body)
+
+        await asyncio.gather(*map(delete, paths))
+
+    # -- one pod ---------------------------------------------------------------------------
+
+    async def offer(self, pod: Json, scheduler: str, node: str = "") -> Verdict:
+        """What the scheduler makes of a copy of the pod; the copy is gone afterwards.
+
+        With `node`, the copy may go there only.
+        """
+        self._offers += 1
+        meta, spec = dict(pod["metadata"]), dict(pod["spec"])
+        meta["name"] = f"{meta['name']}-{self._offers}"
+        spec["schedulerName"] = scheduler
+        if node:
+            spec["affinity"] = _pinned(spec.get("affinity") or {}, node)
+        path = f"/api/v1/namespaces/{meta['namespace']}/pods"
+        await self._post(path, {"metadata": meta, "spec": spec})
+        key = f"{meta['namespace']}/{meta['name']}"
+        try:
+            async with asyncio.timeout(ANSWER_WITHIN), self._seen:
+                await self._seen.wait_for(lambda: _answer(self._pods.get(key)) is not None)
+            found = _answer(self._pods[key]) or Verdict()
+        except TimeoutError:
+            found = Verdict(message="no answer")
+        await self._delete([f"{path}/{meta['name']}"])
+        async with self._seen:
+            await self._seen.wait_for(lambda: key not in self._pods)
+        return found
+
+
+def _answer(pod: Pod | None) -> Verdict | None:
+    if pod is None:
+        return None
+    if pod.spec.node_name:
+        return Verdict(pod.spec.node_name)
+    for condition in pod.status.conditions or ():
+        if condition.type == "PodScheduled" and condition.status == "False":
+            return Verdict("", condition.message)
+    return None
+
+
+def _pinned(affinity: Json, node: str) -> Json:
+    """The affinity with every term narrowed to one node."""
+    found = dict(affinity.get("nodeAffinity") or {})
+    required = found.get("requiredDuringSchedulingIgnoredDuringExecution") or {}
+    field = {"key": "metadata.name", "operator": "In", "values": [node]}
+    terms = [
+        {**term, "matchFields": [*term.get("matchFields", ()), field]}
+        for term in required.get("nodeSelectorTerms") or [{}]
+    ]
+    found["requiredDuringSchedulingIgnoredDuringExecution"] = {"nodeSelectorTerms": terms}
+    return {**affinity, "nodeAffinity": found}
+
+
+def _collection(item: Json) -> str:
+    kind = item["kind"]
+    path = {"Node": "/api/v1/nodes", "Pod": "/api/v1/pods"}.get(kind) or RESOURCES[kind].path
+    namespace = item["metadata"].get("namespace")
+    if namespace:
+        base, _, plural = path.rpartition("/")
+        return f"{base}/namespaces/{namespace}/{plural}"
+    return path
