@@ -111,6 +111,9 @@ class Taint(Struct, frozen=True):
     effect: str
     value: str = ""
 
+    def __str__(self) -> str:
+        return f"{self.key}{'=' if self.value else ''}{self.value}:{self.effect}"
+
 
 class Toleration(Struct, frozen=True):
     key: str = ""

@@ -37,6 +37,17 @@ def amounts(quantities: Quantities | None) -> dict[str, int]:
     return _units(_nanos(quantities))
 
 
+def written(resource: str, amount: int) -> str:
+    """An amount of `pod_requests` as people write it: 500m, 2, 1.5Gi."""
+    if resource == CPU:
+        return f"{amount}m" if amount % 1000 else str(amount // 1000)
+    if resource in (MEMORY, EPHEMERAL_STORAGE) or resource.startswith("hugepages-"):
+        for unit, size in (("Gi", 1024**3), ("Mi", 1024**2), ("Ki", 1024)):
+            if amount >= size:
+                return f"{amount / size:.3g}{unit}" if amount % size else f"{amount // size}{unit}"
+    return str(amount)
+
+
 def supports_pod_level(resource: str) -> bool:
     """Whether `spec.resources` may set this resource for the pod as a whole (KEP-2837)."""
     return resource in (CPU, MEMORY) or resource.startswith("hugepages-")

@@ -83,6 +83,17 @@ class Prepared:
 
 
 @dataclass(frozen=True, slots=True)
+class Remedy:
+    """One change that would take a refusal away; `lack` says how large a change, 1 at most.
+
+    For an amount of a resource, `lack` is its share of what the node offers.
+    """
+
+    text: str
+    lack: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class Rejected:
     """`pre_filter` found that no node can do, and why.
 
@@ -111,6 +122,13 @@ class Plugin:
 
     def normalize(self, raw: Ints) -> Ints:
         return raw
+
+    def remedies(self, prepared: Prepared, snapshot: Snapshot, row: int) -> list[Remedy]:
+        """What would have to change for the plugin to admit this row; empty where it cannot say.
+
+        Only for people who ask why: never called in a scheduling cycle.
+        """
+        return []
 
     @classmethod
     def from_args(cls, args: Mapping[str, Any]) -> "Plugin":
@@ -141,6 +159,8 @@ class FilterPlugin(Protocol):
 
     def filter(self, prepared: Prepared, view: View) -> Ints:
         """0 where the pod fits, else bits that index `prepared.reasons`, and UNRESOLVABLE."""
+
+    def remedies(self, prepared: Prepared, snapshot: Snapshot, row: int) -> list[Remedy]: ...
 
 
 class ScorePlugin(Protocol):

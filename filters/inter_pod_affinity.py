@@ -14,7 +14,7 @@ import numpy as np
 from cluster.pod_index import PodQuery
 from cluster.pod_terms import Term, TermKind
 from cluster.snapshot import Bools, Ints, Snapshot, View
-from filters.framework import MAX_SCORE, UNRESOLVABLE, Event, Plugin, PodInfo, Prepared
+from filters.framework import MAX_SCORE, UNRESOLVABLE, Event, Plugin, PodInfo, Prepared, Remedy
 from filters.topology import sums
 
 AFFINITY = "node(s) didn't match pod affinity rules"
@@ -96,6 +96,24 @@ class InterPodAffinity(Plugin):
             else:
                 bits[~table[column]] = 1 | UNRESOLVABLE
         return bits
+
+    def remedies(self, prepared: Prepared, snapshot: Snapshot, row: int) -> list[Remedy]:
+        rules: Rules = prepared.state
+        view = snapshot.view(np.array([row]))
+        found = []
+        for key, table in rules.wanted:
+            column = view.label(key)
+            if column is None or not column[0]:
+                found.append(Remedy(f"label {key} on the node"))
+            elif not rules.first and not table[column[0]]:
+                found.append(Remedy(f"a pod that the affinity wants under the same {key}"))
+        for what, tables in (("the pod's", rules.unwanted), ("running pods'", rules.guarded)):
+            found += [
+                Remedy(f"no pod under the same {key} that {what} anti-affinity keeps apart")
+                for key, table in tables
+                if _any([(key, table)], view).any()
+            ]
+        return found
 
     # -- score -----------------------------------------------------------------------------
 

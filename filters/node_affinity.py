@@ -14,6 +14,7 @@ from filters.framework import (
     PodInfo,
     Prepared,
     Rejected,
+    Remedy,
     default_normalize,
     refusals,
 )
@@ -49,6 +50,20 @@ class NodeAffinity(Plugin):
     def filter(self, prepared: Prepared, view: View) -> Ints:
         labels, required, snapshot = prepared.state
         return refusals(~_matched(labels, required, snapshot, view), 1 | UNRESOLVABLE)
+
+    def remedies(self, prepared: Prepared, snapshot: Snapshot, row: int) -> list[Remedy]:
+        labels, required, _ = prepared.state
+        view = snapshot.view(np.array([row]))
+        node = snapshot.node(snapshot.names[row])
+        own = (node.metadata.labels or {}) if node else {}
+        found = [
+            Remedy(f"label {key}={value} on the node (it has {own.get(key, 'none')})")
+            for key, value in (labels or {}).items()
+            if own.get(key) != value
+        ]
+        if required is not None and not matches_selector(required, view, snapshot).all():
+            found.append(Remedy("a node that the required node affinity matches"))
+        return found
 
     def pre_score(self, info: PodInfo, snapshot: Snapshot) -> ScoreState | None:
         affinity = _affinity(info)

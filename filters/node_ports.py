@@ -6,7 +6,7 @@ import numpy as np
 
 from cluster.pod_index import host_ports
 from cluster.snapshot import Ints, Snapshot, View
-from filters.framework import Event, Plugin, PodInfo, Prepared, refusals
+from filters.framework import Event, Plugin, PodInfo, Prepared, Remedy, refusals
 
 REASON = "node(s) didn't have free ports for the requested pod ports"
 
@@ -30,3 +30,12 @@ class NodePorts(Plugin):
             if in_use is not None:
                 taken |= in_use[: len(snapshot)][view.rows] > 0
         return refusals(taken, 1)
+
+    def remedies(self, prepared: Prepared, snapshot: Snapshot, row: int) -> list[Remedy]:
+        wanted, _ = prepared.state
+        found = []
+        for protocol, number, address in wanted:
+            in_use = snapshot.index.ports_in_use((protocol, number, address))
+            if in_use is not None and in_use[row]:
+                found.append(Remedy(f"host port {number}/{protocol} free"))
+        return found

@@ -3,7 +3,7 @@
 from typing import Any
 
 from cluster.snapshot import UNSCHEDULABLE_TAINT, Ints, Snapshot, View
-from filters.framework import UNRESOLVABLE, Event, Plugin, PodInfo, Prepared, refusals
+from filters.framework import UNRESOLVABLE, Event, Plugin, PodInfo, Prepared, Remedy, refusals
 from filters.tolerations import any_tolerates
 
 REASON = "node(s) were unschedulable"
@@ -23,3 +23,6 @@ class NodeUnschedulable(Plugin):
 
     def filter(self, prepared: Prepared, view: View) -> Ints:
         return refusals(view.unschedulable, 1 | UNRESOLVABLE)
+
+    def remedies(self, prepared: Prepared, snapshot: Snapshot, row: int) -> list[Remedy]:
+        return [Remedy("the node uncordoned")]

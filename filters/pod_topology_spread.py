@@ -16,7 +16,16 @@ from cluster.label_selectors import Selector, same_values, selector_of
 from cluster.objects import TopologySpreadConstraint
 from cluster.pod_index import PodQuery
 from cluster.snapshot import Bools, Ints, Snapshot, View
-from filters.framework import MAX_SCORE, UNRESOLVABLE, Event, Plugin, PodInfo, Prepared, refusals
+from filters.framework import (
+    MAX_SCORE,
+    UNRESOLVABLE,
+    Event,
+    Plugin,
+    PodInfo,
+    Prepared,
+    Remedy,
+    refusals,
+)
 from filters.node_affinity import matches_required
 from filters.taint_toleration import untolerated
 from filters.topology import HOSTNAME, sums, values
@@ -119,6 +128,18 @@ class PodTopologySpread(Plugin):
                 mine |= refusals(table[column] & (column != 0), 1)
             bits = np.where(bits == 0, mine, bits)
         return bits
+
+    def remedies(self, prepared: Prepared, snapshot: Snapshot, row: int) -> list[Remedy]:
+        view = snapshot.view(np.array([row]))
+        found = []
+        for key, table in prepared.state:
+            column = view.label(key)
+            if column is None or not column[0]:
+                found.append(Remedy(f"label {key} on the node"))
+            elif table[column[0]]:
+                value = snapshot.label_values.values[column[0]]
+                found.append(Remedy(f"fewer pods that the constraint counts where {key}={value}"))
+        return found
 
     # -- score -----------------------------------------------------------------------------
 

@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from cluster.requests import CPU, EPHEMERAL_STORAGE, MEMORY, PODS
+from cluster.requests import CPU, EPHEMERAL_STORAGE, MEMORY, PODS, written
 from cluster.snapshot import Ints, Snapshot, View
-from filters.framework import MAX_SCORE, UNRESOLVABLE, Event, Plugin, PodInfo, Prepared
+from filters.framework import MAX_SCORE, UNRESOLVABLE, Event, Plugin, PodInfo, Prepared, Remedy
 
 LEAST, MOST, RATIO = "LeastAllocated", "MostAllocated", "RequestedToCapacityRatio"
 
@@ -24,7 +24,11 @@ MAX_POINT_SCORE = 10
 
 
 class ResourceSpec(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """A resource that is scored, with its weight of 1..100."""
+    """A resource that is scored, with its weight of 1..100.
+
+    `nvidia.com/*` stands for every resource of that vendor that the pod asks for: whole GPUs,
+    shared ones (`nvidia.com/gpu.shared`) and slices (`nvidia.com/mig-1g.5gb`).
+    """
 
     name: str
     weight: int = 1
@@ -117,6 +121,20 @@ class NodeResourcesFit(Plugin):
                     bits |= (amount > offered) * np.int64(UNRESOLVABLE)
         return bits
 
+    def remedies(self, prepared: Prepared, snapshot: Snapshot, row: int) -> list[Remedy]:
+        view = snapshot.view(np.array([row]))
+        found = []
+        for name, amount in prepared.state:
+            offered, used = int(view.allocatable(name)[0]), int(view.requested(name)[0])
+            missing = amount + used - offered
+            if missing > 0:
+                text = (
+                    f"{written(name, missing)} more {name} (asks {written(name, amount)}, "
+                    f"{written(name, max(offered - used, 0))} of {written(name, offered)} free)"
+                )
+                found.append(Remedy(text, min(missing / max(offered, 1), 1.0)))
+        return found
+
     def _ignores(self, name: str) -> bool:
         group, slash, _ = name.partition("/")
         return bool(slash) and (
@@ -128,6 +146,14 @@ class NodeResourcesFit(Plugin):
         nonzero = dict(zip((CPU, MEMORY), info.needs.nonzero, strict=True))
         found = []
         for spec in self._args.scoring_strategy.resources:
+            if spec.name.endswith("/*"):
+                vendor = spec.name[:-1]
+                found += [
+                    (name, spec.weight, asked)
+                    for name, asked in sorted(info.needs.requests.items())
+                    if name.startswith(vendor)
+                ]
+                continue
             amount = nonzero.get(spec.name, info.needs.requests.get(spec.name, 0))
             if amount or spec.name in NATIVE:
                 found.append((spec.name, spec.weight, amount))

@@ -13,6 +13,7 @@ from filters.framework import (
     Plugin,
     PodInfo,
     Prepared,
+    Remedy,
     default_normalize,
     refusals,
 )
@@ -35,6 +36,14 @@ class TaintToleration(Plugin):
 
     def filter(self, prepared: Prepared, view: View) -> Ints:
         return refusals(prepared.state.of(view) > 0, 1 | UNRESOLVABLE)
+
+    def remedies(self, prepared: Prepared, snapshot: Snapshot, row: int) -> list[Remedy]:
+        taints = snapshot.taint_sets.values[snapshot.view().taint_set[row]] or ()
+        return [
+            Remedy(f"a toleration of the taint {taint}")
+            for taint in taints
+            if prepared.state.test(taint)
+        ]
 
     def pre_score(self, info: PodInfo, snapshot: Snapshot) -> "_Counts":
         soft = [t for t in info.pod.spec.tolerations or () if t.effect in ("", SOFT)]
@@ -66,14 +75,14 @@ class _Counts:
     """How many taints of each distinct set meet a test, judged once for all nodes that share it."""
 
     def __init__(self, snapshot: Snapshot, test: Callable[[Taint], bool]) -> None:
-        self._sets, self._test = snapshot.taint_sets, test
+        self._sets, self.test = snapshot.taint_sets, test
         self._counts = np.zeros(0, np.int64)
 
     def of(self, view: View) -> Ints:
         """The count of each node's set."""
         known = len(self._counts)
         if known < len(self._sets):
-            fresh = [sum(map(self._test, taints or ())) for taints in self._sets.values[known:]]
+            fresh = [sum(map(self.test, taints or ())) for taints in self._sets.values[known:]]
             self._counts = np.concatenate([self._counts, np.array(fresh, np.int64)])
         counts: Ints = self._counts[view.taint_set]
         return counts

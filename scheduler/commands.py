@@ -17,6 +17,7 @@ from cluster.quantity import QuantityError
 from latency.matrix import LatencyError, Matrix, parse
 from scheduler import configuration as configurations
 from scheduler import explain as explaining
+from scheduler import live
 from scheduler import simulate as simulating
 from scheduler.configuration import Configuration, ConfigurationError
 from scheduler.gschconfig import InvalidGschConfig
@@ -177,20 +178,40 @@ def explain(
     if output != "table":
         show([msgspec.to_builtins(explanation)], {}, output)
         return
+    _show_explanation(explanation)
+
+
+def _show_explanation(explanation: explaining.Explanation) -> None:
+    """A table of nodes, the best first, and what there is to say about the pod as a whole."""
+    order = sorted(explanation.nodes, key=lambda n: (not n.chosen, not n.fits, -n.total))
     rows = [
         {
-            **node.row(),
+            "node": node.node,
             "verdict": "chosen" if node.chosen else "yes" if node.fits else "no",
-            "why": node.scores if node.fits else f"{node.refused_by}: {', '.join(node.reasons)}",
+            "total": node.total if node.fits else None,
+            "rtt_ms": node.rtt_ms,
+            "why": {name: score.weighted for name, score in node.scores.items()}
+            if node.fits
+            else f"{node.refused_by}: {', '.join(node.reasons)}",
+            "changes": node.changes,
         }
-        for node in sorted(explanation.nodes, key=lambda n: (not n.chosen, not n.fits, -n.total))
+        for node in order
     ]
     columns = {"node": "NODE", "verdict": "FITS", "total": "SCORE", "why": "WHY"}
     if any(row["rtt_ms"] is not None for row in rows):
         columns["rtt_ms"] = "RTT (ms)"
-    show(rows, columns, output, STYLES)
+    if any(row["changes"] for row in rows):
+        columns["changes"] = "WOULD FIT WITH"
+    show(rows, columns, "table", STYLES)
     if explanation.message:
         click.echo(f"\n{explanation.message}")
+    if explanation.nearest is not None:
+        changes = next(n.changes for n in explanation.nodes if n.node == explanation.nearest)
+        click.echo(f"Nearest: {explanation.nearest}, with {'; '.join(changes)}")
+    if explanation.preemption is not None:
+        found = explanation.preemption
+        budgets = f", against {found.budget_violations} budgets" if found.budget_violations else ""
+        click.echo(f"Preemption would take {', '.join(found.pods)} from {found.node}{budgets}")
 
 
 async def _explain(
@@ -202,12 +223,12 @@ async def _explain(
 ) -> explaining.Explanation:
     matrix = Matrix()
     async with ApiClient(Access(path, context)) as client:
-        pod, snapshot = await explaining.live(client, key)
+        pod, snapshot = await live.pod_and_cluster(client, key)
         source = latency or (Path(f) if (f := configuration.latency.file) else None)
         if source is not None:
             matrix.replace(parse(source.read_bytes(), str(source)))
         elif configuration.latency.config_map is not None:
-            matrix.replace(await explaining.latency(client, configuration.latency.config_map))
+            matrix.replace(await live.latency(client, configuration.latency.config_map))
     return explaining.explain(pod, snapshot, configuration, matrix)
 
 

@@ -1,28 +1,24 @@
-"""Node by node, why a pod fits or does not, and what score each node got."""
+"""Node by node, why a pod fits or not, what would have to change, and what each node scored."""
 
-from dataclasses import asdict, dataclass, field
-from typing import Any
+import random
+from dataclasses import dataclass, field, replace
 
-import msgspec
 import numpy as np
 
-from cluster.client import ApiClient, with_query
-from cluster.kinds import RESOURCES, put
-from cluster.objects import (
-    ConfigMap,
-    Node,
-    ObjectList,
-    Pod,
-)
-from cluster.snapshot import Snapshot, load
-from latency.matrix import Matrix, Pair, parse
-from scheduler.configuration import ConfigMapReference, Configuration
+from cluster.objects import Pod
+from cluster.snapshot import Snapshot
+from filters.framework import PodInfo, Remedy
+from latency.matrix import Matrix
+from scheduler.configuration import Configuration
 from scheduler.cycle import Cycle
+from scheduler.diagnosis import Diagnosis
+from scheduler.nominator import Nominator
 from scheduler.pods import pod_info
-from scheduler.profiles import frameworks
+from scheduler.preemption import Candidate, Preemption, sentence
+from scheduler.profiles import Framework, frameworks
 from scheduler.trial import Trial
 
-PAGE = 500
+OK = "ok"
 
 
 class CannotExplain(Exception):
@@ -30,29 +26,60 @@ class CannotExplain(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Score:
+    """One plugin's score of one node: raw, 0..100 among the feasible nodes, times its weight."""
+
+    raw: int
+    normalized: int
+    weight: int
+    weighted: int
+
+
+@dataclass(frozen=True, slots=True)
 class NodeVerdict:
-    """One node: the plugin that refused it with its reasons, or its scores (weighted, summed)."""
+    """One node.
+
+    `filters` says of every filter that had to do with the pod "ok" or its reasons; `refused_by`
+    and `reasons` are the first that refused, which is the one that counts in messages. `changes`
+    would make the pod fit.
+    """
 
     node: str
     fits: bool
     refused_by: str = ""
     reasons: list[str] = field(default_factory=list)
-    scores: dict[str, int] = field(default_factory=dict)
+    filters: dict[str, str] = field(default_factory=dict)
+    scores: dict[str, Score] = field(default_factory=dict)
     total: int = 0
+    changes: list[str] = field(default_factory=list)
     rtt_ms: float | None = None
     chosen: bool = False
 
-    def row(self) -> dict[str, Any]:
-        return asdict(self)
+
+@dataclass(frozen=True, slots=True)
+class Victims:
+    """Whom preemption would remove, and from which node."""
+
+    node: str
+    pods: list[str]
+    budget_violations: int
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """A pod, the message that its condition would carry (empty if it fits), and every node."""
+    """A pod, the message that its condition would carry (empty if it fits), and every node.
+
+    `nearest` is the node for which the least would have to change, None where the pod fits or no
+    change to a node would help.
+    """
 
     pod: str
+    profile: str
     policy: str
     message: str
+    chosen: str | None
+    nearest: str | None
+    preemption: Victims | None
     nodes: list[NodeVerdict]
 
 
@@ -66,29 +93,82 @@ def explain(
     framework = frameworks(configuration, matrix).get(pod.spec.scheduler_name)
     if framework is None:
         raise CannotExplain(f"pod {pod.key} is for scheduler {pod.spec.scheduler_name}")
+    return explain_with(framework, pod, snapshot, Nominator(snapshot))
+
+
+def explain_with(
+    framework: Framework, pod: Pod, snapshot: Snapshot, nominator: Nominator
+) -> Explanation:
+    """`explain` with a profile that is there already. Leaves the snapshot as it was."""
     info = pod_info(pod)
-    cycle = Cycle(snapshot, configuration.seed)
-    decision = cycle.decide(framework, info)
-    trial = decision.trial
+    cycle = Cycle(snapshot, seed=0)
+    decision = cycle.decide(framework, info, nominator.ahead_of(info), nominator.row(pod.key))
+    trial, diagnosis = decision.trial, decision.diagnosis
+    message, victims = "", None
+    if diagnosis is not None:
+        found = _preemption(framework, info, trial, diagnosis, snapshot, nominator)
+        if isinstance(found, Candidate):
+            names = [victim.key for victim in found.victims]
+            victims = Victims(snapshot.names[found.row], names, found.violations)
+        else:
+            diagnosis = replace(diagnosis, sentence=found)
+        message = diagnosis.message
+    nodes, nearest = _verdicts(framework, info, trial, snapshot, decision.row)
+    chosen = snapshot.names[decision.row] if decision.row >= 0 else None
+    return Explanation(
+        pod.key, framework.name, info.policy, message, chosen, nearest, victims, nodes
+    )
+
+
+def _preemption(
+    framework: Framework,
+    info: PodInfo,
+    trial: Trial,
+    diagnosis: Diagnosis,
+    snapshot: Snapshot,
+    nominator: Nominator,
+) -> Candidate | str:
+    preemption = Preemption(snapshot, random.Random(0))
+    return sentence(preemption, framework, info, trial, diagnosis, nominator.row(info.pod.key))
+
+
+def _verdicts(
+    framework: Framework, info: PodInfo, trial: Trial, snapshot: Snapshot, chosen: int
+) -> tuple[list[NodeVerdict], str | None]:
+    """Every node's verdict, and the name of the nearest one that does not fit."""
     rows = [row for row, name in enumerate(snapshot.names) if snapshot.row(name) == row]
-    message = decision.diagnosis.message if decision.diagnosis else ""
     if trial.rejection is not None:
         plugin, reason = trial.rejection
-        verdicts = [NodeVerdict(snapshot.names[row], False, plugin, [reason]) for row in rows]
-        return Explanation(pod.key, info.policy, message, verdicts)
+        return [NodeVerdict(snapshot.names[row], False, plugin, [reason]) for row in rows], None
     times = framework.times(info, snapshot)
     refusals, scores = _refusals(trial), _scores(trial)
-    verdicts = []
+    filters, remedies = _filters(trial, rows), {}
+    found = []
     for row in rows:
-        name = snapshot.names[row]
         rtt = None if times is None or np.isnan(times[row]) else float(times[row])
-        if row in refusals:
-            plugin, reasons = refusals[row]
-            verdicts.append(NodeVerdict(name, False, plugin, reasons, rtt_ms=rtt))
-        else:
-            total, chosen = sum(scores[row].values()), row == decision.row
-            verdicts.append(NodeVerdict(name, True, "", [], scores[row], total, rtt, chosen))
-    return Explanation(pod.key, info.policy, message, verdicts)
+        plugin, reasons = refusals.get(row, ("", []))
+        fits = bool(trial.feasible[row])
+        if not fits:
+            remedies[row] = _remedies(trial, snapshot, row)
+        found.append(
+            NodeVerdict(
+                snapshot.names[row],
+                fits,
+                plugin,
+                reasons,
+                filters[row],
+                scores.get(row, {}),
+                sum(score.weighted for score in scores.get(row, {}).values()),
+                [remedy.text for remedy in remedies.get(row, ())],
+                rtt,
+                row == chosen,
+            )
+        )
+    possible = {row: changes for row, changes in remedies.items() if changes}
+    if chosen >= 0 or not possible:
+        return found, None
+    nearest = min(possible, key=lambda row: sum(remedy.lack for remedy in possible[row]))
+    return found, snapshot.names[nearest]
 
 
 def _refusals(trial: Trial) -> dict[int, tuple[str, list[str]]]:
@@ -101,46 +181,35 @@ def _refusals(trial: Trial) -> dict[int, tuple[str, list[str]]]:
     return found
 
 
-def _scores(trial: Trial) -> dict[int, dict[str, int]]:
-    """Weighted scores by feasible row and plugin."""
+def _filters(trial: Trial, rows: list[int]) -> dict[int, dict[str, str]]:
+    """By row, what each filter says, whatever the others before it said."""
+    found: dict[int, dict[str, str]] = {row: {} for row in rows}
+    for plugin, reasons, bits in trial.answers(np.array(rows, np.intp)):
+        for row, answer in zip(rows, bits.tolist(), strict=True):
+            said = [reason for index, reason in enumerate(reasons) if answer >> index & 1]
+            found[row][plugin] = ", ".join(said) or OK
+    return found
+
+
+def _remedies(trial: Trial, snapshot: Snapshot, row: int) -> list[Remedy]:
+    """Everything that would have to change on the row; empty where some plugin knows nothing."""
+    found: list[Remedy] = []
+    for plugin, prepared in trial.engaged:
+        if plugin.filter(prepared, snapshot.view(np.array([row])))[0]:
+            mine = plugin.remedies(prepared, snapshot, row)
+            if not mine:
+                return []
+            found += mine
+    return found
+
+
+def _scores(trial: Trial) -> dict[int, dict[str, Score]]:
+    """Scores by feasible row and plugin."""
     table = trial.score_table()
     return {
-        row: {plugin: weight * int(scaled[index]) for plugin, weight, _, scaled in table}
+        row: {
+            plugin: Score(int(raw[index]), int(scaled[index]), weight, weight * int(scaled[index]))
+            for plugin, weight, raw, scaled in table
+        }
         for index, row in enumerate(np.flatnonzero(trial.feasible).tolist())
     }
-
-
-async def latency(client: ApiClient, reference: ConfigMapReference) -> list[Pair]:
-    """The pairs of a ConfigMap's key. Raises ApiError, TransportError, LatencyError."""
-    path = f"/api/v1/namespaces/{reference.namespace}/configmaps/{reference.name}"
-    found = await client.get(path, ConfigMap)
-    return parse((found.data or {}).get(reference.key, ""), f"ConfigMap {path}")
-
-
-async def live(client: ApiClient, key: str) -> tuple[Pod, Snapshot]:
-    """The pod `namespace/name` and the cluster as it is now.
-
-    A pod that runs already is looked at as if it were pending. Raises ApiError, TransportError.
-    """
-    namespace, _, name = key.partition("/")
-    pod = await client.get(f"/api/v1/namespaces/{namespace}/pods/{name}", Pod)
-    pending = msgspec.structs.replace(pod.spec, node_name="")
-    pod = msgspec.structs.replace(pod, spec=pending)
-    nodes = await _all(client, "/api/v1/nodes", ObjectList[Node])
-    pods = await _all(client, "/api/v1/pods", ObjectList[Pod])
-    snapshot = load(nodes, (p for p in pods if p.key != key))
-    for resource in RESOURCES.values():
-        for item in await _all(client, resource.path, ObjectList[resource.type]):  # type: ignore[name-defined]
-            put(snapshot, resource.kind, item)
-    return pod, snapshot
-
-
-async def _all(client: ApiClient, path: str, type_: type[Any]) -> list[Any]:
-    items: list[Any] = []
-    token = ""
-    while True:
-        page = await client.get(with_query(path, {"limit": PAGE, "continue": token}), type_)
-        items += page.items or ()
-        token = page.metadata.continue_
-        if not token:
-            return items

@@ -17,12 +17,19 @@ from cluster.records import PodRecord
 from cluster.snapshot import Snapshot
 from filters.default_preemption import DefaultPreemption
 from filters.framework import PodInfo
+from scheduler.diagnosis import Diagnosis
+from scheduler.profiles import Framework
 from scheduler.trial import Nominated, Trial
 
 NEVER = "not eligible due to preemptionPolicy=Never."
 TERMINATING = "not eligible due to a terminating pod on the nominated node."
 NO_VICTIMS = "No preemption victims found for incoming pod"
 NOT_HELPFUL = "Preemption is not helpful for scheduling"
+
+# What upstream's DynamicResources says on the way to preemption, and what becomes of it for a pod
+# that a plugin rejected as a whole: messages are kube-scheduler's to the letter.
+NO_CLAIMS = "no new claims to deallocate"
+NOT_PREPARED = "not found"
 
 NOW = "9"
 """Stands for the start time of a pod that has not started: later than any RFC 3339 time."""
@@ -122,6 +129,25 @@ class Preemption:
             for _, infos in nominated:
                 for info in infos:
                     self._snapshot.remove_pod(info.pod.key)
+
+
+def sentence(
+    preemption: Preemption,
+    framework: Framework,
+    info: PodInfo,
+    trial: Trial,
+    diagnosis: Diagnosis,
+    own_row: int,
+) -> Candidate | str:
+    """Whom to remove where, or what a message says about there being nobody."""
+    if framework.preemption is None or not diagnosis.node_count:
+        return ""
+    if not diagnosis.resolvable:
+        return NOT_PREPARED if diagnosis.plugins & framework.standard else ""
+    found = preemption.find(framework.preemption, trial, info, own_row)
+    if isinstance(found, NotHelpful):
+        return f"{NO_CLAIMS}, preemption: {found.sentence}"
+    return found
 
 
 class _Batch:

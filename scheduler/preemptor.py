@@ -13,18 +13,13 @@ from filters.framework import PodInfo
 from scheduler.diagnosis import Diagnosis
 from scheduler.evictions import EvictionFailed, evict
 from scheduler.nominator import Nominator
-from scheduler.preemption import Candidate, NotHelpful, Preemption
+from scheduler.preemption import Candidate, Preemption, sentence
 from scheduler.profiles import Framework
 from scheduler.queue import QueuedPod, SchedulingQueue
 from scheduler.reports import Reporter
 from scheduler.trial import Trial
 
 log = structlog.get_logger(__name__)
-
-# What upstream's DynamicResources says on the way to preemption, and what becomes of it for a pod
-# that a plugin rejected as a whole: messages are kube-scheduler's to the letter.
-NO_CLAIMS = "no new claims to deallocate"
-NOT_PREPARED = "not found"
 
 
 class Preemptor:
@@ -51,18 +46,10 @@ class Preemptor:
         self, framework: Framework, info: PodInfo, trial: Trial, diagnosis: Diagnosis
     ) -> Candidate | str:
         """Whom to remove where, or what there is to say about there being nobody."""
-        preemption = framework.preemption
-        if preemption is None or not diagnosis.node_count:
-            return ""
-        if not diagnosis.resolvable:
+        if framework.preemption is not None:
             self._attempts()
-            return NOT_PREPARED if diagnosis.plugins & framework.standard else ""
         own_row = self._nominator.row(info.pod.key)
-        self._attempts()
-        found = self._preemption.find(preemption, trial, info, own_row)
-        if isinstance(found, NotHelpful):
-            return f"{NO_CLAIMS}, preemption: {found.sentence}"
-        return found
+        return sentence(self._preemption, framework, info, trial, diagnosis, own_row)
 
     def carry_out(self, queued: QueuedPod, info: PodInfo, candidate: Candidate) -> str:
         """Nominate the pod and have the victims go; returns the node."""

@@ -26,8 +26,6 @@ from scheduler.evaluation import PluginSet
 from scheduler.gschconfig import BALANCED, LEAST_REQUESTED, LOW_LATENCY, MOST_REQUESTED
 from scheduler.trial import Trial
 
-GPU = "nvidia.com/gpu"
-
 # kube-scheduler's default weights.
 DEFAULT_WEIGHTS = {
     "TaintToleration": 3,
@@ -39,7 +37,7 @@ DEFAULT_WEIGHTS = {
 }
 
 # Under the packing policies a GPU weighs more than all else together: it is what is scarce.
-PACKED = (ResourceSpec("cpu", 1), ResourceSpec("memory", 1), ResourceSpec(GPU, 5))
+PACKED = (ResourceSpec("cpu", 1), ResourceSpec("memory", 1), ResourceSpec("nvidia.com/*", 5))
 
 RESOURCE_SCORES = (NodeResourcesFit.NAME, NodeResourcesBalancedAllocation.NAME)
 

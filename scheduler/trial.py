@@ -51,6 +51,12 @@ class Trial:
                 self._add_nominated(row, infos)
 
     @property
+    def engaged(self) -> list[tuple[FilterPlugin, Prepared]]:
+        """The filters that have to do with the pod, in order, with what they prepared."""
+        both = (*self.evaluation.prefiltered.engaged, *self.own.engaged)
+        return _in_order(self._plugins, both)
+
+    @property
     def shared(self) -> bool:
         """Whether the outcome is that of every pod of the class."""
         return not self.own.engaged and self.own.rejection is None and not self._under_nominated
@@ -208,8 +214,7 @@ class Trial:
         view = self._snapshot.view()
         open_rows = view.valid.copy()
         yield from self._narrowed(view, open_rows)
-        engaged = (*self.evaluation.prefiltered.engaged, *self.own.engaged)
-        for plugin, prepared in _in_order(self._plugins, engaged):
+        for plugin, prepared in self.engaged:
             bits = np.where(open_rows, plugin.filter(prepared, view), 0)
             for row, refused in self._under_nominated.items():
                 bits[row] = refused.get(plugin.NAME, 0) if open_rows[row] else 0

@@ -1,7 +1,7 @@
 """A lab cluster on which a world is laid out, and both schedulers are offered its pods in turns."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from types import TracebackType
@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from bench import schedulers
-from bench.differential.worlds import NAMESPACES, Json, World
+from bench.differential.worlds import NAMESPACES, PRIORITIES, Json, World
 from cluster.access import Access
 from cluster.client import MERGE_PATCH, ApiClient
 from cluster.kinds import RESOURCES
@@ -43,10 +43,11 @@ class Verdict:
 
 
 class Arena:
-    """Both schedulers on one control plane of their own. An async context manager."""
+    """Schedulers (both, or one) on one control plane of their own. An async context manager."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, schedulers: Sequence[str] = (STOCK, OURS)) -> None:
         self._cluster = LabCluster(name)
+        self._schedulers = schedulers
         self._processes = ExitStack()
         self._closing = AsyncExitStack()
         self._pods: dict[str, Pod] = {}
@@ -66,21 +67,27 @@ class Arena:
         return self
 
     async def _start(self) -> None:
-        gates = ",".join(f"{name}={str(on).lower()}" for name, on in GATES.items())
-        self._processes.enter_context(
-            schedulers.run(
-                "kube-scheduler",
-                self._cluster,
-                PORTS[STOCK],
-                [f"--feature-gates={gates}"],
-                profiles=[{"schedulerName": STOCK, "percentageOfNodesToScore": 100}],
+        if STOCK in self._schedulers:
+            gates = ",".join(f"{name}={str(on).lower()}" for name, on in GATES.items())
+            profile = {"schedulerName": STOCK, "percentageOfNodesToScore": 100}
+            self._processes.enter_context(
+                schedulers.run(
+                    "kube-scheduler",
+                    self._cluster,
+                    PORTS[STOCK],
+                    [f"--feature-gates={gates}"],
+                    profiles=[profile],
+                )
             )
-        )
-        self._processes.enter_context(
-            schedulers.run("gsch", self._cluster, PORTS[OURS], profiles=[PROFILE], seed=1)
-        )
+        if OURS in self._schedulers:
+            self._processes.enter_context(
+                schedulers.run("gsch", self._cluster, PORTS[OURS], profiles=[PROFILE], seed=1)
+            )
         client = ApiClient(Access(str(self._cluster.kubeconfig)))
         self._client = await self._closing.enter_async_context(client)
+        for name, value in PRIORITIES.items():
+            body = {"metadata": {"name": name}, "value": value}
+            await self._post("/apis/scheduling.k8s.io/v1/priorityclasses", body)
         for name, labels in NAMESPACES.items():
             await self._post("/api/v1/namespaces", {"metadata": {"name": name, "labels": labels}})
         reflector = Reflector(self._client, "/api/v1/pods", Pod, self._on_pod)
@@ -116,7 +123,7 @@ class Arena:
         await self._make(world.others)
         await self._make(world.nodes)
         await self._make(world.placed)
-        for scheduler in (STOCK, OURS):
+        for scheduler in self._schedulers:
             await self._agree(scheduler, f"0/{len(world.nodes)} nodes are available: ")
 
     async def clear(self) -> None:
@@ -127,7 +134,7 @@ class Arena:
             await self._seen.wait_for(lambda: not self._pods)
         await self._delete(reversed(self._made))
         self._made.clear()
-        for scheduler in (STOCK, OURS):
+        for scheduler in self._schedulers:
             await self._agree(scheduler, "no nodes available to schedule pods")
 
     async def _agree(self, scheduler: str, beginning: str) -> None:
@@ -184,6 +191,11 @@ class Arena:
 
         await asyncio.gather(*map(delete, paths))
 
+    @property
+    def present(self) -> set[str]:
+        """`namespace/name` of every pod that is there."""
+        return set(self._pods)
+
     # -- one pod ---------------------------------------------------------------------------
 
     async def offer(self, pod: Json, scheduler: str, node: str = "") -> Verdict:
@@ -191,6 +203,23 @@ class Arena:
 
         With `node`, the copy may go there only.
         """
+        key = await self._create_copy(pod, scheduler, node)
+        found = await self._wait_for(key, _answer)
+        await self.remove(key)
+        return found
+
+    async def offer_until_placed(self, pod: Json, scheduler: str) -> list[Verdict]:
+        """As `offer`, but a pod for which room is made is followed to its node; stays there.
+
+        The first verdict, and the node in a second where there is one.
+        """
+        key = await self._create_copy(pod, scheduler)
+        verdicts = [await self._wait_for(key, _answer)]
+        if self._pods[key].status.nominated_node_name:
+            verdicts.append(await self._wait_for(key, _placed))
+        return verdicts
+
+    async def _create_copy(self, pod: Json, scheduler: str, node: str = "") -> str:
         self._offers += 1
         meta, spec = dict(pod["metadata"]), dict(pod["spec"])
         meta["name"] = f"{meta['name']}-{self._offers}"
@@ -199,17 +228,22 @@ class Arena:
             spec["affinity"] = _pinned(spec.get("affinity") or {}, node)
         path = f"/api/v1/namespaces/{meta['namespace']}/pods"
         await self._post(path, {"metadata": meta, "spec": spec})
-        key = f"{meta['namespace']}/{meta['name']}"
+        return f"{meta['namespace']}/{meta['name']}"
+
+    async def _wait_for(self, key: str, answer: Callable[[Pod | None], Verdict | None]) -> Verdict:
         try:
             async with asyncio.timeout(ANSWER_WITHIN), self._seen:
-                await self._seen.wait_for(lambda: _answer(self._pods.get(key)) is not None)
-            found = _answer(self._pods[key]) or Verdict()
+                await self._seen.wait_for(lambda: answer(self._pods.get(key)) is not None)
+            return answer(self._pods[key]) or Verdict()
         except TimeoutError:
-            found = Verdict(message="no answer")
-        await self._delete([f"{path}/{meta['name']}"])
+            return Verdict(message="no answer")
+
+    async def remove(self, key: str) -> None:
+        """Delete a pod and see it gone."""
+        namespace, _, name = key.partition("/")
+        await self._delete([f"/api/v1/namespaces/{namespace}/pods/{name}"])
         async with self._seen:
             await self._seen.wait_for(lambda: key not in self._pods)
-        return found
 
 
 def _answer(pod: Pod | None) -> Verdict | None:
@@ -221,6 +255,10 @@ def _answer(pod: Pod | None) -> Verdict | None:
         if condition.type == "PodScheduled" and condition.status == "False":
             return Verdict("", condition.message)
     return None
+
+
+def _placed(pod: Pod | None) -> Verdict | None:
+    return Verdict(pod.spec.node_name) if pod is not None and pod.spec.node_name else None
 
 
 def _pinned(affinity: Json, node: str) -> Json:

@@ -15,6 +15,7 @@ ZONE, REGION = "topology.kubernetes.io/zone", "topology.kubernetes.io/region"
 HOST = "kubernetes.io/hostname"
 APPS = ("web", "api", "db")
 NAMESPACES = {"diff-a": {"team": "red"}, "diff-b": {"team": "blue"}}
+PRIORITIES = {f"p{rank}": rank * 100 for rank in range(10)}
 GPU = "nvidia.com/gpu"
 IMAGES = tuple(f"registry.example/{name}:1" for name in ("small", "medium", "large"))
 SIZES = dict(zip(IMAGES, (50_000_000, 400_000_000, 1_900_000_000), strict=True))
@@ -37,6 +38,30 @@ class World:
 def world(seed: int, pods: int) -> World:
     """5 to 60 nodes with what runs on them, and so many pods to offer."""
     return _Maker(seed).make(pods)
+
+
+def crowded(seed: int, pods: int) -> World:
+    """A small cluster full of pods of low priority, and pods of higher priority to offer."""
+    maker = _Maker(seed)
+    rng, found = maker.rng, maker.world
+    names = [f"n{i}" for i in range(rng.choice((3, 5, 8, 12)))]
+    found.nodes = [maker.node(name) for name in names]
+    for number in range(len(names) * rng.randint(2, 8)):
+        placed = maker.pod(f"old-{number}", running=True)
+        placed["spec"] |= {
+            "nodeName": rng.choice(names),
+            "priorityClassName": f"p{rng.randint(0, 6)}",
+        }
+        started = f"2026-01-{rng.randint(1, 28):02}T{rng.randint(0, 23):02}:00:{number % 60:02}Z"
+        placed["status"] = {"startTime": started}
+        found.placed.append(placed)
+    for app in APPS:
+        if maker.chance(0.5):
+            found.others.append(maker.budget(app))
+    found.pods = [maker.pod(f"new-{number}") for number in range(pods)]
+    for pod in found.pods:
+        pod["spec"]["priorityClassName"] = f"p{rng.randint(3, 9)}"
+    return found
 
 
 class _Maker:
@@ -225,6 +250,18 @@ class _Maker:
             }
         )
 
+    def budget(self, app: str) -> Json:
+        return {
+            "apiVersion": "policy/v1",
+            "kind": "PodDisruptionBudget",
+            "metadata": {"name": f"pdb-{app}", "namespace": "diff-a"},
+            "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": app}}},
+            "status": {
+                "disruptionsAllowed": self.rng.randint(0, 2),
+                "currentHealthy": 1, "desiredHealthy": 1, "expectedPods": 1,
+            },
+        }  # fmt: skip
+
     # -- pods ------------------------------------------------------------------------------
 
     def pod(self, name: str, running: bool = False) -> Json:
@@ -247,7 +284,7 @@ class _Maker:
             meta["labels"]["version"] = rng.choice(("1", "2"))
         spec: Json = {"containers": self.containers(running), "terminationGracePeriodSeconds": 0}
         self.constraints(spec, running)
-        if namespace == "diff-a" and self.chance(0.15):
+        if namespace == "diff-a" and self.claims and self.chance(0.15):
             choices = self.claims[:8] if running else [*self.claims, "missing"]
             name = rng.choice(choices)
             source = {"name": "v", "persistentVolumeClaim": {"claimName": name}}
@@ -273,7 +310,7 @@ class _Maker:
                 limits[resource] = str(rng.randint(1, 1 if running else 5))
             container["resources"] = {"requests": requests | limits, "limits": limits}
             if self.chance(0.12):
-                port: Json = {"containerPort": 80, "hostPort": rng.choice((80, 81))}
+                port: Json = {"containerPort": 80, "hostPort": 80 + number}
                 if self.chance(0.4):
                     port["hostIP"] = rng.choice(("10.0.0.1", "10.0.0.2"))
                 if self.chance(0.3):
@@ -313,7 +350,7 @@ class _Maker:
                     {
                         "iscsi": {
                             "targetPortal": "p",
-                            "iqn": "iqn.2001-04.com.example:disk",
+                            "iqn": IQN,
                             "lun": 0,
                         }
                     },

@@ -1,0 +1,92 @@
+"""A cluster as the API server has it now, read once: for `gsch explain` and `gsch snapshot`."""
+
+from typing import Any
+
+import msgspec
+
+from cluster.client import ApiClient, with_query
+from cluster.kinds import RESOURCES, put
+from cluster.objects import ConfigMap, Node, ObjectList, Pod
+from cluster.snapshot import Snapshot, load
+from latency.matrix import Pair, parse
+from scheduler.configuration import ConfigMapReference
+
+PAGE = 500
+
+
+async def latency(client: ApiClient, reference: ConfigMapReference) -> list[Pair]:
+    """The pairs of a ConfigMap's key. Raises ApiError, TransportError, LatencyError."""
+    path = f"/api/v1/namespaces/{reference.namespace}/configmaps/{reference.name}"
+    found = await client.get(path, ConfigMap)
+    return parse((found.data or {}).get(reference.key, ""), f"ConfigMap {path}")
+
+
+async def pod_and_cluster(client: ApiClient, key: str) -> tuple[Pod, Snapshot]:
+    """The pod `namespace/name` and the cluster without it.
+
+    A pod that runs already is looked at as if it were pending. Raises ApiError, TransportError.
+    """
+    pod = await pending(client, key)
+    nodes = await _all(client, "/api/v1/nodes", Node)
+    pods = await _all(client, "/api/v1/pods", Pod)
+    snapshot = load(nodes, (p for p in pods if p.key != key))
+    for resource in RESOURCES.values():
+        for item in await _all(client, resource.path, resource.type):
+            put(snapshot, resource.kind, item)
+    return pod, snapshot
+
+
+async def pending(client: ApiClient, key: str) -> Pod:
+    """The pod as if it had no node. Raises ApiError, TransportError."""
+    namespace, _, name = key.partition("/")
+    pod = await client.get(f"/api/v1/namespaces/{namespace}/pods/{name}", Pod)
+    return msgspec.structs.replace(pod, spec=msgspec.structs.replace(pod.spec, node_name=""))
+
+
+async def recording(client: ApiClient) -> list[dict[str, Any]]:
+    """All objects that placements depend on, as `gsch simulate` reads them again.
+
+    Fields that scheduling does not read are left out, and so are the values of environment
+    variables other than gschConfig. Raises ApiError, TransportError.
+    """
+    collections: list[tuple[str, str, type[Any]]] = [
+        ("Node", "/api/v1/nodes", Node),
+        ("Pod", "/api/v1/pods", Pod),
+    ]
+    collections += [(r.kind, r.path, r.type) for r in RESOURCES.values()]
+    return [
+        {"kind": kind, **msgspec.to_builtins(_without_values(item))}
+        for kind, path, type_ in collections
+        for item in await _all(client, path, type_)
+    ]
+
+
+def _without_values(item: Any) -> Any:
+    if not isinstance(item, Pod):
+        return item
+    spec = item.spec
+
+    def bare(containers: Any) -> Any:
+        return containers and [
+            msgspec.structs.replace(
+                c, env=[e for e in c.env or () if e.name == "gschConfig"] or None
+            )
+            for c in containers
+        ]
+
+    spec = msgspec.structs.replace(
+        spec, containers=bare(spec.containers), init_containers=bare(spec.init_containers)
+    )
+    return msgspec.structs.replace(item, spec=spec)
+
+
+async def _all(client: ApiClient, path: str, type_: type[Any]) -> list[Any]:
+    items: list[Any] = []
+    token = ""
+    while True:
+        query = with_query(path, {"limit": PAGE, "continue": token})
+        page: Any = await client.get(query, ObjectList[type_])  # type: ignore[valid-type]
+        items += page.items or ()
+        token = page.metadata.continue_
+        if not token:
+            return items
