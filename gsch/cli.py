@@ -14,8 +14,13 @@ import gsch
 # name: (module, attribute, short help)
 COMMANDS = {
     "run": ("scheduler.commands", "run", "Run the scheduler."),
-    "simulate": ("scheduler.commands", "simulate", "Decide pods of YAML files, with no cluster."),
+    "simulate": (
+        "scheduler.simulate_command",
+        "simulate",
+        "Decide pods of files, with no cluster.",
+    ),
     "explain": ("scheduler.commands", "explain", "Say node by node where a pod fits, and why."),
+    "snapshot": ("scheduler.commands", "snapshot", "Record a live cluster for simulate."),
     "config": ("scheduler.commands", "config", "Print or check a configuration."),
     "lab": ("lab.commands", "lab", "Real control planes on this machine, for trying and testing."),
     "completion": ("gsch.completion", "completion", "Print the shell completion script."),

@@ -52,6 +52,7 @@ class App:
                 ready=scheduler.watches.problem,
                 metrics=scheduler.metrics.text,
                 configuration=lambda: msgspec.json.encode(self._configuration),
+                explain=scheduler.explain,
             )
             await server.start()
             try:

@@ -3,12 +3,12 @@
 import asyncio
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 import msgspec
 import uvloop
-from rich.console import Console
-from rich.progress import Progress
+import yaml
 
 from cluster import logs
 from cluster.access import Access, AccessError
@@ -18,43 +18,20 @@ from latency.matrix import LatencyError, Matrix, parse
 from scheduler import configuration as configurations
 from scheduler import explain as explaining
 from scheduler import live
-from scheduler import simulate as simulating
 from scheduler.configuration import Configuration, ConfigurationError
 from scheduler.gschconfig import InvalidGschConfig
-from scheduler.manifests import ManifestError, read
+from scheduler.options import (
+    STYLES,
+    config_option,
+    configuration,
+    context_option,
+    kubeconfig_option,
+)
 from scheduler.output import output_option, show
 from scheduler.pods import WaitsForGlobal
 from scheduler.profiles import frameworks
 
-STYLES = {
-    simulating.PLACED: "green",
-    simulating.PENDING: "yellow",
-    simulating.INVALID: "red",
-    "no": "yellow",
-    "yes": "green",
-    "chosen": "bold green",
-}
-
-config_option = click.option(
-    "--config",
-    "config_file",
-    type=click.Path(path_type=Path),
-    help="Configuration file; `gsch config default` prints one.",
-)
-kubeconfig_option = click.option(
-    "--kubeconfig", help="Kubeconfig file; KUBECONFIG, or the pod's own account, without it."
-)
-context_option = click.option("--context", help="Context of the kubeconfig.")
-
-
-def _configuration(path: Path | None) -> Configuration:
-    """The file's configuration, or the default; mistakes end the command."""
-    try:
-        found = configurations.load(path) if path else Configuration()
-        frameworks(found, Matrix())
-    except ConfigurationError as error:
-        raise click.ClickException(str(error)) from error
-    return found
+_DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
 @click.command()
@@ -77,7 +54,7 @@ def run(
     from scheduler.app import App
 
     logs.configure(verbose)
-    found = _configuration(config_file)
+    found = configuration(config_file)
 
     def reload() -> Configuration:
         fresh = configurations.load(config_file) if config_file else Configuration()
@@ -93,39 +70,28 @@ def run(
 
 
 @click.command()
-@click.option(
-    "-f",
-    "--filename",
-    "paths",
-    multiple=True,
-    required=True,
-    type=click.Path(exists=True, path_type=Path),
-    help="File or folder with nodes and pods, as kubectl prints them; may be given again.",
-)
-@config_option
-@output_option
-def simulate(paths: tuple[Path, ...], config_file: Path | None, output: str) -> None:
-    """Decide the pods of YAML files against the nodes of YAML files. No cluster is needed.
+@kubeconfig_option
+@context_option
+def snapshot(kubeconfig: str | None, context: str | None) -> None:
+    """Record all objects of the live cluster that placements depend on, as YAML.
 
-    A YAML list of {source, target, rtt_ms} is read as round-trip times between nodes.
+    Only what scheduling reads is kept, and no value of an environment variable but gschConfig.
 
     \b
-    Examples:
-      gsch simulate -f examples/
-      kubectl get nodes,pods -A -o yaml > now.yaml; gsch simulate -f now.yaml -o json
+    Example:  gsch snapshot > cluster.yaml; gsch simulate -f cluster.yaml --cordon worker-1
     """
-    found = _configuration(config_file)
+    logs.configure()
+
+    async def record() -> list[dict[str, Any]]:
+        async with ApiClient(Access(kubeconfig, context)) as client:
+            return await live.recording(client)
+
     try:
-        objects = read(paths)
-        with Progress(console=Console(stderr=True), transient=True) as progress:
-            task = progress.add_task("deciding", total=len(objects.pods))
-            placements = simulating.simulate(objects, found, lambda: progress.advance(task))
-    except (ManifestError, ConfigurationError) as error:
+        items = asyncio.run(record())
+    except (AccessError, ApiError, TransportError) as error:
         raise click.ClickException(str(error)) from error
-    if not objects.nodes:
-        click.echo("no Node objects in these files: nothing can be placed", err=True)
-    columns = {"pod": "POD", "result": "RESULT", "node": "NODE", "why": "WHY"}
-    show([placement.row() for placement in placements], columns, output, STYLES)
+    document = {"apiVersion": "v1", "kind": "List", "items": items}
+    yaml.dump(document, sys.stdout, Dumper=_DUMPER, sort_keys=False)
 
 
 @click.command()
@@ -157,7 +123,7 @@ def explain(
       gsch explain edge/camera-0 -o json
     """
     logs.configure()
-    found = _configuration(config_file)
+    found = configuration(config_file)
     key = pod if "/" in pod else f"{namespace}/{pod}"
     path = kubeconfig or found.client_connection.kubeconfig or None
     try:
@@ -255,6 +221,6 @@ def check(file: Path) -> None:
     \b
     Example:  gsch config check gsch.yaml
     """
-    found = _configuration(file)
+    found = configuration(file)
     names = ", ".join(profile.scheduler_name for profile in found.profiles)
     click.echo(f"{file}: holds; profiles: {names}")

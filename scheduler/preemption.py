@@ -5,6 +5,7 @@ snapshot is asked "what if", and is as it was when the answer is given.
 """
 
 import random
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -75,8 +76,7 @@ class Preemption:
             return NotHelpful(TERMINATING)
         rows = np.flatnonzero(~unresolvable).tolist()
         if self._snapshot.least_priority >= info.pod.spec.priority:
-            refused = {NO_VICTIMS: len(rows)} if rows else {}
-            return NotHelpful(self._sentence(refused))
+            return NotHelpful(self._sentence([[NO_VICTIMS]] * len(rows)))
         found, refused = self._dry_run(trial, info, rows, plugin.post_filter(len(rows)))
         if found:
             return min(found, key=_preference)
@@ -89,26 +89,26 @@ class Preemption:
             for record in self._snapshot.pods_on(row)
         )
 
-    def _sentence(self, refused: dict[str, int]) -> str:
+    def _sentence(self, refused: list[list[str]]) -> str:
+        """`refused` has the reasons of each node that was looked at."""
         total = self._snapshot.node_count
-        rest = total - sum(refused.values())
-        counts = dict(refused)
-        if rest:
-            counts[NOT_HELPFUL] = rest
+        counts = Counter(reason for reasons in refused for reason in reasons)
+        if total > len(refused):
+            counts[NOT_HELPFUL] = total - len(refused)
         reasons = ", ".join(sorted(f"{number} {reason}" for reason, number in counts.items()))
         return f"0/{total} nodes are available: {reasons}."
 
     def _dry_run(
         self, trial: Trial, info: PodInfo, rows: list[int], wanted: int
-    ) -> tuple[list[Candidate], dict[str, int]]:
-        """Up to `wanted` candidates, and how many of the other rows gave which reason."""
+    ) -> tuple[list[Candidate], list[list[str]]]:
+        """`wanted` candidates or a few more, and the reasons of each other row."""
         if len(rows) > wanted:
             start = self._random.randrange(len(rows))
             rows = rows[start:] + rows[:start]
         # Plugins that look at other nodes' pods must see one node's victims gone at a time.
         size = wanted if not trial.own.engaged else 1
         found: list[Candidate] = []
-        refused: dict[str, int] = {}
+        refused: list[list[str]] = []
         with self._with_nominated(trial.nominated):
             for start in range(0, len(rows), size):
                 batch = _Batch(self._snapshot, trial, info)
@@ -157,15 +157,15 @@ class _Batch:
         self._snapshot, self._trial, self._priority = snapshot, trial, _priority(info)
         self._gone: dict[str, PodRecord] = {}
 
-    def run(self, rows: list[int], refused: dict[str, int]) -> list[Candidate]:
-        """The candidates among the rows; the reasons of the others are counted in `refused`."""
+    def run(self, rows: list[int], refused: list[list[str]]) -> list[Candidate]:
+        """The candidates among the rows; the reasons of each other one go to `refused`."""
         possible: dict[int, list[PodRecord]] = {}
         for row in rows:
             lower = [r for r in self._snapshot.pods_on(row) if r.priority < self._priority]
             if lower:
                 possible[row] = sorted(lower, key=_importance)
             else:
-                refused[NO_VICTIMS] = refused.get(NO_VICTIMS, 0) + 1
+                refused.append([NO_VICTIMS])
         if not possible:
             return []
         try:
@@ -178,14 +178,12 @@ class _Batch:
             for record in list(self._gone.values()):
                 self._put_back(record)
 
-    def _refuse(self, rows: list[int], refused: dict[str, int]) -> list[int]:
-        """Rows that do not fit even with all of them gone; says why in `refused`."""
+    def _refuse(self, rows: list[int], refused: list[list[str]]) -> list[int]:
+        """Rows that do not fit even with all of them gone; why goes to `refused`."""
         fits = self._trial.fits(np.array(rows))
         unfit = [row for row, ok in zip(rows, fits, strict=True) if not ok]
         if unfit:
-            for reasons in self._trial.reasons(np.array(unfit)):
-                for reason in reasons:
-                    refused[reason] = refused.get(reason, 0) + 1
+            refused += self._trial.reasons(np.array(unfit))
         return unfit
 
     def _reprieve(self, possible: dict[int, list[PodRecord]]) -> list[Candidate]:

@@ -11,10 +11,11 @@ from collections.abc import Coroutine, Iterable
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import structlog
 from prometheus_client.core import Metric
 
-from cluster.client import ApiClient
+from cluster.client import ApiClient, ApiError
 from cluster.objects import Pod
 from cluster.outbox import Outbox
 from cluster.quantity import QuantityError
@@ -22,10 +23,12 @@ from cluster.snapshot import Snapshot
 from cluster.storage import VolumePlan
 from filters.framework import Event, PodInfo
 from latency.matrix import Matrix
+from scheduler import live
 from scheduler.binding import Binder, Outcome
 from scheduler.configuration import Configuration
 from scheduler.cycle import Cycle
 from scheduler.diagnosis import Diagnosis
+from scheduler.explain import CannotExplain, explain_with
 from scheduler.gschconfig import InvalidGschConfig
 from scheduler.metrics import Metrics, gauge
 from scheduler.nominator import Nominator
@@ -53,7 +56,7 @@ class Scheduler:
     """One scheduler process's work, from the first list to the last bind."""
 
     def __init__(self, client: ApiClient, configuration: Configuration, matrix: Matrix) -> None:
-        self._matrix = matrix
+        self._client, self._matrix = client, matrix
         self.snapshot = Snapshot()
         self.metrics = Metrics(self._gauges)
         self.queue = SchedulingQueue(on_incoming=self.metrics.incoming)
@@ -319,6 +322,33 @@ class Scheduler:
     def _count(self, result: str, queued: QueuedPod, started: float) -> None:
         seconds = time.perf_counter() - started
         self.metrics.attempt(result, queued.pod.spec.scheduler_name, seconds)
+
+    # -- questions -------------------------------------------------------------------------
+
+    async def explain(self, key: str) -> bytes:
+        """The Explanation of a pod as JSON, from the cluster as this scheduler sees it.
+
+        Raises CannotExplain, TransportError.
+        """
+        try:
+            pod = await live.pending(self._client, key)
+        except ApiError as error:
+            raise CannotExplain(str(error)) from error
+        framework = self._frameworks.get(pod.spec.scheduler_name)
+        if framework is None:
+            raise CannotExplain(f"pod {key} is for scheduler {pod.spec.scheduler_name}")
+        # From here on without an await: the snapshot is as it was when this returns.
+        record = self.snapshot.pods.get(key)
+        if record is not None:
+            self.snapshot.remove_pod(key)
+        try:
+            found = explain_with(framework, pod, self.snapshot, self.nominator)
+        except (InvalidGschConfig, WaitsForGlobal, QuantityError) as error:
+            raise CannotExplain(str(error)) from error
+        finally:
+            if record is not None:
+                self.snapshot.put_back(record)
+        return msgspec.json.encode(found)
 
     # -- numbers ---------------------------------------------------------------------------
 

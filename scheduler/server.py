@@ -1,6 +1,7 @@
-"""/livez, /readyz, /metrics and /configz over HTTP or HTTPS, with an optional bearer token."""
+"""/livez, /readyz, /metrics, /configz and /explain by HTTP(S), with an optional bearer token."""
 
 import hmac
+import re
 import ssl
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -8,10 +9,14 @@ from pathlib import Path
 import structlog
 from aiohttp import web
 
+from cluster.client import TransportError
 from scheduler.configuration import ConfigurationError, Server
+from scheduler.explain import CannotExplain
 from scheduler.metrics import CONTENT_TYPE
 
 log = structlog.get_logger(__name__)
+
+_KEY = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 
 OPEN = ("/livez", "/readyz")
 MIN_TOKEN = 16
@@ -33,6 +38,7 @@ class HttpServer:
         ready: Health,
         metrics: Callable[[], bytes],
         configuration: Callable[[], bytes],
+        explain: Callable[[str], Awaitable[bytes]],
     ) -> None:
         self._settings = settings
         self._tls = _tls(settings)
@@ -42,6 +48,7 @@ class HttpServer:
         application.router.add_get("/readyz", _health(ready))
         application.router.add_get("/metrics", _bytes(metrics, CONTENT_TYPE))
         application.router.add_get("/configz", _bytes(configuration, "application/json"))
+        application.router.add_get("/explain/{namespace}/{pod}", _explain(explain))
         self._runner = web.AppRunner(application, access_log=None)
         self.address: tuple[str, int] | None = None
 
@@ -89,6 +96,22 @@ def _health(check: Health) -> Handler:
 def _bytes(read: Callable[[], bytes], content_type: str) -> Handler:
     async def answer(_: web.Request) -> web.Response:
         return web.Response(body=read(), headers={"Content-Type": content_type})
+
+    return answer
+
+
+def _explain(explain: Callable[[str], Awaitable[bytes]]) -> Handler:
+    async def answer(request: web.Request) -> web.Response:
+        key = f"{request.match_info['namespace']}/{request.match_info['pod']}"
+        if not _KEY.fullmatch(key):
+            return web.Response(text="not the name of a pod\n", status=400)
+        try:
+            body = await explain(key)
+        except CannotExplain as error:
+            return web.Response(text=f"{error}\n", status=404)
+        except TransportError as error:
+            return web.Response(text=f"the API server cannot be asked: {error}\n", status=503)
+        return web.Response(body=body, content_type="application/json")
 
     return answer
 

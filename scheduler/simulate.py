@@ -36,11 +36,12 @@ class Placement:
 
 def simulate(
     objects: Objects, configuration: Configuration, tick: Callable[[], None] = lambda: None
-) -> list[Placement]:
+) -> tuple[list[Placement], Snapshot]:
     """Place every pending pod, the highest priority first, else in the order of the files.
 
-    `tick` is called once a pod. Raises ManifestError for a node or a bound pod whose quantities
-    cannot be read; a pending pod's own mistakes are its result.
+    `tick` is called once a pod. Returns each pod's fate, and the cluster as it is then. Raises
+    ManifestError for a node or a bound pod whose quantities cannot be read; a pending pod's own
+    mistakes are its result.
     """
     try:
         snapshot = load(objects.nodes, objects.pods)
@@ -63,7 +64,7 @@ def simulate(
     # A pod that wants to be near another gets a second look once all have had their first.
     for index in waiting:
         results[index] = decider.place(objects.pods[index])[0]
-    return [results[index] for index in range(len(objects.pods))]
+    return [results[index] for index in range(len(objects.pods))], snapshot
 
 
 class _Decider:

@@ -212,3 +212,12 @@ def test_with_the_victims_gone_the_pod_fits_and_with_any_of_them_left_it_does_no
     assert used + cpu <= 4
     sizes = [running[int(name[1:])][1] for name in gone]
     assert all(used + size + cpu > 4 for size in sizes)
+
+
+def test_a_node_with_two_reasons_is_one_node() -> None:
+    running = (make("x1", "2", 20, "a"), make("x2", "", 1, "a"))
+    full = (node("a", cpu="2", pods="1"), node("b", cpu="1"))
+    assert victims(make("new", "2", 10), *full, pods=running) == (
+        "0/2 nodes are available: 1 Insufficient cpu, 1 Preemption is not helpful for scheduling, "
+        "1 Too many pods."
+    )
