@@ -5,6 +5,7 @@ each scheduler's own `scheduler_schedule_attempts_total` tells (polled, which co
 that every pod is bound, and on nodes that hold it, is then read from the API server.
 
     python -m bench.drain --nodes 5000 --pods 10000 --rounds 2
+    python -m bench.drain --extender --nodes 1000 --pods 5000 --shape packed
 """
 
 import argparse
@@ -20,6 +21,7 @@ import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +38,10 @@ from lab.cluster import LabCluster, Options
 
 NODE = {"cpu": "4", "memory": "32Gi", "ephemeral-storage": "100Gi", "pods": "110"}
 IN_FLIGHT = 64
+EXTENDED = "kube-scheduler+extender"
 POLL = 0.1
+SHAPES = ("same", "different", "spread", "apart", "packed")
+ZONE, HOST = "topology.kubernetes.io/zone", "kubernetes.io/hostname"
 
 console = Console(stderr=True)
 
@@ -54,8 +59,31 @@ class Result:
 
 
 def pod(number: int, scheduler: str, shape: str) -> dict[str, Any]:
-    """A pending pod; `shape` same: 100m / 500Mi each, different: no two alike."""
-    cpu, memory = (100, 500) if shape == "same" else (50 + number % 97, 300 + number)
+    """A pending pod of 100m / 500Mi; `shape` says what else.
+
+    different: no two alike; spread: evenly over zones; apart: one to a node; packed: under gsch's
+    packing policy, which the extender honours too.
+    """
+    cpu, memory = (50 + number % 97, 300 + number) if shape == "different" else (100, 500)
+    made = _plain(number, scheduler, cpu, memory)
+    spec, labels = made["spec"], {"app": "bench"}
+    if shape == "spread":
+        constraint = {"maxSkew": 1, "topologyKey": ZONE, "whenUnsatisfiable": "DoNotSchedule"}
+        spec["topologySpreadConstraints"] = [
+            constraint | {"labelSelector": {"matchLabels": labels}}
+        ]
+    elif shape == "apart":
+        term = {"topologyKey": HOST, "labelSelector": {"matchLabels": labels}}
+        required = {"requiredDuringSchedulingIgnoredDuringExecution": [term]}
+        spec["affinity"] = {"podAntiAffinity": required}
+    elif shape == "packed":
+        config = json.dumps({"type": "local", "priority": "GMostRequestedPriority"})
+        spec["containers"][0]["env"] = [{"name": "gschConfig", "value": config}]
+    made["metadata"]["labels"] = labels
+    return made
+
+
+def _plain(number: int, scheduler: str, cpu: int, memory: int) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -125,8 +153,10 @@ def drain(name: str, arguments: argparse.Namespace) -> Result:
         bodies = (pod(n, profile, arguments.shape) for n in range(arguments.pods))
         asyncio.run(create_pods(cluster.kubeconfig, bodies))
         time.sleep(arguments.settle)
-        with schedulers.run(name, cluster) as (process, url):
+        with _started(name, cluster, arguments) as (process, url):
             first, seen, last = _follow(process, url, arguments.pods)
+            if name == EXTENDED:
+                _print_latencies()
             events = asyncio.run(_wait_for_events(cluster.kubeconfig, arguments.pods, first))
             cpu, rss = cpu_seconds(process.pid), peak_mib(process.pid)
         asyncio.run(_check(cluster.kubeconfig, arguments.pods))
@@ -134,6 +164,36 @@ def drain(name: str, arguments: argparse.Namespace) -> Result:
         cluster.down()
     seconds = last - first
     return Result(name, (arguments.pods - seen) / seconds, seconds, events, cpu, rss)
+
+
+def _started(
+    name: str, cluster: LabCluster, arguments: argparse.Namespace
+) -> AbstractContextManager[tuple[subprocess.Popen[bytes], str]]:
+    if name == "gsch":
+        return schedulers.run(name, cluster)
+    more: dict[str, Any] = {}
+    if arguments.sample:
+        more["percentageOfNodesToScore"] = arguments.sample
+    if name == EXTENDED:
+        return schedulers.extended(cluster, arguments.verbs.split(","), **more)
+    return schedulers.run(name, cluster, **more)
+
+
+def _print_latencies() -> None:
+    """The extender's p50 and p99 of each verb, from the buckets of its own histogram."""
+    with urllib.request.urlopen(f"{schedulers.EXTENDER_URL}/metrics") as reply:  # noqa: S310
+        text = reply.read().decode()
+    buckets: dict[str, list[tuple[float, float]]] = {}
+    pattern = r'gsch_extender_request_duration_seconds_bucket\{le="([^"]+)",verb="([^"]+)"\} (\S+)'
+    for limit, verb, count in re.findall(pattern, text):
+        buckets.setdefault(verb, []).append((float(limit), float(count)))
+    for verb, found in buckets.items():
+        total = found[-1][1]
+        p50, p99 = (
+            next(limit for limit, count in found if count >= share * total) * 1000
+            for share in (0.5, 0.99)
+        )
+        print(f"{verb}: {total:.0f} calls, p50 ≤ {p50:.2f} ms, p99 ≤ {p99:.2f} ms")
 
 
 def _follow(process: subprocess.Popen[bytes], url: str, pods: int) -> tuple[float, int, float]:
@@ -190,9 +250,10 @@ def report(results: list[Result]) -> None:
     Console().print(table)
     pairs = list(zip(results[::2], results[1::2], strict=False))
     ratios = [a.pods_per_s / b.pods_per_s for a, b in pairs]
-    if ratios:
+    if ratios and results[0].scheduler != results[1].scheduler:
         shown = ", ".join(f"{ratio:.2f}" for ratio in ratios)
-        print(f"gsch / kube-scheduler, pods/s: {statistics.median(ratios):.2f} (pairs: {shown})")
+        names = f"{results[0].scheduler} / {results[1].scheduler}"
+        print(f"{names}, pods/s: {statistics.median(ratios):.2f} (pairs: {shown})")
 
 
 def main() -> None:
@@ -200,13 +261,18 @@ def main() -> None:
     parser.add_argument("--nodes", type=int, default=5000)
     parser.add_argument("--pods", type=int, default=10_000)
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--shape", choices=("same", "different"), default="same")
-    parser.add_argument("--only", choices=("gsch", "kube-scheduler"))
+    parser.add_argument("--shape", choices=SHAPES, default="same")
+    parser.add_argument("--only", choices=("gsch", "kube-scheduler", EXTENDED))
+    parser.add_argument("--extender", action="store_true", help=f"{EXTENDED} instead of gsch")
+    parser.add_argument("--verbs", default="filter,prioritize", help="that the extender is asked")
+    parser.add_argument("--sample", type=int, default=0, help="percentageOfNodesToScore")
     parser.add_argument("--settle", type=float, default=2.0, help="seconds before the start")
     parser.add_argument("--json", action="store_true", help="print results as JSON")
     arguments = parser.parse_args()
     binaries.ensure()
-    names = [arguments.only] if arguments.only else ["gsch", "kube-scheduler"]
+    names = [EXTENDED if arguments.extender else "gsch", "kube-scheduler"]
+    if arguments.only:
+        names = [arguments.only]
     results = [drain(name, arguments) for _ in range(arguments.rounds) for name in names]
     if arguments.json:
         print(json.dumps([asdict(result) for result in results], indent=2))

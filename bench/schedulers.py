@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+import time
+import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -14,8 +16,52 @@ from lab.cluster import LabCluster
 
 QPS = 5000
 PORT = 10359
+EXTENDER_PORT = 8888
+EXTENDER_URL = f"http://127.0.0.1:{EXTENDER_PORT}"
+READY_WITHIN = 60.0
 
 Json = dict[str, Any]
+
+
+@contextmanager
+def extended(
+    cluster: LabCluster, verbs: Sequence[str], port: int = PORT, **config: Any
+) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """kube-scheduler that calls a `gsch extender`; its process and the URL of its metrics."""
+    path = cluster.folder / "extender.yaml"
+    path.write_text(yaml.safe_dump(_gsch(port) | {"extender": {"port": EXTENDER_PORT}}))
+    command = [sys.executable, "-m", "gsch", "extender", "--config", str(path)]
+    command += ["--kubeconfig", str(cluster.kubeconfig)]
+    with (cluster.folder / "extender.log").open("wb") as log:
+        extender = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        _wait_until_ready(extender, f"{EXTENDER_URL}/readyz")
+        extenders = [
+            {
+                "urlPrefix": EXTENDER_URL,
+                **{f"{verb}Verb": verb for verb in verbs},
+                "weight": 200,
+                "nodeCacheCapable": True,
+            }
+        ]
+        with run("kube-scheduler", cluster, port, extenders=extenders, **config) as found:
+            yield found
+    finally:
+        extender.terminate()
+        extender.wait()
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], url: str) -> None:
+    deadline = time.monotonic() + READY_WITHIN
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise RuntimeError(f"ended with {process.returncode} before it was ready")
+        try:
+            with urllib.request.urlopen(url, timeout=5):  # noqa: S310
+                return
+        except OSError:
+            time.sleep(0.1)
+    raise RuntimeError(f"{url} is not ready after {READY_WITHIN} s")
 
 
 @contextmanager

@@ -75,6 +75,7 @@ class Snapshot:
         self.owners = Owners()
         self.node_count = 0
         self._rows: dict[str, int] = {}
+        self._by_name: dict[str, int] = {}
         self._free: list[int] = []
         self._pods_on: list[dict[str, PodRecord]] = []
         self._nodes: list[Node | None] = []
@@ -105,10 +106,14 @@ class Snapshot:
         """Rows that changed after `version`."""
         return np.flatnonzero(self._row_versions[: len(self.names)] > version)
 
+    @property
+    def rows_by_name(self) -> Mapping[str, int]:
+        """Row of every name that is a node now. Not to be written to."""
+        return self._by_name
+
     def row(self, node: str) -> int:
         """The node's row, or -1 where there is no such node."""
-        row = self._rows.get(node, -1)
-        return row if row >= 0 and self._valid[row] else -1
+        return self._by_name.get(node, -1)
 
     def node(self, name: str) -> Node | None:
         row = self._rows.get(name, -1)
@@ -132,6 +137,7 @@ class Snapshot:
             self.node_count += 1
             self.nodes_version += 1
             self._valid[row] = True
+            self._by_name[node.metadata.name] = row
         if old is None or offered != amounts(old.status.allocatable):
             change |= Change.ALLOCATABLE
             self._set_allocatable(row, offered)
@@ -162,6 +168,7 @@ class Snapshot:
         node = self._nodes[row]
         self._set_labels(row, node.metadata.labels if node else None, None)
         self._set_allocatable(row, {})
+        del self._by_name[name]
         self._valid[row] = self._unschedulable[row] = False
         self._taint_set[row] = self._feature_set[row] = 0
         self.images.set(row, node.status.images if node else None, None)

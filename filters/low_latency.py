@@ -32,7 +32,7 @@ class LowLatency(Plugin):
         if not 0 <= args.resolution_ms < math.inf:
             raise ValueError(f"resolutionMs: 0 or more, got {args.resolution_ms:g}")
         self.matrix = matrix if matrix is not None else Matrix()
-        self._resolution = args.resolution_ms
+        self.resolution_ms = args.resolution_ms
         self._column: tuple[tuple[str, int, int, int], Milliseconds] | None = None
 
     @classmethod
@@ -75,5 +75,5 @@ class LowLatency(Plugin):
         known = feasible & ~np.isnan(times)
         if not known.any():
             return None
-        near: Bools = known & (times <= times[known].min() + self._resolution)
+        near: Bools = known & (times <= times[known].min() + self.resolution_ms)
         return near

@@ -6,7 +6,6 @@ import secrets
 import signal
 import socket
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -15,10 +14,9 @@ import structlog
 from cluster.access import Access
 from cluster.client import ApiClient
 from cluster.lease import LeaderElector, LeaseLost, Timing
-from latency.file import FileSource
 from latency.matrix import Matrix
 from scheduler.configuration import Configuration, ConfigurationError, LeaderElection
-from scheduler.latency_source import ConfigMapSource
+from scheduler.latency_source import sources
 from scheduler.scheduler import Scheduler, first_of
 from scheduler.server import HttpServer
 
@@ -44,7 +42,7 @@ class App:
         """
         async with ApiClient(Access(self._kubeconfig or None, self._context)) as client:
             matrix = Matrix()
-            background = self._latency(client, matrix)
+            background = sources(self._configuration.latency, client, matrix)
             scheduler = Scheduler(client, self._configuration, matrix)
             server = HttpServer(
                 self._configuration.server,
@@ -59,17 +57,6 @@ class App:
                 return await self._serve(client, scheduler, background)
             finally:
                 await server.stop()
-
-    def _latency(self, client: ApiClient, matrix: Matrix) -> list[Any]:
-        """Coroutines that keep the matrix; a file is read once here, so that mistakes show."""
-        settings = self._configuration.latency
-        if settings.file:
-            source = FileSource(Path(settings.file), matrix)
-            source.load()
-            return [source.run()]
-        if settings.config_map:
-            return [ConfigMapSource(client, settings.config_map, matrix).run()]
-        return []
 
     async def _serve(self, client: ApiClient, scheduler: Scheduler, background: list[Any]) -> int:
         loop = asyncio.get_running_loop()

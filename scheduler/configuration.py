@@ -4,6 +4,7 @@ Unknown fields are refused with the path of the mistake. `gsch config default` p
 without a file.
 """
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import yaml
 
 API_VERSION = "config.gsch.io/v1alpha1"
 KIND = "GschConfiguration"
+MIN_TOKEN = 16
+MIN_BODY = 64 * 1024
 MAX_BYTES = 1024 * 1024
 
 
@@ -52,6 +55,24 @@ class Server(_Struct, frozen=True):
     tls_cert_file: str = ""
     tls_private_key_file: str = ""
     token_file: str = ""
+
+
+class ExtenderServer(_Struct, frozen=True):
+    """Where `gsch extender` listens, and what it adds to filtering.
+
+    Beyond loopback TLS is asked for, and a way to know the client: `clientCaFile` (kube-scheduler
+    can show a certificate, and nothing else) or `tokenFile`. `latencyMarginMs`, where given, leaves
+    pods under the low-latency policy only the nodes within so many ms of the best one.
+    """
+
+    bind_address: str = "127.0.0.1"
+    port: int = 8888
+    tls_cert_file: str = ""
+    tls_private_key_file: str = ""
+    client_ca_file: str = ""
+    token_file: str = ""
+    max_body_bytes: int = 10 * 1024 * 1024
+    latency_margin_ms: float | None = None
 
 
 class ConfigMapReference(_Struct, frozen=True):
@@ -121,6 +142,7 @@ class Configuration(_Struct, frozen=True):
     client_connection: ClientConnection = ClientConnection()
     leader_election: LeaderElection = LeaderElection()
     server: Server = Server()
+    extender: ExtenderServer = ExtenderServer()
     latency: Latency = Latency()
     parallelism: int = 64
     pod_initial_backoff_seconds: float = 1.0
@@ -176,6 +198,7 @@ def check(configuration: Configuration) -> None:
             f"server: {server.bind_address} is beyond loopback, which needs tlsCertFile, "
             "tlsPrivateKeyFile and tokenFile"
         )
+    _check_extender(configuration.extender)
     if configuration.latency.file and configuration.latency.config_map:
         raise ValueError("latency: file or configMap, not both")
     if not 1 <= configuration.parallelism <= 1024:
@@ -184,6 +207,25 @@ def check(configuration: Configuration) -> None:
     if not 0 < first <= most:
         raise ValueError("podInitialBackoffSeconds: above 0, at most podMaxBackoffSeconds")
     _check_profiles(configuration)
+
+
+def _check_extender(extender: ExtenderServer) -> None:
+    if not 0 <= extender.port <= 65535:
+        raise ValueError(f"extender.port: 0..65535, got {extender.port}")
+    if bool(extender.tls_cert_file) != bool(extender.tls_private_key_file):
+        raise ValueError("extender: tlsCertFile and tlsPrivateKeyFile go together")
+    if extender.client_ca_file and not extender.tls_cert_file:
+        raise ValueError("extender.clientCaFile: needs tlsCertFile")
+    known = extender.client_ca_file or extender.token_file
+    if not is_loopback(extender.bind_address) and not (extender.tls_cert_file and known):
+        raise ValueError(
+            f"extender: {extender.bind_address} is beyond loopback, which needs tlsCertFile, "
+            "tlsPrivateKeyFile, and clientCaFile or tokenFile"
+        )
+    if extender.max_body_bytes < MIN_BODY:
+        raise ValueError(f"extender.maxBodyBytes: at least {MIN_BODY}")
+    if extender.latency_margin_ms is not None and not 0 <= extender.latency_margin_ms < math.inf:
+        raise ValueError("extender.latencyMarginMs: 0 or more")
 
 
 def _check_profiles(configuration: Configuration) -> None:
@@ -195,6 +237,22 @@ def _check_profiles(configuration: Configuration) -> None:
             raise ValueError(f"profiles[{index}].schedulerName: must not be empty")
         if name in names[:index]:
             raise ValueError(f"profiles[{index}].schedulerName: {name} is taken")
+
+
+def token(path: str, field: str) -> bytes:
+    """The token in the file, without surrounding white space; empty without a path.
+
+    Raises ConfigurationError, naming the field.
+    """
+    if not path:
+        return b""
+    try:
+        found = Path(path).read_bytes().strip()
+    except OSError as error:
+        raise ConfigurationError(f"{field}: {path}: {error.strerror}") from error
+    if len(found) < MIN_TOKEN:
+        raise ConfigurationError(f"{field}: at least {MIN_TOKEN} characters are needed")
+    return found
 
 
 def is_loopback(address: str) -> bool:

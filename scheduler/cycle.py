@@ -66,9 +66,11 @@ class Cycle:
             kept = trial.evaluation.diagnosis = self._snapshot.version, trial.diagnose()
         return kept[1]
 
-    def trial(self, framework: Framework, info: PodInfo, nominated: Nominated = ()) -> Trial:
-        """The pod against every node of the snapshot as it is."""
-        plugins = framework.plugins(info.policy)
+    def trial(
+        self, framework: Framework, info: PodInfo, nominated: Nominated = (), scored: bool = True
+    ) -> Trial:
+        """The pod against every node of the snapshot as it is; unless `scored`, filters alone."""
+        plugins = framework.plugins(info.policy) if scored else framework.filtering
         evaluation = self._evaluation(framework, plugins, info)
         return Trial(plugins, evaluation, info, self._snapshot, nominated)
 
@@ -98,4 +100,4 @@ def _sign(framework: Framework, plugins: PluginSet, info: PodInfo) -> bytes | No
         parts += [plugin.sign(info) for plugin, _ in plugins.local_scores]
     except Unsignable:
         return None
-    return _encode((framework.name, info.policy, parts))
+    return _encode((framework.name, info.policy, bool(plugins.scores), parts))

@@ -1,14 +1,18 @@
 """The latency matrix from a ConfigMap, followed as it changes."""
 
 import asyncio
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
 
 import structlog
 
 from cluster.client import ApiClient
 from cluster.objects import ConfigMap
 from cluster.reflector import Kind, Reflector
+from latency.file import FileSource
 from latency.matrix import LatencyError, Matrix, parse
-from scheduler.configuration import ConfigMapReference
+from scheduler.configuration import ConfigMapReference, Latency
 
 log = structlog.get_logger(__name__)
 
@@ -56,3 +60,19 @@ class ConfigMapSource:
                 log.error("latency not taken, keeping the last good one", error=str(error))
             else:
                 self._matrix.replace(pairs)
+
+
+def sources(
+    settings: Latency, client: ApiClient, matrix: Matrix
+) -> list[Coroutine[Any, Any, None]]:
+    """What keeps the matrix while it runs. A file is read once here, so that mistakes show.
+
+    Raises LatencyError.
+    """
+    if settings.file:
+        source = FileSource(Path(settings.file), matrix)
+        source.load()
+        return [source.run()]
+    if settings.config_map:
+        return [ConfigMapSource(client, settings.config_map, matrix).run()]
+    return []

@@ -58,21 +58,35 @@ class Framework:
         weights = _weights(profile, scores)
         self.scores = tuple((cast(ScorePlugin, everything[name]), weights[name]) for name in scores)
         self._latency = tuple(p for p in self.filters if isinstance(p, LowLatency))
-        self._sets = {
-            MOST_REQUESTED: self._with_resources((_fit(MOST), 1)),
-            LEAST_REQUESTED: self._with_resources((_fit(LEAST), 1)),
-            BALANCED: self._with_resources((NodeResourcesBalancedAllocation(), 1)),
-            LOW_LATENCY: PluginSet(
-                self.filters, self.scores, cast(tuple[PreferPlugin, ...], self._latency)
-            ),
+        self._policy_scores: dict[str, ScorePlugin] = {
+            MOST_REQUESTED: _fit(MOST),
+            LEAST_REQUESTED: _fit(LEAST),
+            BALANCED: NodeResourcesBalancedAllocation(),
         }
+        self._sets = {
+            policy: self._with_resources((score, 1))
+            for policy, score in self._policy_scores.items()
+        }
+        prefers = cast(tuple[PreferPlugin, ...], self._latency)
+        self._sets[LOW_LATENCY] = PluginSet(self.filters, self.scores, prefers)
         self._default = PluginSet(self.filters, self.scores)
+        self.filtering = PluginSet(self.filters, ())
+        """The filters without any score."""
         gates = _chosen(profile, everything, "pre_enqueue", _having(everything, "pre_enqueue"))
         self._gates = tuple(cast(SchedulingGates, everything[name]) for name in gates)
         post = _chosen(profile, everything, "post_filter", _having(everything, "post_filter"))
         self.preemption = cast(DefaultPreemption, everything[post[0]]) if post else None
         self.standard = frozenset(IN_TREE) - OUR_OWN
         """The plugins that kube-scheduler has too."""
+
+    @property
+    def resolution_ms(self) -> float:
+        """Below which two round-trip times count as the same; 0 without the plugin."""
+        return next((plugin.resolution_ms for plugin in self._latency), 0.0)
+
+    def policy_score(self, policy: str) -> ScorePlugin | None:
+        """The score that the policy puts in the place of the profile's; None without one."""
+        return self._policy_scores.get(policy)
 
     def gated(self, pod: Pod) -> str:
         """Why the pod may not be queued yet; empty where it may."""

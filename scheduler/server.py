@@ -4,13 +4,12 @@ import hmac
 import re
 import ssl
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 import structlog
 from aiohttp import web
 
 from cluster.client import TransportError
-from scheduler.configuration import ConfigurationError, Server
+from scheduler.configuration import ConfigurationError, Server, token
 from scheduler.explain import CannotExplain
 from scheduler.metrics import CONTENT_TYPE
 
@@ -19,7 +18,6 @@ log = structlog.get_logger(__name__)
 _KEY = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 
 OPEN = ("/livez", "/readyz")
-MIN_TOKEN = 16
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -42,7 +40,7 @@ class HttpServer:
     ) -> None:
         self._settings = settings
         self._tls = _tls(settings)
-        self._token = _token(settings)
+        self._token = token(settings.token_file, "server.tokenFile")
         application = web.Application(middlewares=[self._authorise])
         application.router.add_get("/livez", _health(live))
         application.router.add_get("/readyz", _health(ready))
@@ -126,17 +124,3 @@ def _tls(settings: Server) -> ssl.SSLContext | None:
     except (OSError, ssl.SSLError) as error:
         raise ConfigurationError(f"server.tlsCertFile: {error}") from error
     return context
-
-
-def _token(settings: Server) -> bytes:
-    if not settings.token_file:
-        return b""
-    try:
-        token = Path(settings.token_file).read_bytes().strip()
-    except OSError as error:
-        raise ConfigurationError(
-            f"server.tokenFile: {settings.token_file}: {error.strerror}"
-        ) from error
-    if len(token) < MIN_TOKEN:
-        raise ConfigurationError(f"server.tokenFile: at least {MIN_TOKEN} characters are needed")
-    return token

@@ -29,6 +29,10 @@ from scheduler.queue import SchedulingQueue
 
 log = structlog.get_logger(__name__)
 
+RUNNING = "status.phase!=Succeeded,status.phase!=Failed"
+ON_NODES = f"spec.nodeName!=,{RUNNING}"
+"""Field selectors: pods that have not finished; of these, those that have a node."""
+
 STALE_AFTER = 150.0
 """Seconds without a word from a watch (bookmarks come each minute) after which it is stale."""
 
@@ -68,6 +72,7 @@ class Watches:
         prepare: Callable[[Pod], PodInfo | None],
         nominator: Nominator,
         forget: Callable[[str], None],
+        pod_selector: str = RUNNING,
     ) -> None:
         self._snapshot, self._queue = snapshot, queue
         self._ours, self._prepare, self._forget = ours, prepare, forget
@@ -81,7 +86,7 @@ class Watches:
                 "/api/v1/pods",
                 Pod,
                 self._on_pod,
-                field_selector="status.phase!=Succeeded,status.phase!=Failed",
+                field_selector=pod_selector,
                 slim=_slim,
             ),
         }

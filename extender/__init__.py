@@ -1,0 +1,1 @@
+"""The scheduler extender: gsch's filters and policies for pods that kube-scheduler places."""

@@ -1,0 +1,150 @@
+"""An extender process: watches that feed a snapshot, and the HTTP server on the same event loop."""
+
+import asyncio
+import gc
+import ssl
+from typing import Any
+
+import msgspec
+import structlog
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from cluster.access import Access
+from cluster.client import ApiClient
+from cluster.snapshot import Snapshot
+from extender.asgi import Front, Limits, Metrics
+from extender.pages import pages
+from extender.service import Service
+from extender.verbs import Verbs
+from latency.matrix import Matrix
+from scheduler.binding import Binder
+from scheduler.configuration import Configuration, ExtenderServer, token
+from scheduler.latency_source import sources
+from scheduler.nominator import Nominator
+from scheduler.profiles import frameworks
+from scheduler.queue import SchedulingQueue
+from scheduler.watches import ON_NODES, Watches
+
+log = structlog.get_logger(__name__)
+
+HEADERS_WITHIN = 10.0
+"""Seconds in which a new connection has to bring its first request's head."""
+KEEP_ALIVE = 120
+"""Seconds for which an idle connection is kept; kube-scheduler's own limit is 90."""
+CONNECTIONS = 512
+GC_THRESHOLDS = (20_000, 50, 1000)
+
+
+async def serve(configuration: Configuration, kubeconfig: str, context: str | None) -> None:
+    """Serve until SIGTERM or SIGINT. Raises AccessError, ConfigurationError, LatencyError."""
+    settings = configuration.extender
+    profile = configuration.profiles[0]
+    matrix, snapshot = Matrix(), Snapshot()
+    framework = frameworks(configuration, matrix)[profile.scheduler_name]
+    limits = Limits(settings.max_body_bytes, token(settings.token_file, "extender.tokenFile"))
+    async with ApiClient(Access(kubeconfig or None, context)) as client:
+        background = sources(configuration.latency, client, matrix)
+        watches = Watches(
+            client,
+            snapshot,
+            SchedulingQueue(),
+            ours=lambda name: False,
+            prepare=lambda pod: None,
+            nominator=Nominator(snapshot),
+            forget=lambda key: None,
+            pod_selector=ON_NODES,
+        )
+        metrics = Metrics()
+        front = Front(
+            Service(
+                snapshot, Verbs(snapshot, framework, settings.latency_margin_ms), Binder(client)
+            ),
+            watches.problem,
+            limits,
+            metrics,
+            pages(
+                problem=watches.problem,
+                sizes=lambda: (snapshot.node_count, len(snapshot.pods)),
+                profile=profile.scheduler_name,
+                registry=metrics.registry,
+                configuration=lambda: msgspec.json.encode(configuration),
+            ),
+        )
+        await _run(_server(front, settings), [watches.run(), *background], _settle(watches))
+
+
+async def _settle(watches: Watches) -> None:
+    """Once the first lists are in, leave them out of garbage collections: no pauses for what
+    stays anyway, and rarer ones for the rest."""
+    await watches.synced()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
+
+
+async def _run(server: uvicorn.Server, works: list[Any], settle: Any) -> None:
+    """The server until its end, with what feeds it beside. Raises what these raised."""
+    tasks = [asyncio.create_task(work) for work in works]
+    settling = asyncio.create_task(settle)
+    serving = asyncio.create_task(server.serve())
+    try:
+        await asyncio.wait([serving, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            if task.done():
+                task.result()
+        await serving
+    finally:
+        for task in (serving, settling, *tasks):
+            task.cancel()
+        await asyncio.gather(serving, settling, *tasks, return_exceptions=True)
+
+
+def _server(front: Front, settings: ExtenderServer) -> uvicorn.Server:
+    config = uvicorn.Config(
+        front,
+        host=settings.bind_address,
+        port=settings.port,
+        loop="none",
+        http=_Protocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=KEEP_ALIVE,
+        timeout_graceful_shutdown=10,
+        limit_concurrency=CONNECTIONS,
+        ssl_certfile=settings.tls_cert_file or None,
+        ssl_keyfile=settings.tls_private_key_file or None,
+        ssl_ca_certs=settings.client_ca_file or None,
+        ssl_cert_reqs=ssl.CERT_REQUIRED if settings.client_ca_file else ssl.CERT_NONE,
+    )
+    log.info(
+        "serving the extender",
+        host=settings.bind_address,
+        port=settings.port,
+        tls=bool(settings.tls_cert_file),
+    )
+    return uvicorn.Server(config)
+
+
+class _Protocol(HttpToolsProtocol):
+    """Does not wait for ever for a client that is slow to say what it wants."""
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._slow = self.loop.call_later(HEADERS_WITHIN, self._give_up)
+
+    def on_headers_complete(self) -> None:
+        self._slow.cancel()
+        super().on_headers_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._slow.cancel()
+        super().connection_lost(exc)
+
+    def _give_up(self) -> None:
+        self.transport.close()

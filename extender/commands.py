@@ -1,0 +1,39 @@
+"""`gsch extender`."""
+
+from pathlib import Path
+
+import click
+import uvloop
+
+from cluster import logs
+from cluster.access import AccessError
+from extender.app import serve
+from latency.matrix import LatencyError
+from scheduler.configuration import ConfigurationError
+from scheduler.options import config_option, configuration, context_option, kubeconfig_option
+
+
+@click.command()
+@config_option
+@kubeconfig_option
+@context_option
+@click.option("--verbose", is_flag=True, help="Log debug lines too.")
+def extender(
+    config_file: Path | None, kubeconfig: str | None, context: str | None, verbose: bool
+) -> None:
+    """Answer kube-scheduler's extender calls: filter, prioritize, preempt, bind.
+
+    The first profile's filters and the policy in each pod's gschConfig decide. kube-scheduler's
+    side of it: examples/config/kube-scheduler-with-extender.yaml.
+
+    \b
+    Examples:
+      gsch extender
+      gsch extender --config extender.yaml --kubeconfig ~/.kube/config
+    """
+    logs.configure(verbose)
+    found = configuration(config_file)
+    try:
+        uvloop.run(serve(found, kubeconfig or found.client_connection.kubeconfig, context))
+    except (AccessError, ConfigurationError, LatencyError) as error:
+        raise click.ClickException(str(error)) from error

@@ -1,0 +1,263 @@
+"""The extender's decisions: pure functions of a request and the snapshot, without I/O.
+
+kube-scheduler has applied its own filters to the nodes that it sends; the profile's filters are
+applied to them again, over gsch's snapshot. Its scores cannot be replaced, only added to, and the
+extender's run from 0 to 10: what the pod's policy says is therefore coded by rank (10 for the best
+nodes, 9 for the next best, …), so that round-trip times that lie close stay in order.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cluster.objects import Pod
+from cluster.quantity import QuantityError
+from cluster.records import PodRecord
+from cluster.snapshot import Bools, Ints, Snapshot
+from extender.api import (
+    ExtenderArgs,
+    FilterResult,
+    HostPriority,
+    MetaPod,
+    MetaVictims,
+    PreemptionArgs,
+    PreemptionResult,
+)
+from filters.framework import PodInfo
+from scheduler.cycle import Cycle
+from scheduler.gschconfig import LOW_LATENCY, InvalidGschConfig
+from scheduler.pods import WaitsForGlobal, pod_info
+from scheduler.profiles import Framework
+from scheduler.trial import Trial
+
+MAX_SCORE = 10
+NAMED = 20
+"""Unknown nodes that an answer names; of more it says how many."""
+
+
+class BadRequest(Exception):
+    """The request cannot be answered as it is; the text says what is wrong with it."""
+
+
+class Hindered(Exception):
+    """The pod cannot be judged: its gschConfig, or what it asks for, is at fault."""
+
+
+@dataclass(frozen=True, slots=True)
+class Nodes:
+    """The nodes of a request: their names, and their rows in the snapshot."""
+
+    names: Sequence[str]
+    rows: Ints
+
+
+class Verbs:
+    """Filter, prioritize and preempt over one snapshot, by one profile.
+
+    `margin_ms`, where given, makes nearness a rule for pods under the low-latency policy: only
+    nodes within so many milliseconds of the best one are left.
+    """
+
+    def __init__(
+        self, snapshot: Snapshot, framework: Framework, margin_ms: float | None = None
+    ) -> None:
+        self._snapshot, self._framework, self._margin = snapshot, framework, margin_ms
+        self._cycle = Cycle(snapshot, seed=0)
+        self._last: tuple[str, PodInfo] | None = None
+
+    # -- verbs -----------------------------------------------------------------------------
+
+    def filter(self, args: ExtenderArgs) -> FilterResult:
+        """Nodes that fit, and why others do not. Raises BadRequest, Hindered."""
+        names = self._known(args)
+        info, trial = self._trial(args.pod)
+        if trial.rejection is None and not self._picks(info) and self._all_fit(trial):
+            return FilterResult(names)
+        nodes = self._rows(names)
+        if trial.rejection is not None:
+            reason = trial.rejection[1]
+            return FilterResult(
+                [], failed_and_unresolvable_nodes=dict.fromkeys(nodes.names, reason)
+            )
+        left = trial.feasible[nodes.rows]
+        near = self._near(info, nodes.rows, left)
+        if left.all() and near.all():
+            return FilterResult(names)
+        failed, never = self._failures(nodes, trial, left)
+        for index in np.flatnonzero(left & ~near).tolist():
+            never[nodes.names[index]] = self._far(info, nodes.rows[index])
+        names = [nodes.names[i] for i in np.flatnonzero(left & near).tolist()]
+        return FilterResult(names, None, failed, never)
+
+    def prioritize(self, args: ExtenderArgs) -> list[HostPriority]:
+        """Nodes that the pod's policy prefers; one that is not named has 0.
+
+        Without a policy kube-scheduler's own scores decide alone. Raises BadRequest, Hindered.
+        """
+        info = self.info(args.pod)
+        if not info.policy:
+            return []
+        nodes = self._rows(self._known(args))
+        value = self._value(info, nodes.rows)
+        if value is None:
+            return []
+        scores = _ranked(value)
+        return [
+            HostPriority(nodes.names[index], int(scores[index]))
+            for index in np.flatnonzero(scores).tolist()
+        ]
+
+    def preempt(self, args: PreemptionArgs) -> PreemptionResult:
+        """The candidates on which the pod fits once their victims are gone.
+
+        Raises BadRequest, Hindered.
+        """
+        wanted = _victims(args)
+        nodes = self._rows(self._checked(list(wanted)))
+        info, trial = self._trial(args.pod)
+        fits = np.array(
+            [
+                self._fits_without(trial, row, {pod.uid for pod in wanted[name].pods or ()})
+                for name, row in zip(nodes.names, nodes.rows.tolist(), strict=True)
+            ],
+            np.bool_,
+        )
+        fits &= self._near(info, nodes.rows, fits)
+        left = [nodes.names[index] for index in np.flatnonzero(fits).tolist()]
+        return PreemptionResult({name: wanted[name] for name in left})
+
+    # -- inside ----------------------------------------------------------------------------
+
+    def _known(self, args: ExtenderArgs) -> list[str]:
+        """The names of the request's nodes, all of which are nodes here too."""
+        if args.node_names is not None:
+            return self._checked(args.node_names)
+        if args.nodes is not None:
+            return self._checked([node.metadata.name for node in args.nodes.items or ()])
+        raise BadRequest("neither NodeNames nor Nodes")
+
+    def _checked(self, names: list[str]) -> list[str]:
+        known = self._snapshot.rows_by_name
+        if not known.keys() >= set(names):
+            unknown = [name for name in names if name not in known]
+            more = f" and {len(unknown) - NAMED} more" if len(unknown) > NAMED else ""
+            raise BadRequest(f"no such nodes here: {', '.join(unknown[:NAMED])}{more}")
+        return names
+
+    def _rows(self, names: list[str]) -> Nodes:
+        rows = map(self._snapshot.rows_by_name.__getitem__, names)
+        return Nodes(names, np.fromiter(rows, np.int64, len(names)))
+
+    def info(self, pod: Pod) -> PodInfo:
+        """What scheduling reads of the pod, kept from filter to prioritize. Raises Hindered."""
+        if self._last is not None and self._last[0] == pod.metadata.uid:
+            return self._last[1]
+        try:
+            return pod_info(pod)
+        except (InvalidGschConfig, WaitsForGlobal, QuantityError) as error:
+            raise Hindered(str(error)) from error
+
+    def _trial(self, pod: Pod) -> tuple[PodInfo, Trial]:
+        """The pod against the snapshot as it is."""
+        info = self.info(pod)
+        self._last = pod.metadata.uid, info
+        return info, self._cycle.trial(self._framework, info, scored=False)
+
+    def _picks(self, info: PodInfo) -> bool:
+        """Whether nearness is a rule for this pod."""
+        return self._margin is not None and info.policy == LOW_LATENCY
+
+    def _all_fit(self, trial: Trial) -> bool:
+        return trial.feasible_count == self._snapshot.node_count
+
+    def _near(self, info: PodInfo, rows: Ints, left: Bools) -> Bools:
+        """Of these rows, those within the margin of the nearest one that is left."""
+        everywhere = np.ones(len(rows), np.bool_)
+        if self._margin is None or not self._picks(info):
+            return everywhere
+        times = self._framework.times(info, self._snapshot)
+        if times is None:
+            return everywhere
+        mine = times[rows]
+        known = left & ~np.isnan(mine)
+        if not known.any():
+            return everywhere
+        near: Bools = mine <= mine[known].min() + self._margin
+        return near
+
+    def _far(self, info: PodInfo, row: int) -> str:
+        times = self._framework.times(info, self._snapshot)
+        if times is None or np.isnan(times[row]):
+            return "node(s) whose distance from the pod's source is not known"
+        return f"node(s) more than {self._margin:g} ms farther than the nearest that fits"
+
+    def _failures(
+        self, nodes: Nodes, trial: Trial, left: Bools
+    ) -> tuple[dict[str, str], dict[str, str]]:
+        """Reasons by node: of those where preemption may help, and of those where it cannot."""
+        rows = {int(nodes.rows[i]): nodes.names[i] for i in np.flatnonzero(~left).tolist()}
+        failed: dict[str, str] = {}
+        never: dict[str, str] = {}
+        for _, reasons, unresolvable in trial.verdicts():
+            for reason, refused in reasons:
+                for row in np.flatnonzero(refused).tolist():
+                    if row in rows:
+                        place = never if unresolvable[row] else failed
+                        name = rows[row]
+                        place[name] = f"{place[name]}, {reason}" if name in place else reason
+        return failed, never
+
+    def _value(self, info: PodInfo, rows: Ints) -> Ints | None:
+        """What the policy ranks by, the more the better; None where it does not tell apart."""
+        if info.policy == LOW_LATENCY:
+            times = self._framework.times(info, self._snapshot)
+            if times is None or np.isnan(times[rows]).all():
+                return None
+            resolution = self._framework.resolution_ms
+            steps = np.floor(times[rows] / resolution) if resolution else times[rows] * 1e6
+            return np.where(np.isnan(steps), np.iinfo(np.int64).min, -np.nan_to_num(steps)).astype(
+                np.int64
+            )
+        score = self._framework.policy_score(info.policy)
+        if score is None:
+            return None
+        state = score.pre_score(info, self._snapshot)
+        return None if state is None else score.score(state, self._snapshot.view(rows))
+
+    def _fits_without(self, trial: Trial, row: int, uids: set[str]) -> bool:
+        removed: list[PodRecord] = []
+        for record in self._snapshot.pods_on(row):
+            if record.uid in uids:
+                self._snapshot.remove_pod(record.key)
+                removed.append(record)
+        try:
+            return bool(trial.rejection is None and trial.fits(np.array([row]))[0])
+        finally:
+            for record in removed:
+                self._snapshot.put_back(record)
+
+
+def _victims(args: PreemptionArgs) -> dict[str, MetaVictims]:
+    if args.node_name_to_meta_victims is not None:
+        return args.node_name_to_meta_victims
+    if args.node_name_to_victims is not None:
+        return {
+            name: MetaVictims(
+                [MetaPod(pod.metadata.uid) for pod in victims.pods or ()],
+                victims.num_pdb_violations,
+            )
+            for name, victims in args.node_name_to_victims.items()
+        }
+    raise BadRequest("neither NodeNameToMetaVictims nor NodeNameToVictims")
+
+
+def _ranked(value: Ints) -> Ints:
+    """10 for the greatest, 9 for the next, … 0 from the eleventh on; unknown ones get 0."""
+    unknown = np.iinfo(np.int64).min
+    tiers = np.unique(value[value != unknown])[::-1][:MAX_SCORE]
+    if not len(tiers):
+        return np.zeros(len(value), np.int64)
+    rank = np.searchsorted(-tiers, -value)
+    scores = np.where(value >= tiers[-1], MAX_SCORE - rank, 0)
+    return np.where(value == unknown, 0, scores).astype(np.int64)
