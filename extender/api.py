@@ -2,18 +2,24 @@
 
 import msgspec
 
-from cluster.objects import Node, ObjectList, Pod
+from cluster.objects import Node, Pod
 
 
 class _Struct(msgspec.Struct, rename="pascal", omit_defaults=True, frozen=True):
     """Base of the extender's objects."""
 
 
+class NodeList(msgspec.Struct, frozen=True):
+    """Whole nodes, of which only the names matter here."""
+
+    items: list[Node] | None = None
+
+
 class ExtenderArgs(_Struct, frozen=True):
     """A pod, and the nodes in question: whole ones, or names (nodeCacheCapable)."""
 
     pod: Pod
-    nodes: ObjectList[Node] | None = None
+    nodes: NodeList | None = None
     node_names: list[str] | None = None
 
 

@@ -2,7 +2,10 @@
 
 import asyncio
 import gc
+import signal
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -87,6 +90,9 @@ async def _run(server: uvicorn.Server, works: list[Any], settle: Any) -> None:
     """The server until its end, with what feeds it beside. Raises what these raised."""
     tasks = [asyncio.create_task(work) for work in works]
     settling = asyncio.create_task(settle)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, setattr, server, "should_exit", True)
     serving = asyncio.create_task(server.serve())
     try:
         await asyncio.wait([serving, *tasks], return_when=asyncio.FIRST_COMPLETED)
@@ -128,7 +134,15 @@ def _server(front: Front, settings: ExtenderServer) -> uvicorn.Server:
         port=settings.port,
         tls=bool(settings.tls_cert_file),
     )
-    return uvicorn.Server(config)
+    return _Server(config)
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to `_run`: its own way ends the process by the signal, not with code 0."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
 
 
 class _Protocol(HttpToolsProtocol):

@@ -64,7 +64,7 @@ class Verbs:
     ) -> None:
         self._snapshot, self._framework, self._margin = snapshot, framework, margin_ms
         self._cycle = Cycle(snapshot, seed=0)
-        self._last: tuple[str, PodInfo] | None = None
+        self._last: tuple[tuple[str, str], PodInfo] | None = None
 
     # -- verbs -----------------------------------------------------------------------------
 
@@ -151,7 +151,7 @@ class Verbs:
 
     def info(self, pod: Pod) -> PodInfo:
         """What scheduling reads of the pod, kept from filter to prioritize. Raises Hindered."""
-        if self._last is not None and self._last[0] == pod.metadata.uid:
+        if self._last is not None and self._last[0] == _version(pod):
             return self._last[1]
         try:
             return pod_info(pod)
@@ -161,7 +161,7 @@ class Verbs:
     def _trial(self, pod: Pod) -> tuple[PodInfo, Trial]:
         """The pod against the snapshot as it is."""
         info = self.info(pod)
-        self._last = pod.metadata.uid, info
+        self._last = (_version(pod), info) if pod.metadata.uid else None
         return info, self._cycle.trial(self._framework, info, scored=False)
 
     def _picks(self, info: PodInfo) -> bool:
@@ -236,6 +236,10 @@ class Verbs:
         finally:
             for record in removed:
                 self._snapshot.put_back(record)
+
+
+def _version(pod: Pod) -> tuple[str, str]:
+    return pod.metadata.uid, pod.metadata.resource_version
 
 
 def _victims(args: PreemptionArgs) -> dict[str, MetaVictims]:

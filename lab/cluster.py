@@ -4,11 +4,13 @@ All that a cluster owns lies in `$XDG_STATE_HOME/gsch/lab/clusters/<name>`, whic
 processes are found again after a crash.
 """
 
+import fcntl
 import os
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -75,7 +77,8 @@ class LabCluster:
             )
         found = binaries.ensure()
         try:
-            self._create(found, options)
+            with _one_at_a_time():
+                self._create(found, options)
         except BaseException:
             self.down()
             raise
@@ -169,6 +172,15 @@ class LabCluster:
         """The API server's URL."""
         config: dict[str, Any] = yaml.safe_load(self.kubeconfig.read_text())
         return str(config["clusters"][0]["cluster"]["server"])
+
+
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    """kwokctl looks for free ports before it uses them: two at once may choose the same."""
+    root().mkdir(parents=True, exist_ok=True)
+    with (root() / "up.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def clusters() -> list[LabCluster]:

@@ -22,7 +22,7 @@ STOCK, OURS = "stock", "gsch-diff"
 GATES = {"TaintTolerationComparisonOperators": True}
 ANSWER_WITHIN = 30.0
 IN_FLIGHT = 16
-PORTS = {STOCK: 10459, OURS: 10460}
+NO_PORT = 0
 
 PROFILE: Json = {
     "schedulerName": OURS,
@@ -74,14 +74,14 @@ class Arena:
                 schedulers.run(
                     "kube-scheduler",
                     self._cluster,
-                    PORTS[STOCK],
+                    NO_PORT,
                     [f"--feature-gates={gates}"],
                     profiles=[profile],
                 )
             )
         if OURS in self._schedulers:
             self._processes.enter_context(
-                schedulers.run("gsch", self._cluster, PORTS[OURS], profiles=[PROFILE], seed=1)
+                schedulers.run("gsch", self._cluster, NO_PORT, profiles=[PROFILE], seed=1)
             )
         client = ApiClient(Access(str(self._cluster.kubeconfig)))
         self._client = await self._closing.enter_async_context(client)

@@ -64,7 +64,7 @@ async def run(arguments: argparse.Namespace) -> int:
                         console.print(f"seed {seed}: not a world: {error}", markup=False)
                         continue
                     tally[_kind(theirs)] += 1
-                    if _same(theirs, mine):
+                    if same(theirs, mine):
                         continue
                     found += 1
                     name = pod["metadata"]["name"]
@@ -87,7 +87,7 @@ def _kind(result: Outcome) -> str:
     return f"{len(result.victims)} victims" if result.victims else "fits without"
 
 
-def _same(theirs: Outcome, mine: Outcome) -> bool:
+def same(theirs: Outcome, mine: Outcome) -> bool:
     # A pod that fits without anybody's going may go to any of equally good nodes.
     if not theirs.victims and theirs.node and not mine.victims and mine.node:
         return True

@@ -22,6 +22,10 @@ ROOT = Path(__file__).resolve().parents[2]
 class Gsch:
     """A scheduler process with its configuration and its log. A context manager."""
 
+    COMMAND = "run"
+    STARTED = "scheduling"
+    SERVING = "serving"
+
     def __init__(self, folder: Path, kubeconfig: Path, name: str = "gsch", **config: Any) -> None:
         self.folder, self.kubeconfig = folder, kubeconfig
         self.config = folder / f"{name}.yaml"
@@ -63,7 +67,7 @@ class Gsch:
         """Start the process without waiting for it to do anything."""
         self._starts += 1
         self.log = self.log.with_suffix(f".{self._starts}.log")
-        command = [sys.executable, "-m", "gsch", "run", "--config", str(self.config)]
+        command = [sys.executable, "-m", "gsch", self.COMMAND, "--config", str(self.config)]
         command += ["--kubeconfig", str(self.kubeconfig)]
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
@@ -71,9 +75,9 @@ class Gsch:
             )
 
     def start(self) -> None:
-        """Start, and wait until it schedules."""
+        """Start, and wait until it does its work."""
         self.launch()
-        self.wait_for_log("scheduling")
+        self.wait_for_log(self.STARTED)
 
     def lines(self, event: str) -> list[dict[str, Any]]:
         """The log's entries of this event."""
@@ -110,7 +114,7 @@ class Gsch:
 
     def get(self, path: str) -> str:
         """The body of a page of its HTTP server."""
-        port = self.wait_for_log("serving")[0]["port"]
+        port = self.wait_for_log(self.SERVING)[0]["port"]
         with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as reply:
             body: bytes = reply.read()
         return body.decode()

@@ -77,7 +77,12 @@ def test_the_scheduler_runs_with_exactly_these_rights(
         ("create", "", "pods", "binding", True),
         ("patch", "", "pods", "status", True),
         ("create", "events.k8s.io", "events", "", True),
-        ("delete", "", "pods", "", False),
+        # Preemption deletes pods and volumes are promised to claims: both by these rights alone.
+        ("delete", "", "pods", "", True),
+        ("patch", "", "persistentvolumes", "", True),
+        ("patch", "", "persistentvolumeclaims", "", True),
+        ("delete", "", "persistentvolumeclaims", "", False),
+        ("deletecollection", "", "pods", "", False),
         ("create", "", "pods", "", False),
         ("update", "", "pods", "", False),
         ("patch", "", "pods", "", False),

@@ -26,8 +26,8 @@ METRICS = (
     "scheduler_queue_incoming_pods_total",
     "scheduler_pod_scheduling_sli_duration_seconds_bucket",
     "scheduler_unschedulable_pods",
-    "scheduler_preemption_attempts_total 0.0",
-    "scheduler_preemption_victims_count 0.0",
+    "scheduler_preemption_attempts_total",
+    "scheduler_preemption_victims_count",
 )
 
 
