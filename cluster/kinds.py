@@ -14,6 +14,7 @@ from cluster.objects import (
     PersistentVolume,
     PersistentVolumeClaim,
     PodDisruptionBudget,
+    PodGroup,
     Service,
     StorageClass,
     VolumeAttachment,
@@ -34,6 +35,8 @@ class Resource:
     type: type[Any]
     put: Put
     namespaced: bool = False
+    optional: bool = False
+    """Not every API server has it: without it there is none."""
 
 
 def _into(store: Callable[[Snapshot], dict[str, Any]]) -> Put:
@@ -98,6 +101,14 @@ RESOURCES = {
             PodDisruptionBudget,
             _into(lambda s: s.budgets),
             True,
+        ),
+        Resource(
+            "PodGroup",
+            "/apis/scheduling.k8s.io/v1alpha2/podgroups",
+            PodGroup,
+            _into(lambda s: s.groups),
+            namespaced=True,
+            optional=True,
         ),
         Resource(
             "PersistentVolumeClaim",

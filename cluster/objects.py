@@ -199,6 +199,10 @@ class PodSchedulingGate(Struct, frozen=True):
     name: str
 
 
+class SchedulingGroup(Struct, frozen=True):
+    pod_group_name: str = ""
+
+
 class PodSpec(Struct, frozen=True):
     containers: list[Container]
     init_containers: list[Container] | None = None
@@ -217,7 +221,7 @@ class PodSpec(Struct, frozen=True):
     topology_spread_constraints: list[TopologySpreadConstraint] | None = None
     scheduling_gates: list[PodSchedulingGate] | None = None
     resource_claims: list[Any] | None = None
-    scheduling_group: Any = None
+    scheduling_group: SchedulingGroup | None = None
 
 
 class PodCondition(Struct, frozen=True):
@@ -253,6 +257,12 @@ class Pod(Struct, frozen=True):
     def key(self) -> str:
         """`namespace/name`, the pod's name everywhere in gsch."""
         return f"{self.metadata.namespace}/{self.metadata.name}"
+
+    @property
+    def group(self) -> str:
+        """`namespace/name` of its PodGroup; empty with none."""
+        group = self.spec.scheduling_group
+        return f"{self.metadata.namespace}/{group.pod_group_name}" if group is not None else ""
 
     @property
     def terminal(self) -> bool:
@@ -439,6 +449,25 @@ class Controller(Struct, frozen=True):
 
 class Namespace(Struct, frozen=True):
     metadata: ObjectMeta
+
+
+class GangPolicy(Struct, frozen=True):
+    min_count: int = 0
+
+
+class SchedulingPolicy(Struct, frozen=True):
+    gang: GangPolicy | None = None
+
+
+class PodGroupSpec(Struct, frozen=True):
+    scheduling_policy: SchedulingPolicy = SchedulingPolicy()
+
+
+class PodGroup(Struct, frozen=True):
+    """Pods that belong together (scheduling.k8s.io/v1alpha2, KEP-4671)."""
+
+    metadata: ObjectMeta
+    spec: PodGroupSpec = PodGroupSpec()
 
 
 class DisruptionBudgetSpec(Struct, frozen=True):

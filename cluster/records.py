@@ -25,6 +25,7 @@ class PodRecord:
     nonzero: tuple[int, int]
     shape: Shape
     start_time: str = ""
+    group: str = ""
     preempted: bool = False
     assumed: bool = False
     deadline: float | None = None

@@ -22,6 +22,8 @@ log = structlog.get_logger(__name__)
 
 PAGE = 500
 WATCH_SECONDS = (240, 480)
+LOOK_AGAIN = 60.0
+"""Seconds between looks for an optional resource that the API server does not have."""
 BACKOFF_FIRST, BACKOFF_MOST = 0.2, 10.0
 
 
@@ -65,7 +67,8 @@ class Backoff:
 class Reflector(Generic[T]):
     """Keeps `objects` equal to what the API server has at `path`, and tells `handler` each change.
 
-    `slim` may shrink an object before it is kept. `synced` is set once the first list is in.
+    `slim` may shrink an object before it is kept. `synced` is set once the first list is in. An
+    `optional` resource counts as empty where the API server does not have it.
     """
 
     def __init__(
@@ -77,7 +80,9 @@ class Reflector(Generic[T]):
         *,
         field_selector: str = "",
         slim: Callable[[T], T] | None = None,
+        optional: bool = False,
     ) -> None:
+        self._optional = optional
         self._client, self._path = client, path
         self._handler, self._slim = handler, slim
         self._selector = field_selector
@@ -105,8 +110,20 @@ class Reflector(Generic[T]):
             except Expired as error:
                 log.info("list again", resource=self._path, why=str(error))
                 await asyncio.sleep(self._backoff.next())
-            except (TransportError, ApiError, msgspec.DecodeError) as error:
+            except ApiError as error:
+                if self._optional and error.status == 404:
+                    await self._without()
+                else:
+                    await self._pause("cannot list", error)
+            except (TransportError, msgspec.DecodeError) as error:
                 await self._pause("cannot list", error)
+
+    async def _without(self) -> None:
+        """The API server does not have this resource: look again now and then."""
+        self._replace({})
+        self.heard_at = time.monotonic()
+        self.synced.set()
+        await asyncio.sleep(LOOK_AGAIN)
 
     async def _pause(self, what: str, error: object, at_least: float | None = None) -> None:
         delay = max(self._backoff.next(), at_least or 0.0)

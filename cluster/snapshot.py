@@ -21,6 +21,7 @@ from cluster.objects import (
     Node,
     Pod,
     PodDisruptionBudget,
+    PodGroup,
     Taint,
 )
 from cluster.owners import Owners
@@ -69,6 +70,9 @@ class Snapshot:
         self._priorities: Counter[int] = Counter()
         self.storage = Storage()
         self.budgets: dict[str, PodDisruptionBudget] = {}
+        self.groups: dict[str, PodGroup] = {}
+        self.members: Counter[str] = Counter()
+        """Pods on nodes by PodGroup."""
         self.namespaces: dict[str, Labels] = {}
         self.index = PodIndex(_FIRST_CAPACITY)
         self.images = ImageIndex()
@@ -245,6 +249,10 @@ class Snapshot:
         row = self._rows[record.node]
         self._account(row, record, -1)
         self.index.remove(record.shape, row)
+        if record.group:
+            self.members[record.group] -= 1
+            if not self.members[record.group]:
+                del self.members[record.group]
         self._priorities[record.priority] -= 1
         if not self._priorities[record.priority]:
             del self._priorities[record.priority]
@@ -280,6 +288,7 @@ class Snapshot:
             needs.nonzero,
             self.index.shape(pod),
             pod.status.start_time,
+            pod.group,
             _preempted(pod),
         )
 
@@ -290,6 +299,8 @@ class Snapshot:
         self.pods[record.key] = record
         self._pods_on[row][record.key] = record
         self._priorities[record.priority] += 1
+        if record.group:
+            self.members[record.group] += 1
         record.shape = self.index.place(record.shape, row)
         self._account(row, record, +1)
 

@@ -16,7 +16,6 @@ from filters.framework import Plugin, PodInfo, Prepared, Rejected
 # Field, the plugin that would honour it, and how it shows in the pod itself.
 IN_POD: tuple[tuple[str, str, Callable[[Pod], Any]], ...] = (
     ("resourceClaims", "DynamicResources", lambda pod: pod.spec.resource_claims),
-    ("schedulingGroup", "GangScheduling", lambda pod: pod.spec.scheduling_group),
 )
 
 

@@ -17,8 +17,9 @@ from cluster.lease import LeaderElector, LeaseLost, Timing
 from latency.matrix import Matrix
 from scheduler.configuration import Configuration, ConfigurationError, LeaderElection
 from scheduler.latency_source import sources
-from scheduler.scheduler import Scheduler, first_of
+from scheduler.scheduler import Scheduler
 from scheduler.server import HttpServer
+from scheduler.tasks import first_of
 
 log = structlog.get_logger(__name__)
 

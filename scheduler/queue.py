@@ -72,6 +72,8 @@ class SchedulingQueue:
     clock: Callable[[], float] = time.monotonic
     on_incoming: Counter = lambda queue, event: None
     pods: dict[str, QueuedPod] = field(default_factory=dict)
+    groups: dict[str, set[str]] = field(default_factory=dict)
+    """Keys of the pods by PodGroup, for those that belong to one."""
     counts: dict[Place, int] = field(default_factory=lambda: dict.fromkeys(Place, 0))
     _active: list[tuple[int, float, int, QueuedPod]] = field(default_factory=list)
     _backoff: list[tuple[float, int, QueuedPod]] = field(default_factory=list)
@@ -89,6 +91,8 @@ class SchedulingQueue:
             self._leave(known)
         queued = QueuedPod(pod, info, self.clock())
         self.pods[pod.key] = queued
+        if pod.group:
+            self.groups.setdefault(pod.group, set()).add(pod.key)
         self.counts[Place.GATED] += 1
         if info is None:
             self.on_incoming("gated", event)
@@ -121,6 +125,13 @@ class SchedulingQueue:
         queued = self.pods.pop(key, None)
         if queued is not None:
             self._leave(queued)
+            if queued.pod.group:
+                self._leave_group(queued.pod.group, key)
+
+    def _leave_group(self, group: str, key: str) -> None:
+        self.groups[group].discard(key)
+        if not self.groups[group]:
+            del self.groups[group]
 
     # -- attempts --------------------------------------------------------------------------
 
@@ -135,6 +146,15 @@ class SchedulingQueue:
                 queued.tried_at = self.clock()
                 return queued
         return None
+
+    def take(self, queued: QueuedPod) -> bool:
+        """Try this pod now, wherever it waits; whether it can be had."""
+        if self.pods.get(queued.key) is not queued or queued.place is Place.IN_FLIGHT:
+            return False
+        self._move(queued, Place.IN_FLIGHT)
+        queued.attempts += 1
+        queued.tried_at = self.clock()
+        return True
 
     async def wait(self) -> None:
         """Until a pod may be ready: an arrival, an event, or the end of a backoff."""

@@ -7,9 +7,8 @@ event of the cluster can fall into the middle of it; binds go on beside it.
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
 
 import msgspec
 import structlog
@@ -26,18 +25,21 @@ from latency.matrix import Matrix
 from scheduler import live
 from scheduler.binding import Binder, Outcome
 from scheduler.configuration import Configuration
-from scheduler.cycle import Cycle
+from scheduler.cycle import Cycle, Decision
 from scheduler.diagnosis import Diagnosis
 from scheduler.explain import CannotExplain, explain_with
+from scheduler.gangs import Gangs
+from scheduler.gauges import gauges
 from scheduler.gschconfig import InvalidGschConfig
-from scheduler.metrics import Metrics, gauge
+from scheduler.metrics import Metrics
 from scheduler.nominator import Nominator
 from scheduler.pods import WaitsForGlobal, pod_info
 from scheduler.preemption import TERMINATING, Candidate
 from scheduler.preemptor import Preemptor
 from scheduler.profiles import Framework, frameworks
-from scheduler.queue import Delays, Place, QueuedPod, SchedulingQueue
+from scheduler.queue import Delays, QueuedPod, SchedulingQueue
 from scheduler.reports import Reporter
+from scheduler.tasks import first_of
 from scheduler.trial import Trial
 from scheduler.volume_binder import BIND_TIMEOUT, VolumeBinder, VolumesNotBound
 from scheduler.watches import Watches
@@ -66,6 +68,7 @@ class Scheduler:
         self._reporter = Reporter(self._outbox)
         self._binder = Binder(client)
         self.nominator = Nominator(self.snapshot)
+        self._gangs = Gangs(self.snapshot, self.queue)
         self._preemptor = Preemptor(
             client,
             self.snapshot,
@@ -87,6 +90,7 @@ class Scheduler:
             ours=self._frameworks.__contains__,
             prepare=self._prepare,
             nominator=self.nominator,
+            gangs=self._gangs,
             forget=self._reporter.gone,
         )
         self._volumes = VolumeBinder(client, self.snapshot, self.watches.changed, BIND_TIMEOUT)
@@ -170,6 +174,9 @@ class Scheduler:
         framework = self._frameworks.get(pod.spec.scheduler_name)
         if framework is not None and framework.gated(pod):
             return None
+        if why := self._gangs.waits(pod):
+            self._reporter.unschedulable(pod, why)
+            return None
         try:
             return pod_info(pod)
         except InvalidGschConfig as error:
@@ -192,6 +199,9 @@ class Scheduler:
             # Its profile went away with a new configuration: nobody's pod any more.
             self.queue.delete(queued.key)
             return
+        if self._gangs.least(queued.pod):
+            self._attempt_gang(queued, framework, started)
+            return
         nominated = self.nominator.ahead_of(info)
         try:
             decision = self._cycle.decide(
@@ -212,9 +222,41 @@ class Scheduler:
             why = framework.why(info, decision.trial, self.snapshot, decision.row)
             log.debug("decided", pod=queued.key, node=self.snapshot.names[decision.row], why=why)
         self.snapshot.assume(queued.pod, info.needs, decision.row)
-        self.nominator.remove(queued.key)
         if decision.reservation is not None:
             self.snapshot.storage.assume(decision.reservation)
+        self._begin_bind(queued, decision, started)
+
+    def _attempt_gang(self, first: QueuedPod, framework: Framework, started: float) -> None:
+        """One scheduling cycle for all waiting members of a gang: all that are needed, or none."""
+        members = self._gangs.members(first)
+
+        def decide(info: PodInfo) -> Decision:
+            return self._cycle.decide(framework, info, self.nominator.ahead_of(info))
+
+        try:
+            found, enough = self._gangs.decide(members, decide)
+        except Exception as error:
+            log.exception("scheduling cycle failed", pod=first.key, gang=first.pod.group)
+            for queued in members:
+                self.snapshot.forget(queued.key, queued.pod.metadata.uid)
+                self._fail(queued, f"internal error in the scheduling cycle: {error!r}", started)
+            return
+        why = "" if enough else self._gangs.message(found)
+        for member in found:
+            diagnosis = member.decision.diagnosis
+            if enough and diagnosis is None:
+                self._begin_bind(member.queued, member.decision, started)
+                continue
+            plugins = diagnosis.plugins if diagnosis is not None else frozenset[str]()
+            # A member that fits waits for whatever the others wait for.
+            self.queue.unschedulable(member.queued, ~Event.NONE, plugins)
+            text = why or (diagnosis.message if diagnosis is not None else "")
+            self._reporter.unschedulable(member.queued.pod, text)
+            self._count("unschedulable", member.queued, started)
+
+    def _begin_bind(self, queued: QueuedPod, decision: Decision, started: float) -> None:
+        """The pod is assumed: bind it beside the next cycles."""
+        self.nominator.remove(queued.key)
         self._reporter.assumed(queued.key)
         node = self.snapshot.names[decision.row]
         task = asyncio.create_task(self._bind(queued, node, decision.reservation, started))
@@ -353,59 +395,4 @@ class Scheduler:
     # -- numbers ---------------------------------------------------------------------------
 
     def _gauges(self) -> Iterable[Metric]:
-        places = (Place.ACTIVE, Place.BACKOFF, Place.UNSCHEDULABLE, Place.GATED)
-        yield gauge(
-            "scheduler_pending_pods",
-            "Pending pods by queue",
-            ["queue"],
-            [([place.value], self.queue.counts[place]) for place in places],
-        )
-        refused: dict[tuple[str, str], int] = {}
-        for queued in self.queue.pods.values():
-            if queued.place is Place.UNSCHEDULABLE:
-                for plugin in queued.plugins:
-                    key = (plugin, queued.pod.spec.scheduler_name)
-                    refused[key] = refused.get(key, 0) + 1
-        yield gauge(
-            "scheduler_unschedulable_pods",
-            "Unschedulable pods by the plugin that refused them",
-            ["plugin", "profile"],
-            [([plugin, profile], number) for (plugin, profile), number in refused.items()],
-        )
-        sizes = {
-            "nodes": self.snapshot.node_count,
-            "pods": len(self.snapshot.pods),
-            "assumed_pods": len(self.snapshot.assumed),
-            "latency_pairs": len(self._matrix),
-        }
-        yield gauge(
-            "scheduler_cache_size",
-            "Objects in the scheduler's cache",
-            ["type"],
-            [([name], size) for name, size in sizes.items()],
-        )
-        yield gauge(
-            "gsch_reports_pending",
-            "Events and conditions not yet written",
-            [],
-            [([], len(self._outbox))],
-        )
-        yield gauge(
-            "gsch_reports_dropped",
-            "Events and conditions given up",
-            [],
-            [([], self._outbox.dropped)],
-        )
-
-
-async def first_of(*works: Coroutine[Any, Any, Any]) -> None:
-    """Wait until one of them is done, and drop the others. Raises what it raised."""
-    tasks = [asyncio.create_task(work) for work in works]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        return gauges(self.queue, self.snapshot, self._outbox, len(self._matrix))

@@ -91,6 +91,9 @@ class _Decider:
             return Placement(key, INVALID, "", str(error)), False
         except WaitsForGlobal as error:
             return Placement(key, PENDING, "", str(error)), False
+        if pod.group:
+            why = f"pod of group {pod.group}: pods are decided one by one here, groups are not"
+            return Placement(key, PENDING, "", why), False
         decision = self._cycle.decide(framework, info)
         if decision.diagnosis is not None:
             waits = info.near_pod is not None and bool(decision.diagnosis.whole)

@@ -23,6 +23,7 @@ from cluster.quantity import QuantityError
 from cluster.reflector import Kind, Reflector
 from cluster.snapshot import Change, Snapshot
 from filters.framework import Event, PodInfo
+from scheduler.gangs import Gangs
 from scheduler.nominator import Nominator
 from scheduler.pods import changed_for_scheduling
 from scheduler.queue import SchedulingQueue
@@ -71,12 +72,13 @@ class Watches:
         ours: Callable[[str], bool],
         prepare: Callable[[Pod], PodInfo | None],
         nominator: Nominator,
+        gangs: Gangs | None = None,
         forget: Callable[[str], None],
         pod_selector: str = RUNNING,
     ) -> None:
         self._snapshot, self._queue = snapshot, queue
         self._ours, self._prepare, self._forget = ours, prepare, forget
-        self._nominator = nominator
+        self._nominator, self._gangs = nominator, gangs
         self.changed = asyncio.Event()
         """Set when something that is neither node nor pod changed; for others to clear and wait."""
         self.reflectors: dict[str, Reflector[Any]] = {
@@ -93,7 +95,7 @@ class Watches:
         for resource in RESOURCES.values():
             handler = self._into(resource, EVENTS.get(resource.kind, Event.NONE))
             self.reflectors[resource.path.rpartition("/")[2]] = Reflector(
-                client, resource.path, resource.type, handler
+                client, resource.path, resource.type, handler, optional=resource.optional
             )
 
     async def run(self) -> None:
@@ -187,6 +189,8 @@ class Watches:
         else:
             self._queue.see(new)
         self._nominate(old, new)
+        if self._gangs is not None and new.group:
+            self._gangs.changed(new.group, self._prepare)
 
     def _nominate(self, old: Pod | None, new: Pod) -> None:
         """Follow `status.nominatedNodeName`, which outlives a scheduler."""
@@ -201,7 +205,10 @@ class Watches:
 
     def _into(self, resource: Resource, event: Event) -> Callable[..., None]:
         def handle(kind: Kind, old: Any, new: Any) -> None:
-            resource.put(self._snapshot, key_of(new or old), new)
+            key = key_of(new or old)
+            resource.put(self._snapshot, key, new)
+            if resource.kind == "PodGroup" and self._gangs is not None:
+                self._gangs.changed(key, self._prepare)
             self.changed.set()
             if event:
                 self._queue.move(event, f"{resource.kind}Change")

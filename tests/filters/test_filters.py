@@ -151,7 +151,6 @@ HARD = [{"labelSelector": {}, "topologyKey": "zone"}]
             {"resourceClaims": [{"name": "gpu", "resourceClaimName": "x"}]},
             "resourceClaims (DynamicResources)",
         ),
-        ({"schedulingGroup": {"podGroupName": "g"}}, "schedulingGroup (GangScheduling)"),
     ],
 )
 def test_a_hard_constraint_without_a_plugin_is_named_never_ignored(spec: Any, named: str) -> None:

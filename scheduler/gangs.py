@@ -1,0 +1,109 @@
+"""Gang scheduling: pods of a PodGroup with a gang policy are placed together or not at all.
+
+Source: KEP-4671 and upstream's gangscheduling plugin. Upstream holds placed members at Permit until
+enough of them are; here all waiting members are decided in one scheduling cycle, and all of them
+are given up again where too few fit, so that two gangs can never hold halves of the same room.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cluster.objects import Pod
+from cluster.snapshot import Snapshot
+from filters.framework import PodInfo
+from scheduler.cycle import Decision
+from scheduler.diagnosis import Diagnosis
+from scheduler.queue import QueuedPod, SchedulingQueue
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A gang's pod with what was decided for it."""
+
+    queued: QueuedPod
+    info: PodInfo
+    decision: Decision
+
+
+class Gangs:
+    """Which pods have to be placed together, and whether all that are needed are there."""
+
+    def __init__(self, snapshot: Snapshot, queue: SchedulingQueue) -> None:
+        self._snapshot, self._queue = snapshot, queue
+
+    def least(self, pod: Pod) -> int:
+        """How many pods of its gang have to run at once; 0 for a pod of no gang."""
+        group = self._snapshot.groups.get(pod.group)
+        gang = group.spec.scheduling_policy.gang if group is not None else None
+        return gang.min_count if gang is not None else 0
+
+    def waits(self, pod: Pod) -> str:
+        """Why the pod cannot be looked at yet, in upstream's words; empty where it can."""
+        if not pod.group:
+            return ""
+        if pod.group not in self._snapshot.groups:
+            name = pod.group.partition("/")[2]
+            return f'waiting for pods\'s pod group "{name}" to appear in scheduling queue'
+        there = len(self._waiting(pod.group) | {pod.key}) + self._snapshot.members[pod.group]
+        if there < self.least(pod):
+            return "waiting for minCount pods from a gang to appear in scheduling queue"
+        return ""
+
+    def changed(self, group: str, prepare: Callable[[Pod], PodInfo | None]) -> None:
+        """The group or its pods changed: members that were kept waiting may be ready now."""
+        for key in self._waiting(group):
+            queued = self._queue.pods[key]
+            if queued.info is None:
+                self._queue.update(queued.pod, prepare(queued.pod))
+
+    def _waiting(self, group: str) -> set[str]:
+        """Keys of the group's pods that have no node yet."""
+        pods = self._queue.pods
+        keys = self._queue.groups.get(group, ())
+        return {k for k in keys if not self._snapshot.holds(k, pods[k].pod.metadata.uid)}
+
+    def members(self, first: QueuedPod) -> list[QueuedPod]:
+        """The pod and every other one of its gang that waits, taken out of their queues."""
+        found = [first]
+        for key in sorted(self._waiting(first.pod.group) - {first.key}):
+            queued = self._queue.pods[key]
+            if queued.info is not None and self._queue.take(queued):
+                found.append(queued)
+        return found
+
+    def decide(
+        self, members: list[QueuedPod], decide: Callable[[PodInfo], Decision]
+    ) -> tuple[list[Member], bool]:
+        """Decide and assume member after member; whether enough of them have a node.
+
+        Where too few have, nothing stays assumed.
+        """
+        found: list[Member] = []
+        for queued in members:
+            if queued.info is None:
+                continue
+            decision = decide(queued.info)
+            found.append(Member(queued, queued.info, decision))
+            if decision.diagnosis is None:
+                self._snapshot.assume(queued.pod, queued.info.needs, decision.row)
+                if decision.reservation is not None:
+                    self._snapshot.storage.assume(decision.reservation)
+        pod = members[0].pod
+        enough = self._snapshot.members[pod.group] >= self.least(pod)
+        if not enough:
+            for member in found:
+                if member.decision.diagnosis is None:
+                    self._snapshot.forget(member.queued.key, member.queued.pod.metadata.uid)
+                    if member.decision.reservation is not None:
+                        self._snapshot.storage.forget(member.decision.reservation)
+        return found, enough
+
+    def message(self, found: list[Member]) -> str:
+        """Why the gang waits: how many of it fit, and what keeps the first other one."""
+        pod = found[0].queued.pod
+        fit = sum(member.decision.diagnosis is None for member in found)
+        why: Diagnosis | None = next(
+            (m.decision.diagnosis for m in found if m.decision.diagnosis is not None), None
+        )
+        head = f"gang {pod.group} needs {self.least(pod)} pods at once and {fit} fit"
+        return f"{head}: {why.message}" if why is not None else head
