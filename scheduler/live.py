@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from cluster.client import ApiClient, with_query
+from cluster.client import ApiClient, ApiError, with_query
 from cluster.kinds import RESOURCES, put
 from cluster.objects import ConfigMap, Node, ObjectList, Pod
 from cluster.snapshot import Snapshot, load
@@ -31,7 +31,7 @@ async def pod_and_cluster(client: ApiClient, key: str) -> tuple[Pod, Snapshot]:
     pods = await _all(client, "/api/v1/pods", Pod)
     snapshot = load(nodes, (p for p in pods if p.key != key))
     for resource in RESOURCES.values():
-        for item in await _all(client, resource.path, resource.type):
+        for item in await _all(client, resource.path, resource.type, resource.optional):
             put(snapshot, resource.kind, item)
     return pod, snapshot
 
@@ -49,15 +49,15 @@ async def recording(client: ApiClient) -> list[dict[str, Any]]:
     Fields that scheduling does not read are left out, and so are the values of environment
     variables other than gschConfig. Raises ApiError, TransportError.
     """
-    collections: list[tuple[str, str, type[Any]]] = [
-        ("Node", "/api/v1/nodes", Node),
-        ("Pod", "/api/v1/pods", Pod),
+    collections: list[tuple[str, str, type[Any], bool]] = [
+        ("Node", "/api/v1/nodes", Node, False),
+        ("Pod", "/api/v1/pods", Pod, False),
     ]
-    collections += [(r.kind, r.path, r.type) for r in RESOURCES.values()]
+    collections += [(r.kind, r.path, r.type, r.optional) for r in RESOURCES.values()]
     return [
         {"kind": kind, **msgspec.to_builtins(_without_values(item))}
-        for kind, path, type_ in collections
-        for item in await _all(client, path, type_)
+        for kind, path, type_, optional in collections
+        for item in await _all(client, path, type_, optional)
     ]
 
 
@@ -80,7 +80,17 @@ def _without_values(item: Any) -> Any:
     return msgspec.structs.replace(item, spec=spec)
 
 
-async def _all(client: ApiClient, path: str, type_: type[Any]) -> list[Any]:
+async def _all(client: ApiClient, path: str, type_: type[Any], optional: bool = False) -> list[Any]:
+    """All objects of a collection; none where an `optional` one is not there."""
+    try:
+        return await _pages(client, path, type_)
+    except ApiError as error:
+        if optional and error.status == 404:
+            return []
+        raise
+
+
+async def _pages(client: ApiClient, path: str, type_: type[Any]) -> list[Any]:
     items: list[Any] = []
     token = ""
     while True:
