@@ -16,6 +16,7 @@ from cluster.client import MERGE_PATCH, ApiClient
 from cluster.kinds import RESOURCES
 from cluster.objects import Pod
 from cluster.reflector import Kind, Reflector
+from cluster.storage import SELECTED_NODE
 from lab.cluster import LabCluster, Options
 
 STOCK, OURS = "stock", "gsch-diff"
@@ -45,8 +46,10 @@ class Verdict:
 class Arena:
     """Schedulers (both, or one) on one control plane of their own. An async context manager."""
 
-    def __init__(self, name: str, schedulers: Sequence[str] = (STOCK, OURS)) -> None:
-        self._cluster = LabCluster(name)
+    def __init__(
+        self, name: str, schedulers: Sequence[str] = (STOCK, OURS), controllers: bool = False
+    ) -> None:
+        self._cluster, self._controllers = LabCluster(name), controllers
         self._schedulers = schedulers
         self._processes = ExitStack()
         self._closing = AsyncExitStack()
@@ -57,7 +60,7 @@ class Arena:
 
     async def __aenter__(self) -> "Arena":
         self._cluster.down()
-        self._cluster.up(Options(bare=True, feature_gates=GATES))
+        self._cluster.up(Options(bare=not self._controllers, feature_gates=GATES))
         self._processes.callback(self._cluster.down)
         try:
             await self._start()
@@ -90,6 +93,9 @@ class Arena:
             await self._post("/apis/scheduling.k8s.io/v1/priorityclasses", body)
         for name, labels in NAMESPACES.items():
             await self._post("/api/v1/namespaces", {"metadata": {"name": name, "labels": labels}})
+        if self._controllers:
+            for name in NAMESPACES:
+                await self._until(f"/api/v1/namespaces/{name}/serviceaccounts", bool)
         reflector = Reflector(self._client, "/api/v1/pods", Pod, self._on_pod)
         watching = asyncio.create_task(reflector.run())
         self._closing.callback(watching.cancel)
@@ -122,6 +128,9 @@ class Arena:
         """Make the world's objects, and wait until both schedulers see its nodes."""
         await self._make(world.others)
         await self._make(world.nodes)
+        if self._controllers:
+            await self._until("/api/v1/nodes", lambda nodes: not any(map(_new, nodes)))
+            await self._until("/api/v1/persistentvolumes", lambda found: not any(map(_new, found)))
         await self._make(world.placed)
         for scheduler in self._schedulers:
             await self._agree(scheduler, f"0/{len(world.nodes)} nodes are available: ")
@@ -219,6 +228,41 @@ class Arena:
             verdicts.append(await self._wait_for(key, _placed))
         return verdicts
 
+    async def offer_with_claims(self, pod: Json, scheduler: str) -> tuple[str, str]:
+        """The node, bound or selected for provisioning, and the message where there is none."""
+        key = await self._create_copy(pod, scheduler)
+        path = f"/api/v1/namespaces/{pod['metadata']['namespace']}/persistentvolumeclaims"
+        named = {v["persistentVolumeClaim"]["claimName"] for v in pod["spec"]["volumes"]}
+        for _ in range(300):
+            found = _answer(self._pods.get(key))
+            if found is not None:
+                return found.node, found.message
+            mine = [c for c in await self._items(path) if c["metadata"]["name"] in named]
+            chosen = [(c["metadata"].get("annotations") or {}).get(SELECTED_NODE) for c in mine]
+            settled = all(
+                c["spec"].get("volumeName") or node for c, node in zip(mine, chosen, strict=True)
+            )
+            if settled and any(chosen):
+                return next(filter(None, chosen)), ""
+            await asyncio.sleep(0.1)
+        return "", "no answer"
+
+    async def claims(self, namespace: str) -> dict[str, str]:
+        """Each claim's volume, empty while it has none."""
+        items = await self._items(f"/api/v1/namespaces/{namespace}/persistentvolumeclaims")
+        return {c["metadata"]["name"]: c["spec"].get("volumeName", "") for c in items}
+
+    async def _items(self, path: str) -> list[Json]:
+        found: list[Json] = msgspec.json.decode((await self._client.request("GET", path)).body)[
+            "items"
+        ]
+        return found
+
+    async def _until(self, path: str, holds: Callable[[list[Json]], bool]) -> None:
+        async with asyncio.timeout(60):
+            while not holds(await self._items(path)):
+                await asyncio.sleep(0.05)
+
     async def _create_copy(self, pod: Json, scheduler: str, node: str = "") -> str:
         self._offers += 1
         meta, spec = dict(pod["metadata"]), dict(pod["spec"])
@@ -244,6 +288,13 @@ class Arena:
         await self._delete([f"/api/v1/namespaces/{namespace}/pods/{name}"])
         async with self._seen:
             await self._seen.wait_for(lambda: key not in self._pods)
+
+
+def _new(item: Json) -> bool:
+    """A node that no controller has called ready yet, or a volume that none has looked at."""
+    taints = item["spec"].get("taints") or ()
+    unready = any(taint["key"] == "node.kubernetes.io/not-ready" for taint in taints)
+    return unready or item["status"].get("phase") == "Pending"
 
 
 def _answer(pod: Pod | None) -> Verdict | None:

@@ -64,6 +64,51 @@ def crowded(seed: int, pods: int) -> World:
     return found
 
 
+def stored(seed: int) -> World:
+    """A few nodes with local volumes of all sizes, and one pod whose claims wait for it."""
+    maker = _Maker(seed)
+    rng, found = maker.rng, maker.world
+    names = [f"s{seed}-n{i}" for i in range(rng.randint(3, 7))]
+    found.nodes = [maker.node(name) for name in names]
+    for node in found.nodes:
+        node["status"]["allocatable"]["pods"] = "110"
+    zones = [{"matchLabelExpressions": [{"key": ZONE, "values": ["z1", "z2"]}]}]
+    for name, provisioner, more in (
+        (f"local-{seed}", "kubernetes.io/no-provisioner", {}),
+        (f"made-{seed}", "example.com/none", {"allowedTopologies": zones}),
+    ):
+        found.others.append(
+            {
+                "apiVersion": "storage.k8s.io/v1",
+                "kind": "StorageClass",
+                "metadata": {"name": name},
+                "provisioner": provisioner,
+                "volumeBindingMode": "WaitForFirstConsumer",
+                **more,
+            }
+        )
+    classes = [found.others[0]["metadata"]["name"], found.others[1]["metadata"]["name"]]
+    for number in range(rng.randint(2, 9)):
+        volume = maker.local_volume(f"pv-{seed}-{number}", rng.choice(names), 1 + number)
+        volume["spec"]["storageClassName"] = rng.choices(classes, (5, 1))[0]
+        found.others.append(volume)
+    claims = [f"claim-{seed}-{number}" for number in range(rng.choice((1, 1, 2)))]
+    for name in claims:
+        size, storage_class = rng.randint(1, 8), rng.choices(classes, (4, 1))[0]
+        request = {"resources": {"requests": {"storage": f"{size}Gi"}}}
+        maker.claim(name, request | {"storageClassName": storage_class}, {})
+    pod = maker.pod(f"new-{seed}", running=True)
+    pod["metadata"]["namespace"] = "diff-a"
+    pod["metadata"].pop("ownerReferences", None)
+    pod["spec"]["volumes"] = [
+        {"name": name, "persistentVolumeClaim": {"claimName": name}} for name in claims
+    ]
+    if maker.chance(0.3):
+        pod["spec"]["nodeSelector"] = {"disk": rng.choice(("ssd", "hdd"))}
+    found.pods = [pod]
+    return found
+
+
 class _Maker:
     def __init__(self, seed: int) -> None:
         self.world = World(seed)
@@ -232,6 +277,21 @@ class _Maker:
             }
         )
         self.claim(name, {"volumeName": f"pv-{number}", "accessModes": [mode]}, BOUND, "Bound")
+
+    def local_volume(self, name: str, node: str, size: int) -> Json:
+        terms = [{"matchExpressions": [{"key": HOST, "operator": "In", "values": [node]}]}]
+        return {
+            "apiVersion": "v1",
+            "kind": "PersistentVolume",
+            "metadata": {"name": name},
+            "spec": {
+                "capacity": {"storage": f"{size}Gi"},
+                "accessModes": ["ReadWriteOnce"],
+                "local": {"path": "/mnt/x"},
+                "nodeAffinity": {"required": {"nodeSelectorTerms": terms}},
+            },
+            "status": {"phase": "Available"},
+        }
 
     def claim(self, name: str, spec: Json, annotations: Json, phase: str = "Pending") -> None:
         self.claims.append(name)

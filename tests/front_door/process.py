@@ -10,7 +10,7 @@ import time
 import urllib.request
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import yaml
 
@@ -45,7 +45,7 @@ class Gsch:
         }
         self.config.write_text(yaml.safe_dump(base | config))
 
-    def __enter__(self) -> "Gsch":
+    def __enter__(self) -> Self:
         self.start()
         return self
 

@@ -109,7 +109,15 @@ def test_the_default_configuration_holds(tmp_path: Path) -> None:
     assert "gsch, griffin_scheduler" in answer.stdout
 
 
-@pytest.mark.parametrize("file", [EXAMPLES / "config" / "gsch.yaml", ROOT / "manifests/gsch.yaml"])
+@pytest.mark.parametrize(
+    "file",
+    [
+        EXAMPLES / "config" / "gsch.yaml",
+        EXAMPLES / "config" / "default-scheduler.yaml",
+        EXAMPLES / "config" / "extender.yaml",
+        ROOT / "manifests/gsch.yaml",
+    ],
+)
 def test_the_configurations_that_users_copy_hold(file: Path) -> None:
     answer = gsch("config", "check", str(file))
     assert answer.returncode == 0, answer.stderr

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from bench import schedulers
 from lab import binaries
@@ -15,8 +16,10 @@ from lab.cluster import LabCluster
 from tests.front_door.conftest import MakeNodes
 from tests.front_door.extender import Extender, args, free_port
 from tests.front_door.kube import Kube, wait_for
+from tests.front_door.process import ROOT
 from tests.make import Json, node_json, pod_json
 
+EXAMPLE = ROOT / "examples" / "config" / "kube-scheduler-with-extender.yaml"
 STOCK = "stock-with-extender"
 TIMES = [("gateway", "near", 1.0), ("gateway", "close", 1.3), ("gateway", "far", 30)]
 Configured = Callable[..., Extender]
@@ -44,12 +47,11 @@ def extend(lab: LabCluster, tmp_path: Path) -> Iterator[Configured]:
             )
             stack.enter_context(extender)
             if verbs:
-                entry = {
-                    "urlPrefix": extender.url,
-                    "weight": 200,
-                    "nodeCacheCapable": True,
-                    **{f"{verb}Verb": verb for verb in verbs},
-                }
+                # What users copy, with just these verbs.
+                example = yaml.safe_load(EXAMPLE.read_text())["extenders"][0]
+                entry = {k: v for k, v in example.items() if not k.endswith("Verb")}
+                entry |= {"urlPrefix": extender.url, "ignorable": False}
+                entry |= {f"{verb}Verb": verb for verb in verbs}
                 binaries.ensure()
                 profile = {"schedulerName": STOCK, "percentageOfNodesToScore": 100}
                 stack.enter_context(

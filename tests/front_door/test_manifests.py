@@ -15,6 +15,7 @@ from cluster.objects import Node, ObjectList
 from lab import binaries
 from lab.cluster import LabCluster
 from tests.front_door.conftest import MakeNodes
+from tests.front_door.extender import Extender, args, free_port
 from tests.front_door.kube import Kube, wait_for
 from tests.front_door.process import ROOT, Gsch
 from tests.make import Json, node_json, pod_json
@@ -40,7 +41,11 @@ def applied(lab: LabCluster, kube: Kube) -> Iterator[None]:
 @pytest.fixture
 def account(applied: None, lab: LabCluster, kube: Kube, tmp_path: Path) -> Path:
     """A kubeconfig of the service account's own, with a token from the API server."""
-    path = f"/api/v1/namespaces/{SYSTEM}/serviceaccounts/gsch/token"
+    return kubeconfig_of(SYSTEM, "gsch", lab, kube, tmp_path)
+
+
+def kubeconfig_of(namespace: str, name: str, lab: LabCluster, kube: Kube, tmp_path: Path) -> Path:
+    path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token"
     body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
     token = kube.request("POST", path, body)["status"]["token"]
     config = yaml.safe_load(lab.kubeconfig.read_text())
@@ -48,6 +53,24 @@ def account(applied: None, lab: LabCluster, kube: Kube, tmp_path: Path) -> Path:
     found = tmp_path / "account.yaml"
     found.write_text(yaml.safe_dump(config))
     return found
+
+
+def test_the_extender_runs_with_exactly_its_rights(
+    applied: None, lab: LabCluster, kube: Kube, make_nodes: MakeNodes, tmp_path: Path
+) -> None:
+    make_nodes(node_json("n"))
+    kubectl = str(binaries.ensure(["kubectl"])["kubectl"])
+    examples = ROOT / "examples" / "config"
+    command = [kubectl, "--kubeconfig", str(lab.kubeconfig), "apply", "-f"]
+    subprocess.run([*command, str(examples / "extender-rbac.yaml")], check=True)
+    account = kubeconfig_of("kube-system", "gsch-extender", lab, kube, tmp_path)
+    settings = yaml.safe_load((examples / "extender.yaml").read_text())
+    settings["extender"]["port"] = free_port()
+    with Extender(tmp_path, account, **settings) as running:
+        pod = pod_json("p")
+        assert running.call("/filter", args(pod, "n"))[1]["NodeNames"] == ["n"]
+        assert running.stop() == 0
+        assert "forbidden" not in running.log.read_text()
 
 
 def test_the_scheduler_runs_with_exactly_these_rights(
