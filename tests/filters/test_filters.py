@@ -4,8 +4,10 @@ from typing import Any
 
 import pytest
 
+from filters.framework import PodInfo
+from filters.resources import NodeResourcesFit
 from tests.filters.helpers import LABELLED, admitted, diagnosis, expression
-from tests.make import node, pod
+from tests.make import node, pod, snapshot
 
 
 def affinity(*expressions: Any, fields: Any = ()) -> Any:
@@ -87,6 +89,60 @@ TAINTED = (
 )  # fmt: skip
 def test_taints(tolerations: Any, left: list[str]) -> None:
     assert admitted(pod(tolerations=tolerations), *TAINTED) == left
+
+
+@pytest.mark.parametrize(
+    ("operator", "value", "left"),
+    [
+        ("Lt", "5", ["three"]),
+        ("Gt", "5", ["seven"]),
+        ("Gt", "3", ["seven"]),
+        ("Gt", "-1", ["three", "seven"]),
+        ("Lt", "05", []),
+        ("Lt", "five", []),
+        ("Lt", "99999999999999999999", []),
+    ],
+)
+def test_tolerations_compare_numbers(operator: str, value: str, left: list[str]) -> None:
+    nodes = (
+        node("three", taints=[taint("level", value="3")]),
+        node("seven", taints=[taint("level", value="7")]),
+        node("word", taints=[taint("level", value="high")]),
+    )
+    tolerated = [{"key": "level", "operator": operator, "value": value}]
+    assert admitted(pod(tolerations=tolerated), *nodes) == left
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        # Half of cpu, a quarter of memory are in use with the pod; weights are equal.
+        ([(0, 0), (100, 10)], 38),
+        ([(0, 10), (100, 0)], 63),
+        ([(0, 0), (50, 10), (100, 0)], 75),
+        ([(60, 10)], 100),
+    ],
+)
+def test_a_shape_scores_what_is_in_use(shape: Any, expected: int) -> None:
+    points = [{"utilization": u, "score": s} for u, s in shape]
+    strategy = {"type": "RequestedToCapacityRatio", "requestedToCapacityRatio": {"shape": points}}
+    plugin = NodeResourcesFit.from_args({"scoringStrategy": strategy})
+    found = snapshot(node("a", cpu="4", memory="8Gi"))
+    state = plugin.pre_score(PodInfo.of(pod(requests={"cpu": "2", "memory": "2Gi"})), found)
+    assert plugin.score(state, found.view()).tolist() == [expected]
+
+
+@pytest.mark.parametrize(
+    ("strategy", "named"),
+    [
+        ({"type": "RequestedToCapacityRatio"}, "requestedToCapacityRatio"),
+        ({"type": "LeastAllocated", "requestedToCapacityRatio": {"shape": []}}, "and only then"),
+        ({"type": "Other"}, "scoringStrategy.type"),
+    ],
+)
+def test_a_strategy_that_does_not_hold_is_named(strategy: Any, named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        NodeResourcesFit.from_args({"scoringStrategy": strategy})
 
 
 def test_a_cordoned_node_takes_only_pods_that_tolerate_it() -> None:

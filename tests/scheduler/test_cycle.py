@@ -136,17 +136,18 @@ def test_packing_fills_one_node_before_the_next_and_spreading_goes_round() -> No
         assert sorted(placed.values()) == sorted(wanted.values())
 
 
-def test_gpus_weigh_most_when_packing() -> None:
-    found = snapshot(
-        node("free", cpu="8", **{"nvidia.com__gpu": "4"}),
-        node("used", cpu="8", **{"nvidia.com__gpu": "4"}),
-    )
+@pytest.mark.parametrize(
+    "gpu", ["nvidia.com/gpu", "nvidia.com/gpu.shared", "nvidia.com/mig-1g.5gb"]
+)
+def test_gpus_of_all_kinds_weigh_most_when_packing(gpu: str) -> None:
+    offered: Any = {gpu.replace("/", "__"): "4"}
+    found = snapshot(node("free", cpu="8", **offered), node("used", cpu="8", **offered))
     cycle, plugins = Cycle(found), framework()
-    loads = {"free": {"cpu": "6", "memory": "6Gi"}, "used": {"nvidia.com/gpu": "2"}}
+    loads = {"free": {"cpu": "6", "memory": "6Gi"}, "used": {gpu: "2"}}
     for name, requests in loads.items():
         extra = pod(f"on-{name}", requests=requests)
         found.assume(extra, PodInfo.of(extra).needs, found.row(name))
-    new = pod("p", requests={"nvidia.com/gpu": "1"}, config=config("GMostRequestedPriority"))
+    new = pod("p", requests={gpu: "1"}, config=config("GMostRequestedPriority"))
     assert found.names[cycle.decide(plugins, pod_info(new)).row] == "used"
 
 

@@ -209,3 +209,19 @@ class EveryPodInOnePlace(RuleBasedStateMachine):
 
 TestEveryPodInOnePlace = EveryPodInOnePlace.TestCase
 TestEveryPodInOnePlace.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
+
+
+def test_a_pod_that_room_is_made_for_comes_back_only_when_that_is_done() -> None:
+    clock = Clock()
+    queue = SchedulingQueue(clock=clock)
+    queue.add(pod("p"), PodInfo.of(pod("p")))
+    queued = queue.pop()
+    assert queued is not None
+    queue.unschedulable(queued, ~Event.NONE, frozenset())
+    queue.hold("default/p")
+    clock.now += 100
+    assert queue.move(Event.POD_GONE, "AssignedPodDelete") == 0
+    assert queue.pop() is None
+    queue.release("default/p", "Preemption")
+    assert queue.pop() is queued
+    queue.release("default/gone", "Preemption")

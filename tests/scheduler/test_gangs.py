@@ -1,0 +1,88 @@
+"""Gangs: who is waited for, and that too few of them leave nothing behind."""
+
+from cluster.kinds import put
+from filters.framework import PodInfo
+from latency.matrix import Matrix
+from scheduler.configuration import Profile
+from scheduler.cycle import Cycle, Decision
+from scheduler.gangs import Gangs
+from scheduler.profiles import Framework
+from scheduler.queue import Place, SchedulingQueue
+from tests.filters.helpers import read
+from tests.make import node, pod, snapshot
+
+
+class World:
+    def __init__(self, least: int, cpus: int) -> None:
+        self.snapshot = snapshot(node("a", cpu=str(cpus)))
+        self.queue = SchedulingQueue()
+        self.gangs = Gangs(self.snapshot, self.queue)
+        group = {
+            "kind": "PodGroup",
+            "metadata": {"name": "g", "namespace": "default"},
+            "spec": {"schedulingPolicy": {"gang": {"minCount": least}}},
+        }
+        put(self.snapshot, "PodGroup", read(group))
+
+    def add(self, name: str, ready: bool = True) -> None:
+        new = pod(name, requests={"cpu": "1"}, schedulingGroup={"podGroupName": "g"})
+        self.queue.add(new, PodInfo.of(new) if ready else None)
+
+    def decide(self) -> tuple[int, bool, str]:
+        """How many members were decided, whether that was enough, and what is said."""
+        first = self.queue.pop()
+        assert first is not None
+        cycle, framework = Cycle(self.snapshot, seed=1), Framework(Profile("gsch"), Matrix())
+
+        def decide(info: PodInfo) -> Decision:
+            return cycle.decide(framework, info)
+
+        found, enough = self.gangs.decide(self.gangs.members(first), decide)
+        return len(found), enough, self.gangs.message(found)
+
+    @property
+    def used(self) -> int:
+        return int(self.snapshot.view().requested("cpu")[0])
+
+
+def test_members_are_waited_for_and_then_looked_at_together() -> None:
+    world = World(least=3, cpus=4)
+    new = pod("p0", schedulingGroup={"podGroupName": "g"})
+    assert "minCount" in world.gangs.waits(new)
+    for number in range(3):
+        world.add(f"p{number}", ready=False)
+    assert world.gangs.waits(new) == ""
+    assert world.queue.counts[Place.GATED] == 3
+    world.gangs.changed("default/g", PodInfo.of)
+    assert world.queue.counts[Place.ACTIVE] == 3
+    assert world.decide()[:2] == (3, True)
+    assert world.used == 3000
+
+
+def test_a_group_that_is_not_there_is_waited_for() -> None:
+    world = World(least=1, cpus=1)
+    stray = pod("p", schedulingGroup={"podGroupName": "other"})
+    assert 'pod group "other"' in world.gangs.waits(stray)
+    assert world.gangs.waits(pod("single")) == ""
+    assert world.gangs.least(pod("single")) == 0
+
+
+def test_too_few_that_fit_leave_nothing_assumed() -> None:
+    world = World(least=3, cpus=2)
+    for number in range(3):
+        world.add(f"p{number}")
+    decided, enough, message = world.decide()
+    assert (decided, enough) == (3, False)
+    assert world.used == 0
+    assert message == (
+        "gang default/g needs 3 pods at once and 2 fit: 0/1 nodes are available: "
+        "1 Insufficient cpu."
+    )
+
+
+def test_members_beyond_the_least_may_come_later() -> None:
+    world = World(least=2, cpus=2)
+    for number in range(3):
+        world.add(f"p{number}")
+    assert world.decide()[:2] == (3, True)
+    assert world.used == 2000
