@@ -6,6 +6,7 @@ by the events that place and remove pods; no pod is looked at when it is asked a
 """
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import msgspec
@@ -41,6 +42,12 @@ class PodQuery:
 
     terms: tuple[tuple[frozenset[str] | None, Selector], ...]
     terminating: bool = True
+
+    @property
+    def namespaces(self) -> frozenset[str | None]:
+        """Namespaces that the first term leaves; None alone for all of them."""
+        first = self.terms[0][0] if self.terms else None
+        return frozenset((None,)) if first is None else frozenset[str | None](first)
 
     def matches(self, shape: "Shape") -> bool:
         if shape.terminating and not self.terminating:
@@ -121,7 +128,9 @@ class PodIndex:
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
         self._shapes: dict[bytes, Shape] = {}
+        self._of_namespace: dict[str, dict[bytes, Shape]] = {}
         self._queries: OrderedDict[PodQuery, RowCount] = OrderedDict()
+        self._asked_of: dict[str | None, dict[PodQuery, RowCount]] = {}
         self._terms: dict[Term, RowCount] = {}
         self._ports: dict[tuple[str, int] | HostPort, RowCount] = {}
         self._with_disks: set[Shape] = set()
@@ -189,7 +198,10 @@ class PodIndex:
                 del self.claim_users[claim]
 
     def _join(self, shape: Shape) -> None:
-        shape.counts = [c for q, c in self._queries.items() if q.matches(shape)]
+        self._of_namespace.setdefault(shape.namespace, {})[shape.key] = shape
+        asked = (*self._asked_of.get(shape.namespace, {}).items(),
+                 *self._asked_of.get(None, {}).items())  # fmt: skip
+        shape.counts = [count for query, count in asked if query.matches(shape)]
         for term in shape.terms:
             if term not in self._terms:
                 self._terms[term] = self._zeros()
@@ -203,6 +215,9 @@ class PodIndex:
 
     def _leave(self, shape: Shape) -> None:
         del self._shapes[shape.key]
+        del self._of_namespace[shape.namespace][shape.key]
+        if not self._of_namespace[shape.namespace]:
+            del self._of_namespace[shape.namespace]
         self._with_disks.discard(shape)
         for term in shape.terms:
             if term in self._terms and not self._terms[term].total:
@@ -220,7 +235,9 @@ class PodIndex:
         known = self._queries.get(query)
         if known is None:
             known = self._queries[query] = self._zeros()
-            for shape in self._shapes.values():
+            for namespace in query.namespaces:
+                self._asked_of.setdefault(namespace, {})[query] = known
+            for shape in self._candidates(query):
                 if query.matches(shape):
                     shape.counts.append(known)
                     for row, number in shape.on.items():
@@ -232,11 +249,22 @@ class PodIndex:
     def _drop_oldest(self) -> None:
         if len(self._queries) <= QUERIES_KEPT:
             return
+        dropped = set()
         for query in list(self._queries)[: QUERIES_KEPT // 2]:
-            dropped = self._queries.pop(query)
-            for shape in self._shapes.values():
-                if dropped in shape.counts:
-                    shape.counts.remove(dropped)
+            dropped.add(id(self._queries.pop(query)))
+            for namespace in query.namespaces:
+                del self._asked_of[namespace][query]
+                if not self._asked_of[namespace]:
+                    del self._asked_of[namespace]
+        for shape in self._shapes.values():
+            shape.counts = [count for count in shape.counts if id(count) not in dropped]
+
+    def _candidates(self, query: PodQuery) -> Iterable[Shape]:
+        """Every shape of the query's namespaces."""
+        if None in query.namespaces:
+            return self._shapes.values()
+        shapes = (self._of_namespace.get(name, {}) for name in query.namespaces if name)
+        return (shape for found in shapes for shape in found.values())
 
     def terms_meeting(self, pod: Pod, of_namespace: Labels) -> list[Meeting]:
         """The affinity terms of placed pods that mean this pod, whose namespace is so labelled."""

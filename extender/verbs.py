@@ -2,8 +2,8 @@
 
 kube-scheduler has applied its own filters to the nodes that it sends; the profile's filters are
 applied to them again, over gsch's snapshot. Its scores cannot be replaced, only added to, and the
-extender's run from 0 to 10: what the pod's policy says is therefore coded by rank (10 for the best
-nodes, 9 for the next best, …), so that round-trip times that lie close stay in order.
+extender's run from 0 to 10: what the pod's policy says is therefore coded by rank (one more for
+each better tier of nodes), so that round-trip times that lie close stay in order.
 """
 
 from collections.abc import Sequence
@@ -257,11 +257,11 @@ def _victims(args: PreemptionArgs) -> dict[str, MetaVictims]:
 
 
 def _ranked(value: Ints) -> Ints:
-    """10 for the greatest, 9 for the next, … 0 from the eleventh on; unknown ones get 0."""
+    """0 for the least value, one more for each greater one, 10 at most; unknown ones get 0.
+
+    Only differences matter to kube-scheduler, and a node with 0 need not be named at all.
+    """
     unknown = np.iinfo(np.int64).min
-    tiers = np.unique(value[value != unknown])[::-1][:MAX_SCORE]
-    if not len(tiers):
-        return np.zeros(len(value), np.int64)
-    rank = np.searchsorted(-tiers, -value)
-    scores = np.where(value >= tiers[-1], MAX_SCORE - rank, 0)
+    tiers = np.unique(value)[-(MAX_SCORE + 1) :]
+    scores: Ints = np.maximum(np.searchsorted(tiers, value, side="right") - 1, 0)
     return np.where(value == unknown, 0, scores).astype(np.int64)

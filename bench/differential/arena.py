@@ -143,6 +143,11 @@ class Arena:
             await self._seen.wait_for(lambda: not self._pods)
         await self._delete(reversed(self._made))
         self._made.clear()
+        if self._controllers:
+            # Protected until no pod uses them: what is made next may have the same names.
+            for name in NAMESPACES:
+                await self._until(f"/api/v1/namespaces/{name}/persistentvolumeclaims", _none)
+            await self._until("/api/v1/persistentvolumes", _none)
         for scheduler in self._schedulers:
             await self._agree(scheduler, "no nodes available to schedule pods")
 
@@ -173,11 +178,13 @@ class Arena:
 
     async def _create(self, item: Json) -> None:
         path = _collection(item)
-        made = await self._post(path, {k: v for k, v in item.items() if k != "status"})
+        # A node's status counts from the start; of other kinds it has to be written afterwards.
+        whole = item["kind"] == "Node"
+        made = await self._post(path, {k: v for k, v in item.items() if whole or k != "status"})
         own = f"{path}/{item['metadata']['name']}"
         if item["kind"] != "Pod":
             self._made.append(own)
-        if item.get("status") and made.get("status") != item["status"]:
+        if item.get("status") and not whole and made.get("status") != item["status"]:
             reply = await self._client.request(
                 "PATCH", f"{own}/status", {"status": item["status"]}, MERGE_PATCH
             )
@@ -288,6 +295,10 @@ class Arena:
         await self._delete([f"/api/v1/namespaces/{namespace}/pods/{name}"])
         async with self._seen:
             await self._seen.wait_for(lambda: key not in self._pods)
+
+
+def _none(items: list[Json]) -> bool:
+    return not items
 
 
 def _new(item: Json) -> bool:

@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.kinds import put
+from cluster.label_selectors import Selector
 from cluster.objects import Node, Pod
+from cluster.pod_index import QUERIES_KEPT, PodQuery
 from cluster.snapshot import Snapshot
 from filters.framework import PodInfo
 from latency.matrix import Matrix
@@ -313,3 +315,29 @@ def test_services_are_read_into_the_snapshot_and_out_again() -> None:
     put(found, "Service", read(service))
     assert found.owners.selector(labelled("x", "web")) is not None
     assert found.owners.selector(labelled("x", "api")) is None
+
+
+def test_questions_are_forgotten_and_asked_anew_without_losing_count() -> None:
+    """More questions than are kept at once, over pods that come and go in between."""
+    found = snapshot(node("a"), node("b"))
+    index = found.index
+
+    def ask(number: int) -> list[int]:
+        namespaces = frozenset((f"ns{number % 7}",)) if number % 3 else None
+        selector = Selector((("app", "In", frozenset((f"x{number % 11}", "web"))),))
+        nobody = (None, Selector((("n", "Exists", frozenset()),)))
+        query = PodQuery(((namespaces, selector), nobody))
+        assert index.count(query)[:2].tolist() == [0, 0]
+        selector = Selector((("app", "In", frozenset(("web", str(number)))),))
+        plain = PodQuery(((namespaces, selector),))
+        counted: list[int] = index.count(plain)[:2].tolist()
+        return counted
+
+    for number in range(QUERIES_KEPT + 20):
+        expected = 0 if number % 3 and number % 7 else 2
+        name = f"p{number % 2}"
+        found.set_pod(labelled("p0", "web", "a", namespace="ns0"))
+        found.set_pod(labelled("p1", "web", "a", namespace="ns0"))
+        assert ask(number) == [expected, 0], number
+        found.remove_pod(f"ns0/{name}")
+    assert ask(0) == [1, 0]

@@ -2,10 +2,10 @@
 
 import os
 
-from bench.differential import preemption
+from bench.differential import preemption, volumes
 from bench.differential.arena import OURS, STOCK, Arena
 from bench.differential.compare import differs
-from bench.differential.worlds import crowded, world
+from bench.differential.worlds import crowded, stored, world
 from lab import binaries
 
 SEEDS = (9001, 9002, 9003, 9004)
@@ -23,6 +23,18 @@ async def test_verdicts_and_messages_are_kube_scheduler_s() -> None:
             differences += [f"seed {seed}, {name}: {text}" for name, text in found.items() if text]
             await arena.clear()
     assert not differences
+
+
+async def test_claims_that_wait_get_the_same_volumes() -> None:
+    binaries.ensure()
+    stock, ours = f"twin-c-{os.getpid()}", f"twin-d-{os.getpid()}"
+    one, other = Arena(stock, (STOCK,), controllers=True), Arena(ours, (OURS,), controllers=True)
+    async with one, other:
+        for seed in (104, 107, 120, 134):
+            made = stored(seed)
+            theirs = await volumes.outcome(one, STOCK, made)
+            mine = await volumes.outcome(other, OURS, made)
+            assert volumes.same(made, theirs, mine), (theirs, mine)
 
 
 async def test_the_same_pods_have_to_go() -> None:

@@ -155,7 +155,7 @@ def test_answers_to_what_kube_scheduler_would_send(
     assert (status, answer["NodeNames"]) == (200, ["near", "close"])
     assert "farther than the nearest" in answer["FailedAndUnresolvableNodes"]["far"]
     status, ranks = extender.call("/prioritize", args(wanted, *names))
-    assert {entry["Host"]: entry["Score"] for entry in ranks} == {"near": 10, "close": 9, "far": 8}
+    assert {entry["Host"]: entry["Score"] for entry in ranks} == {"near": 2, "close": 1}
     # The form with whole nodes gets them back as they came.
     whole = [dict(node, odd={"field": 1}) for node in nodes()]
     body = {"Pod": pod("q", namespace, requests={"cpu": "4"}), "Nodes": {"items": whole}}
