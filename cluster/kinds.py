@@ -49,6 +49,16 @@ def _into(store: Callable[[Snapshot], dict[str, Any]]) -> Put:
     return put
 
 
+def _into_storage(store: Callable[[Snapshot], dict[str, Any]]) -> Put:
+    into = _into(store)
+
+    def put(snapshot: Snapshot, key: str, item: Any) -> None:
+        into(snapshot, key, item)
+        snapshot.storage.version += 1
+
+    return put
+
+
 def _put_service(snapshot: Snapshot, key: str, item: Service | None) -> None:
     namespace, _, name = key.partition("/")
     snapshot.owners.set_service(namespace, name, item.spec.selector if item else None)
@@ -114,37 +124,42 @@ RESOURCES = {
             "PersistentVolumeClaim",
             "/api/v1/persistentvolumeclaims",
             PersistentVolumeClaim,
-            _into(lambda s: s.storage.claims),
+            _into_storage(lambda s: s.storage.claims),
             True,
         ),
         Resource(
             "PersistentVolume",
             "/api/v1/persistentvolumes",
             PersistentVolume,
-            _into(lambda s: s.storage.volumes),
+            _into_storage(lambda s: s.storage.volumes),
         ),
         Resource(
             "StorageClass",
             f"{_STORAGE}/storageclasses",
             StorageClass,
-            _into(lambda s: s.storage.classes),
+            _into_storage(lambda s: s.storage.classes),
         ),
-        Resource("CSINode", f"{_STORAGE}/csinodes", CsiNode, _into(lambda s: s.storage.nodes)),
         Resource(
-            "CSIDriver", f"{_STORAGE}/csidrivers", CsiDriver, _into(lambda s: s.storage.drivers)
+            "CSINode", f"{_STORAGE}/csinodes", CsiNode, _into_storage(lambda s: s.storage.nodes)
+        ),
+        Resource(
+            "CSIDriver",
+            f"{_STORAGE}/csidrivers",
+            CsiDriver,
+            _into_storage(lambda s: s.storage.drivers),
         ),
         Resource(
             "CSIStorageCapacity",
             f"{_STORAGE}/csistoragecapacities",
             CsiStorageCapacity,
-            _into(lambda s: s.storage.capacities),
+            _into_storage(lambda s: s.storage.capacities),
             True,
         ),
         Resource(
             "VolumeAttachment",
             f"{_STORAGE}/volumeattachments",
             VolumeAttachment,
-            _into(lambda s: s.storage.attachments),
+            _into_storage(lambda s: s.storage.attachments),
         ),
     )
 }

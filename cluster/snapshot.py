@@ -29,11 +29,10 @@ from cluster.pod_index import Meeting, PodIndex
 from cluster.records import PodAmounts, PodRecord, amounts_of
 from cluster.requests import CPU, EPHEMERAL_STORAGE, MEMORY, PODS, amounts
 from cluster.storage import Storage
-
-Ints = NDArray[np.int64]
-Ids = NDArray[np.int32]
-Bools = NDArray[np.bool_]
-Rows = slice | NDArray[np.intp]
+from cluster.view import Bools as Bools
+from cluster.view import Ids, Rows
+from cluster.view import Ints as Ints
+from cluster.view import View as View
 
 UNSCHEDULABLE_TAINT = Taint(key="node.kubernetes.io/unschedulable", effect="NoSchedule")
 
@@ -270,6 +269,15 @@ class Snapshot:
         """The pods that hold room on the row's node."""
         return list(self._pods_on[row].values())
 
+    def versions(self) -> tuple[int, Ints]:
+        """The version, and that of each row: for `restore_versions`."""
+        return self.version, self._row_versions.copy()
+
+    def restore_versions(self, kept: tuple[int, Ints]) -> None:
+        """Everything is as it was then: nothing kept by version has to be computed again."""
+        self.version, rows = kept
+        self._row_versions[: len(rows)] = rows
+
     def put_back(self, record: PodRecord) -> None:
         """Undo a `remove_pod` that only asked "what if"."""
         self._place(record, self._claim_row(record.node))
@@ -378,78 +386,6 @@ class Snapshot:
         self._feature_set = longer(self._feature_set)
         self._row_versions, self._nothing = longer(self._row_versions), longer(self._nothing)
         self.index.grow(len(self._valid))
-
-
-class View:
-    """Rows of a snapshot as arrays of one length. Whole views are the columns themselves."""
-
-    __slots__ = ("_snapshot", "rows")
-
-    def __init__(self, snapshot: Snapshot, rows: Rows) -> None:
-        self._snapshot = snapshot
-        self.rows = rows
-
-    def __len__(self) -> int:
-        rows = self.rows
-        return rows.stop if isinstance(rows, slice) else len(rows)
-
-    @property
-    def valid(self) -> Bools:
-        """Whether the row is a node (not the hole that a removed one left)."""
-        return self._snapshot._valid[self.rows]
-
-    @property
-    def unschedulable(self) -> Bools:
-        return self._snapshot._unschedulable[self.rows]
-
-    @property
-    def taint_set(self) -> Ids:
-        """Number of the node's set of taints in `snapshot.taint_sets`; 0 with no taint."""
-        return self._snapshot._taint_set[self.rows]
-
-    @property
-    def feature_set(self) -> Ids:
-        """Number of the node's declared features in `snapshot.feature_sets`; 0 with none."""
-        return self._snapshot._feature_set[self.rows]
-
-    def allocatable(self, resource: str) -> Ints:
-        """What the node offers: milli-CPU, bytes or counts."""
-        return self._column(self._snapshot._allocatable, resource)
-
-    def requested(self, resource: str) -> Ints:
-        """What the node's pods ask for, in the units of `allocatable`."""
-        return self._column(self._snapshot._requested, resource)
-
-    def nonzero_requested(self, resource: str) -> Ints:
-        """As `requested` for cpu and memory, with upstream's defaults for containers without."""
-        if resource == CPU:
-            return self._snapshot._nonzero[0, self.rows]
-        if resource == MEMORY:
-            return self._snapshot._nonzero[1, self.rows]
-        return self.requested(resource)
-
-    def label(self, key: str) -> Ids | None:
-        """Number of the label's value in `snapshot.label_values`, 0 where absent.
-
-        None where no node ever had the label.
-        """
-        column = self._snapshot._label_columns.get(key)
-        return None if column is None else column[self.rows]
-
-    def is_row(self, row: int) -> Bools:
-        """Which of these rows is `row` of the snapshot (none for -1)."""
-        result: Bools
-        if isinstance(self.rows, slice):
-            result = np.zeros(len(self), np.bool_)
-            if row >= 0:
-                result[row] = True
-        else:
-            result = self.rows == row
-        return result
-
-    def _column(self, columns: list[Ints], resource: str) -> Ints:
-        index = self._snapshot.resources.find(resource) - 1
-        return columns[index][self.rows] if index >= 0 else self._snapshot._nothing[self.rows]
 
 
 def _preempted(pod: Pod) -> bool:

@@ -48,6 +48,8 @@ class Storage:
     attachments: dict[str, VolumeAttachment] = field(default_factory=dict)
     reserved: dict[str, str] = field(default_factory=dict)
     selected: dict[str, str] = field(default_factory=dict)
+    version: int = 0
+    """Grows with every change that the API server tells."""
 
     def assume(self, plan: VolumePlan) -> None:
         """Keep others from what the plan takes, until `forget`."""

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import signal
 import ssl
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -36,6 +37,7 @@ HEADERS_WITHIN = 10.0
 KEEP_ALIVE = 120
 """Seconds for which an idle connection is kept; kube-scheduler's own limit is 90."""
 CONNECTIONS = 512
+EXPIRE_EVERY = 30.0
 GC_THRESHOLDS = (20_000, 50, 1000)
 
 
@@ -74,7 +76,19 @@ async def serve(configuration: Configuration, kubeconfig: str, context: str | No
                 configuration=lambda: msgspec.json.encode(configuration),
             ),
         )
-        await _run(_server(front, settings), [watches.run(), *background], _settle(watches))
+        await _run(
+            _server(front, settings),
+            [watches.run(), _expire(snapshot), *background],
+            _settle(watches),
+        )
+
+
+async def _expire(snapshot: Snapshot) -> None:
+    """Give back the room of pods that were bound and never seen by the watch."""
+    while True:
+        await asyncio.sleep(EXPIRE_EVERY)
+        for key in snapshot.expire(time.monotonic()):
+            log.warning("assumed pod expired: bound, but never seen by the watch", pod=key)
 
 
 async def _settle(watches: Watches) -> None:

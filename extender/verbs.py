@@ -13,8 +13,8 @@ import numpy as np
 
 from cluster.objects import Pod
 from cluster.quantity import QuantityError
-from cluster.records import PodRecord
 from cluster.snapshot import Bools, Ints, Snapshot
+from cluster.what_if import without
 from extender.api import (
     ExtenderArgs,
     FilterResult,
@@ -226,16 +226,9 @@ class Verbs:
         return None if state is None else score.score(state, self._snapshot.view(rows))
 
     def _fits_without(self, trial: Trial, row: int, uids: set[str]) -> bool:
-        removed: list[PodRecord] = []
-        for record in self._snapshot.pods_on(row):
-            if record.uid in uids:
-                self._snapshot.remove_pod(record.key)
-                removed.append(record)
-        try:
+        victims = [record for record in self._snapshot.pods_on(row) if record.uid in uids]
+        with without(self._snapshot, victims):
             return bool(trial.rejection is None and trial.fits(np.array([row]))[0])
-        finally:
-            for record in removed:
-                self._snapshot.put_back(record)
 
 
 def _version(pod: Pod) -> tuple[str, str]:

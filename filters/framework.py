@@ -112,12 +112,14 @@ class Plugin:
     """Base of all plugins.
 
     `events` may make a pod that this plugin refused schedulable. RELATIVE scores mean something
-    only beside those of the other feasible nodes, so they pass through `normalize`.
+    only beside those of the other feasible nodes, so they pass through `normalize`. A plugin that
+    is not LOCAL and yet reads nothing of the pods on nodes says so by LOOKS_AT_PODS.
     """
 
     NAME: ClassVar[str]
     events: ClassVar[Event] = Event.NONE
     LOCAL: ClassVar[bool] = True
+    LOOKS_AT_PODS: ClassVar[bool] = True
     RELATIVE: ClassVar[bool] = False
 
     def normalize(self, raw: Ints) -> Ints:
@@ -151,6 +153,7 @@ class FilterPlugin(Protocol):
     NAME: ClassVar[str]
     events: ClassVar[Event]
     LOCAL: ClassVar[bool]
+    LOOKS_AT_PODS: ClassVar[bool]
 
     def sign(self, info: PodInfo) -> Any: ...
 

@@ -63,6 +63,7 @@ class VolumeBinding(Plugin):
         | Event.CSI
     )  # fmt: skip
     LOCAL = False
+    LOOKS_AT_PODS = False
 
     def pre_filter(self, info: PodInfo, snapshot: Snapshot) -> Prepared | Rejected | None:
         keys = claims_of(info.pod)
@@ -133,6 +134,7 @@ class _Search:
         self._view = snapshot.view()
         self._bits = np.zeros(len(snapshot), np.int64)
         self._volumes: list[str] = []
+        self._indices: dict[str, int] = {}
 
     def run(
         self, bound_claims: list[PersistentVolumeClaim], waiting: list[PersistentVolumeClaim]
@@ -231,9 +233,11 @@ class _Search:
         return (f"{reference.namespace}/{reference.name}", reference.uid) if reference else None
 
     def _index(self, volume: str) -> int:
-        if volume not in self._volumes:
+        known = self._indices.get(volume)
+        if known is None:
+            known = self._indices[volume] = len(self._volumes)
             self._volumes.append(volume)
-        return self._volumes.index(volume)
+        return known
 
     def _reach(self, volume: PersistentVolume) -> Bools:
         affinity = volume.spec.node_affinity

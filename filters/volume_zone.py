@@ -24,6 +24,7 @@ class VolumeZone(Plugin):
     NAME = "VolumeZone"
     events = Event.NODE_ADD | Event.NODE_LABEL | Event.CLAIM | Event.VOLUME | Event.STORAGE_CLASS
     LOCAL = False
+    LOOKS_AT_PODS = False
 
     def pre_filter(self, info: PodInfo, snapshot: Snapshot) -> Prepared | Rejected | None:
         storage = snapshot.storage

@@ -51,7 +51,7 @@ class App:
                 ready=scheduler.watches.problem,
                 metrics=scheduler.metrics.text,
                 configuration=lambda: msgspec.json.encode(self._configuration),
-                explain=scheduler.explain,
+                explain=scheduler.questions.explain,
             )
             await server.start()
             try:

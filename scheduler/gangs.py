@@ -30,31 +30,46 @@ class Gangs:
 
     def __init__(self, snapshot: Snapshot, queue: SchedulingQueue) -> None:
         self._snapshot, self._queue = snapshot, queue
+        self._complete: set[str] = set()
+        """Groups known to be complete while their members are prepared."""
 
     def least(self, pod: Pod) -> int:
         """How many pods of its gang have to run at once; 0 for a pod of no gang."""
-        group = self._snapshot.groups.get(pod.group)
+        return self._least(pod.group)
+
+    def _least(self, name: str) -> int:
+        group = self._snapshot.groups.get(name)
         gang = group.spec.scheduling_policy.gang if group is not None else None
         return gang.min_count if gang is not None else 0
 
     def waits(self, pod: Pod) -> str:
         """Why the pod cannot be looked at yet, in upstream's words; empty where it can."""
-        if not pod.group:
+        if not pod.group or pod.group in self._complete:
             return ""
         if pod.group not in self._snapshot.groups:
             name = pod.group.partition("/")[2]
             return f'waiting for pods\'s pod group "{name}" to appear in scheduling queue'
-        there = len(self._waiting(pod.group) | {pod.key}) + self._snapshot.members[pod.group]
-        if there < self.least(pod):
+        waiting = self._waiting(pod.group) | {pod.key}
+        if self._count(pod.group, waiting) < self.least(pod):
             return "waiting for minCount pods from a gang to appear in scheduling queue"
         return ""
 
     def changed(self, group: str, prepare: Callable[[Pod], PodInfo | None]) -> None:
         """The group or its pods changed: members that were kept waiting may be ready now."""
-        for key in self._waiting(group):
-            queued = self._queue.pods[key]
-            if queued.info is None:
-                self._queue.update(queued.pod, prepare(queued.pod))
+        waiting = self._waiting(group)
+        if not waiting or self._count(group, waiting) < self._least(group):
+            return
+        self._complete.add(group)
+        try:
+            for key in waiting:
+                queued = self._queue.pods[key]
+                if queued.info is None:
+                    self._queue.update(queued.pod, prepare(queued.pod))
+        finally:
+            self._complete.discard(group)
+
+    def _count(self, group: str, waiting: set[str]) -> int:
+        return len(waiting) + self._snapshot.members[group]
 
     def _waiting(self, group: str) -> set[str]:
         """Keys of the group's pods that have no node yet."""
@@ -79,24 +94,30 @@ class Gangs:
         Where too few have, nothing stays assumed.
         """
         found: list[Member] = []
-        for queued in members:
-            if queued.info is None:
-                continue
-            decision = decide(queued.info)
-            found.append(Member(queued, queued.info, decision))
-            if decision.diagnosis is None:
-                self._snapshot.assume(queued.pod, queued.info.needs, decision.row)
-                if decision.reservation is not None:
-                    self._snapshot.storage.assume(decision.reservation)
-        pod = members[0].pod
-        enough = self._snapshot.members[pod.group] >= self.least(pod)
-        if not enough:
-            for member in found:
-                if member.decision.diagnosis is None:
-                    self._snapshot.forget(member.queued.key, member.queued.pod.metadata.uid)
-                    if member.decision.reservation is not None:
-                        self._snapshot.storage.forget(member.decision.reservation)
+        enough = False
+        try:
+            for queued in members:
+                if queued.info is None:
+                    continue
+                decision = decide(queued.info)
+                found.append(Member(queued, queued.info, decision))
+                if decision.diagnosis is None:
+                    self._snapshot.assume(queued.pod, queued.info.needs, decision.row)
+                    if decision.reservation is not None:
+                        self._snapshot.storage.assume(decision.reservation)
+            pod = members[0].pod
+            enough = self._snapshot.members[pod.group] >= self.least(pod)
+        finally:
+            if not enough:
+                self._give_back(found)
         return found, enough
+
+    def _give_back(self, found: list[Member]) -> None:
+        for member in found:
+            if member.decision.diagnosis is None:
+                self._snapshot.forget(member.queued.key, member.queued.pod.metadata.uid)
+                if member.decision.reservation is not None:
+                    self._snapshot.storage.forget(member.decision.reservation)
 
     def message(self, found: list[Member]) -> str:
         """Why the gang waits: how many of it fit, and what keeps the first other one."""

@@ -18,13 +18,15 @@ class Nominator:
         self._nodes[info.pod.key] = node
         self._infos.setdefault(node, {})[info.pod.key] = info
 
-    def remove(self, key: str) -> None:
-        """The pod has a node, is gone, or waits for no particular node."""
+    def remove(self, key: str) -> bool:
+        """The pod has a node, is gone, or waits for no particular node; whether it did before."""
         node = self._nodes.pop(key, None)
-        if node is not None:
-            del self._infos[node][key]
-            if not self._infos[node]:
-                del self._infos[node]
+        if node is None:
+            return False
+        del self._infos[node][key]
+        if not self._infos[node]:
+            del self._infos[node]
+        return True
 
     def row(self, key: str) -> int:
         """The row that the pod is nominated to; -1 with none."""

@@ -6,21 +6,21 @@ snapshot is asked "what if", and is as it was when the answer is given.
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from cluster.label_selectors import selector_of
+from cluster.label_selectors import Selector, selector_of
 from cluster.objects import PodDisruptionBudget
 from cluster.records import PodRecord
 from cluster.snapshot import Snapshot
+from cluster.what_if import with_pods
 from filters.default_preemption import DefaultPreemption
 from filters.framework import PodInfo
 from scheduler.diagnosis import Diagnosis
 from scheduler.profiles import Framework
-from scheduler.trial import Nominated, Trial
+from scheduler.trial import Trial
 
 NEVER = "not eligible due to preemptionPolicy=Never."
 TERMINATING = "not eligible due to a terminating pod on the nominated node."
@@ -109,26 +109,15 @@ class Preemption:
         size = wanted if not trial.own.engaged else 1
         found: list[Candidate] = []
         refused: list[list[str]] = []
-        with self._with_nominated(trial.nominated):
+        budgets = _compiled(self._snapshot.budgets.values())
+        ahead = [(row, i.pod, i.needs) for row, infos in trial.nominated for i in infos]
+        with with_pods(self._snapshot, ahead):
             for start in range(0, len(rows), size):
-                batch = _Batch(self._snapshot, trial, info)
+                batch = _Batch(self._snapshot, trial, info, budgets)
                 found += batch.run(rows[start : start + size], refused)
                 if len(found) >= wanted:
                     break
         return found, refused
-
-    @contextmanager
-    def _with_nominated(self, nominated: Nominated) -> Iterator[None]:
-        """Nominated pods count as if they were there."""
-        for row, infos in nominated:
-            for info in infos:
-                self._snapshot.assume(info.pod, info.needs, row)
-        try:
-            yield
-        finally:
-            for _, infos in nominated:
-                for info in infos:
-                    self._snapshot.remove_pod(info.pod.key)
 
 
 def sentence(
@@ -144,17 +133,26 @@ def sentence(
         return ""
     if not diagnosis.resolvable:
         return NOT_PREPARED if diagnosis.plugins & framework.standard else ""
+    spec = info.pod.spec
+    alike = spec.priority, spec.preemption_policy
+    shared = trial.shared and not trial.nominated and own_row < 0
+    if shared and (kept := trial.evaluation.sentences.get(alike, (-1, "")))[0] == trial.version:
+        return kept[1]
     found = preemption.find(framework.preemption, trial, info, own_row)
-    if isinstance(found, NotHelpful):
-        return f"{NO_CLAIMS}, preemption: {found.sentence}"
-    return found
+    if not isinstance(found, NotHelpful):
+        return found
+    text = f"{NO_CLAIMS}, preemption: {found.sentence}"
+    if shared:
+        trial.evaluation.sentences[alike] = trial.version, text
+    return text
 
 
 class _Batch:
     """Nodes whose victims are chosen side by side."""
 
-    def __init__(self, snapshot: Snapshot, trial: Trial, info: PodInfo) -> None:
+    def __init__(self, snapshot: Snapshot, trial: Trial, info: PodInfo, budgets: "Budgets") -> None:
         self._snapshot, self._trial, self._priority = snapshot, trial, _priority(info)
+        self._budgets = budgets
         self._gone: dict[str, PodRecord] = {}
 
     def run(self, rows: list[int], refused: list[list[str]]) -> list[Candidate]:
@@ -188,12 +186,11 @@ class _Batch:
 
     def _reprieve(self, possible: dict[int, list[PodRecord]]) -> list[Candidate]:
         """Let stay whom the pod fits beside: first those whose budget would be violated."""
-        budgets = list(self._snapshot.budgets.values())
         victims: dict[int, list[PodRecord]] = {row: [] for row in possible}
         violations = dict.fromkeys(possible, 0)
         order: dict[int, list[tuple[PodRecord, bool]]] = {}
         for row, records in possible.items():
-            violating = _violating(records, budgets)
+            violating = _violating(records, self._budgets)
             spared = [(r, True) for r in records if r.key in violating]
             order[row] = spared + [(r, False) for r in records if r.key not in violating]
         for step in range(max(map(len, order.values()), default=0)):
@@ -251,26 +248,50 @@ class _Latest:
         return self.time > other.time
 
 
-def _violating(
-    records: Sequence[PodRecord], budgets: Sequence[PodDisruptionBudget]
-) -> frozenset[str]:
+@dataclass(frozen=True, slots=True)
+class _Budget:
+    """A PodDisruptionBudget: whose pods it guards, how many may go, who is on the way out."""
+
+    name: str
+    selector: Selector
+    allowed: int
+    disrupted: frozenset[str]
+
+
+Budgets = dict[str, list[_Budget]]
+"""By namespace."""
+
+
+def _compiled(budgets: Iterable[PodDisruptionBudget]) -> Budgets:
+    found: Budgets = {}
+    for budget in budgets:
+        selector = selector_of(budget.spec.selector)
+        # Upstream: a budget without requirements guards nobody.
+        if not selector.everything and not selector.nothing:
+            status = budget.status
+            entry = _Budget(
+                budget.metadata.name,
+                selector,
+                status.disruptions_allowed,
+                frozenset(status.disrupted_pods or ()),
+            )
+            found.setdefault(budget.metadata.namespace, []).append(entry)
+    return found
+
+
+def _violating(records: Sequence[PodRecord], budgets: Budgets) -> frozenset[str]:
     """Keys of the pods whose removal, in this order, some budget does not allow."""
-    left = [budget.status.disruptions_allowed for budget in budgets]
+    if not budgets:
+        return frozenset()
+    gone: Counter[tuple[str, str]] = Counter()
     found = set()
     for record in records:
         shape = record.shape
         name = record.key.partition("/")[2]
-        for index, budget in enumerate(budgets):
-            selector = selector_of(budget.spec.selector)
-            if (
-                not shape.labels
-                or budget.metadata.namespace != shape.namespace
-                or selector.everything
-                or not selector.matches(shape.labels)
-                or name in (budget.status.disrupted_pods or {})
-            ):
-                continue
-            left[index] -= 1
-            if left[index] < 0:
-                found.add(record.key)
+        for budget in budgets.get(shape.namespace, ()) if shape.labels else ():
+            if budget.selector.matches(shape.labels) and name not in budget.disrupted:
+                key = shape.namespace, budget.name
+                gone[key] += 1
+                if gone[key] > budget.allowed:
+                    found.add(record.key)
     return frozenset(found)

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from collections.abc import Callable
 
 import structlog
@@ -9,15 +10,19 @@ import structlog
 from cluster.client import ApiClient
 from cluster.records import PodRecord
 from cluster.snapshot import Snapshot
-from filters.framework import PodInfo
+from filters.framework import Event, PodInfo
 from scheduler.diagnosis import Diagnosis
 from scheduler.evictions import EvictionFailed, evict
 from scheduler.nominator import Nominator
-from scheduler.preemption import Candidate, Preemption, sentence
+from scheduler.preemption import NO_CLAIMS, TERMINATING, Candidate, Preemption, sentence
 from scheduler.profiles import Framework
 from scheduler.queue import QueuedPod, SchedulingQueue
 from scheduler.reports import Reporter
 from scheduler.trial import Trial
+
+VICTIMS_GONE_WITHIN = 300.0
+"""Seconds that a pod waits for its victims to go before it looks for others."""
+REMEMBERED = 10_000
 
 log = structlog.get_logger(__name__)
 
@@ -32,13 +37,16 @@ class Preemptor:
         queue: SchedulingQueue,
         nominator: Nominator,
         reporter: Reporter,
+        give_up: Callable[[str], bool],
         attempts: Callable[[], None],
         victims: Callable[[int], None],
         seed: int | None,
     ) -> None:
         self._client, self._snapshot, self._queue = client, snapshot, queue
         self._nominator, self._reporter = nominator, reporter
-        self._attempts, self._victims = attempts, victims
+        self._give_up, self._attempts, self._victims = give_up, attempts, victims
+        self._pending: dict[str, tuple[float, dict[str, str]]] = {}
+        """By preemptor: until when, and for which victims (uid by key), it waits."""
         self._preemption = Preemption(snapshot, random.Random(seed))
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -46,10 +54,24 @@ class Preemptor:
         self, framework: Framework, info: PodInfo, trial: Trial, diagnosis: Diagnosis
     ) -> Candidate | str:
         """Whom to remove where, or what there is to say about there being nobody."""
+        if self._waits_for_victims(info.pod.key):
+            return f"{NO_CLAIMS}, preemption: {TERMINATING}"
         if framework.preemption is not None:
             self._attempts()
         own_row = self._nominator.row(info.pod.key)
         return sentence(self._preemption, framework, info, trial, diagnosis, own_row)
+
+    def _waits_for_victims(self, key: str) -> bool:
+        """Whether victims of before are still where they were: the watch may trail their end.
+
+        A second look would choose others, elsewhere.
+        """
+        until, victims = self._pending.get(key, (0.0, {}))
+        left = any(self._snapshot.holds(victim, uid) for victim, uid in victims.items())
+        if left and time.monotonic() < until:
+            return True
+        self._pending.pop(key, None)
+        return False
 
     def carry_out(self, queued: QueuedPod, info: PodInfo, candidate: Candidate) -> str:
         """Nominate the pod and have the victims go; returns the node."""
@@ -65,6 +87,12 @@ class Preemptor:
             self._queue.release(other.pod.key, "PreemptedNomination")
         self._nominator.add(info, node)
         self._queue.hold(queued.key)
+        self._pending[queued.key] = (
+            time.monotonic() + VICTIMS_GONE_WITHIN,
+            {victim.key: victim.uid for victim in candidate.victims},
+        )
+        if len(self._pending) > REMEMBERED:
+            del self._pending[next(iter(self._pending))]
         task = asyncio.create_task(self._evict(queued, node, candidate.victims))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -80,14 +108,23 @@ class Preemptor:
         try:
             # The least important first: should one not go, the fewest went in vain.
             for victim in reversed(victims):
+                if victim.shape.terminating or (victim.assumed and self._give_up(victim.key)):
+                    # On its way out already, or sent back to the queue before it had a node.
+                    continue
                 await evict(self._client, victim, scheduler)
                 self._reporter.preempted(victim, queued.pod, node)
         except EvictionFailed as error:
             log.error("preemption failed", pod=queued.key, node=node, error=str(error))
-            self._nominator.remove(queued.key)
-            self._reporter.clear_nomination(queued.pod)
+            self._undo(queued)
         except Exception:
             log.exception("preemption failed", pod=queued.key)
-            self._nominator.remove(queued.key)
+            self._undo(queued)
         finally:
             self._queue.release(queued.key, "Preemption")
+
+    def _undo(self, queued: QueuedPod) -> None:
+        """The room will not come: others may have it."""
+        self._pending.pop(queued.key, None)
+        if self._nominator.remove(queued.key):
+            self._reporter.clear_nomination(queued.pod)
+            self._queue.move(Event.POD_GONE, "AssignedPodDelete")

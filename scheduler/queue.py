@@ -111,6 +111,9 @@ class SchedulingQueue:
             return
         if info is None:
             self._move(queued, Place.GATED)
+        elif queued.held:
+            # Room is being made for it: `release` brings it back.
+            return
         elif queued.place in (Place.GATED, Place.UNSCHEDULABLE, Place.ACTIVE):
             self._activate(queued, "PodUpdate")
 

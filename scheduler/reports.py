@@ -21,6 +21,11 @@ class Reporter:
         self._outbox = outbox
         self._events = EventRecorder(outbox)
         self._written: dict[str, tuple[str, str, str, str]] = {}
+        self._silent = True
+
+    def speak(self) -> None:
+        """From now on this process has the word: before, another replica may have had it."""
+        self._silent = False
 
     def assumed(self, key: str) -> None:
         """The pod has a node: what was to be written of its being unschedulable is no longer so."""
@@ -41,11 +46,13 @@ class Reporter:
 
     def clear_nomination(self, pod: Pod) -> None:
         """No node is kept for the pod any more."""
+        self._written.pop(pod.key, None)
         meta = pod.metadata
         body = {"metadata": {"uid": meta.uid}, "status": {"nominatedNodeName": None}}
         path = f"/api/v1/namespaces/{meta.namespace}/pods/{meta.name}/status"
         write = Write("PATCH", path, _encode(body), STRATEGIC_PATCH)
-        self._outbox.put(f"nomination {pod.key}", write)
+        # In the place of a condition that may still be unsent, and that would name the node.
+        self._outbox.put(f"condition {pod.key}", write)
 
     def preempted(self, victim: PodRecord, preemptor: Pod, node: str) -> None:
         """The victim has to make room for another pod."""
@@ -68,13 +75,16 @@ class Reporter:
 
     def note(self, pod: Pod, reason: str, message: str) -> None:
         """Something the owner should know that does not keep the pod from a node."""
-        self._events.warning(pod, reason, "Scheduling", message, pod.spec.scheduler_name)
+        if not self._silent:
+            self._events.warning(pod, reason, "Scheduling", message, pod.spec.scheduler_name)
 
     def gone(self, key: str) -> None:
         """The pod is deleted: nothing about it is remembered."""
         self._written.pop(key, None)
 
     def _fail(self, pod: Pod, event: str, reason: str, message: str, nominated: str = "") -> None:
+        if self._silent:
+            return
         self._events.warning(pod, event, "Scheduling", message, pod.spec.scheduler_name)
         self._condition(pod, reason, message, nominated)
 

@@ -10,11 +10,10 @@ import time
 from collections.abc import Iterable
 from dataclasses import replace
 
-import msgspec
 import structlog
 from prometheus_client.core import Metric
 
-from cluster.client import ApiClient, ApiError
+from cluster.client import ApiClient
 from cluster.objects import Pod
 from cluster.outbox import Outbox
 from cluster.quantity import QuantityError
@@ -22,12 +21,10 @@ from cluster.snapshot import Snapshot
 from cluster.storage import VolumePlan
 from filters.framework import Event, PodInfo
 from latency.matrix import Matrix
-from scheduler import live
 from scheduler.binding import Binder, Outcome
 from scheduler.configuration import Configuration
 from scheduler.cycle import Cycle, Decision
 from scheduler.diagnosis import Diagnosis
-from scheduler.explain import CannotExplain, explain_with
 from scheduler.gangs import Gangs
 from scheduler.gauges import gauges
 from scheduler.gschconfig import InvalidGschConfig
@@ -37,6 +34,7 @@ from scheduler.pods import WaitsForGlobal, pod_info
 from scheduler.preemption import TERMINATING, Candidate
 from scheduler.preemptor import Preemptor
 from scheduler.profiles import Framework, frameworks
+from scheduler.questions import Questions
 from scheduler.queue import Delays, QueuedPod, SchedulingQueue
 from scheduler.reports import Reporter
 from scheduler.tasks import first_of
@@ -58,7 +56,7 @@ class Scheduler:
     """One scheduler process's work, from the first list to the last bind."""
 
     def __init__(self, client: ApiClient, configuration: Configuration, matrix: Matrix) -> None:
-        self._client, self._matrix = client, matrix
+        self._matrix = matrix
         self.snapshot = Snapshot()
         self.metrics = Metrics(self._gauges)
         self.queue = SchedulingQueue(on_incoming=self.metrics.incoming)
@@ -75,14 +73,17 @@ class Scheduler:
             self.queue,
             self.nominator,
             self._reporter,
+            self._give_up,
             self.metrics.preemption_attempts.inc,
             self.metrics.preemption_victims.observe,
             configuration.seed,
         )
         self._binds: set[asyncio.Task[None]] = set()
+        self._volume_binds: dict[str, asyncio.Future[None]] = {}
         self._room = asyncio.Semaphore(configuration.parallelism)
         self.stopped = asyncio.Event()
         self.configure(configuration)
+        self.questions = Questions(client, self.snapshot, self.nominator, self._frameworks)
         self.watches = Watches(
             client,
             self.snapshot,
@@ -129,6 +130,10 @@ class Scheduler:
         await first_of(self.watches.synced(), self.stopped.wait())
         if self.stopped.is_set():
             return
+        self._reporter.speak()
+        for gated in [q for q in self.queue.pods.values() if q.info is None]:
+            # What keeps these waiting was found while another replica had the word.
+            self.queue.update(gated.pod, self._prepare(gated.pod))
         log.info("scheduling", nodes=self.snapshot.node_count, pending=len(self.queue.pods))
         cycles = 0
         while not self.stopped.is_set():
@@ -256,7 +261,10 @@ class Scheduler:
 
     def _begin_bind(self, queued: QueuedPod, decision: Decision, started: float) -> None:
         """The pod is assumed: bind it beside the next cycles."""
+        elsewhere = self.nominator.row(queued.key) not in (-1, decision.row)
         self.nominator.remove(queued.key)
+        if elsewhere:
+            self.queue.move(Event.POD_GONE, "AssignedPodDelete")
         self._reporter.assumed(queued.key)
         node = self.snapshot.names[decision.row]
         task = asyncio.create_task(self._bind(queued, node, decision.reservation, started))
@@ -286,9 +294,9 @@ class Scheduler:
             node = self._preemptor.carry_out(queued, info, found)
             self._reporter.unschedulable(queued.pod, diagnosis.message, node)
         else:
-            if self.nominator.row(queued.key) >= 0 and TERMINATING not in found:
-                self.nominator.remove(queued.key)
+            if TERMINATING not in found and self.nominator.remove(queued.key):
                 self._reporter.clear_nomination(queued.pod)
+                self.queue.move(Event.POD_GONE, "AssignedPodDelete")
             message = replace(diagnosis, sentence=found).message
             self._reporter.unschedulable(queued.pod, message)
         self._count("unschedulable", queued, started)
@@ -336,20 +344,35 @@ class Scheduler:
 
     async def _bind_volumes(self, queued: QueuedPod, plan: VolumePlan, started: float) -> bool:
         """Whether the pod's claims are bound; if not, the pod waits to be decided anew."""
+        work = asyncio.ensure_future(self._volumes.bind(queued.pod, plan))
+        self._volume_binds[queued.key] = work
         try:
-            await self._volumes.bind(queued.pod, plan)
+            await asyncio.wait([work])
+            work.result()
         except VolumesNotBound as error:
             why = str(error)
+        except asyncio.CancelledError:
+            if not work.cancelled():
+                work.cancel()
+                raise
+            why = "given up: a pod of higher priority needs the room"
         except Exception as error:
             log.exception("binding volumes failed", pod=queued.key)
             why = f"internal error in binding volumes: {error!r}"
         else:
             self.snapshot.storage.forget(plan)
             return True
+        finally:
+            self._volume_binds.pop(queued.key, None)
         self.snapshot.storage.forget(plan)
         self._release(queued.key, queued.pod.metadata.uid)
         self._fail(queued, f"binding volumes: {why}", started)
         return False
+
+    def _give_up(self, key: str) -> bool:
+        """Stop waiting for the volumes of a pod that has no node yet; whether it was waiting."""
+        work = self._volume_binds.get(key)
+        return work is not None and work.cancel()
 
     def _release(self, key: str, uid: str) -> None:
         """Give back the room of a pod that was not bound; others may be waiting for it."""
@@ -364,33 +387,6 @@ class Scheduler:
     def _count(self, result: str, queued: QueuedPod, started: float) -> None:
         seconds = time.perf_counter() - started
         self.metrics.attempt(result, queued.pod.spec.scheduler_name, seconds)
-
-    # -- questions -------------------------------------------------------------------------
-
-    async def explain(self, key: str) -> bytes:
-        """The Explanation of a pod as JSON, from the cluster as this scheduler sees it.
-
-        Raises CannotExplain, TransportError.
-        """
-        try:
-            pod = await live.pending(self._client, key)
-        except ApiError as error:
-            raise CannotExplain(str(error)) from error
-        framework = self._frameworks.get(pod.spec.scheduler_name)
-        if framework is None:
-            raise CannotExplain(f"pod {key} is for scheduler {pod.spec.scheduler_name}")
-        # From here on without an await: the snapshot is as it was when this returns.
-        record = self.snapshot.pods.get(key)
-        if record is not None:
-            self.snapshot.remove_pod(key)
-        try:
-            found = explain_with(framework, pod, self.snapshot, self.nominator)
-        except (InvalidGschConfig, WaitsForGlobal, QuantityError) as error:
-            raise CannotExplain(str(error)) from error
-        finally:
-            if record is not None:
-                self.snapshot.put_back(record)
-        return msgspec.json.encode(found)
 
     # -- numbers ---------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,11 @@ from numpy.typing import NDArray
 
 from cluster.snapshot import Bools, Ints, Snapshot, View
 from cluster.storage import VolumePlan
+from cluster.what_if import with_pods
 from filters.framework import UNRESOLVABLE, FilterPlugin, PodInfo, Prepared, ScorePlugin
 from filters.volume_binding import VolumeBinding
 from scheduler.diagnosis import Diagnosis
-from scheduler.evaluation import NOT_FEASIBLE, Evaluation, PluginSet, prefilter
+from scheduler.evaluation import NOT_FEASIBLE, Evaluation, PluginSet, Prefiltered, prefilter
 
 Verdict = tuple[str, list[tuple[str, Bools]], Bools]
 """(plugin, [(reason, rows that it names)], rows that it calls unresolvable)."""
@@ -51,6 +53,11 @@ class Trial:
                 self._add_nominated(row, infos)
 
     @property
+    def version(self) -> int:
+        """The snapshot's version, which a change of budgets does not touch."""
+        return self._snapshot.version
+
+    @property
     def engaged(self) -> list[tuple[FilterPlugin, Prepared]]:
         """The filters that have to do with the pod, in order, with what they prepared."""
         both = (*self.evaluation.prefiltered.engaged, *self.own.engaged)
@@ -74,14 +81,8 @@ class Trial:
         """A node has to do with the pods that are nominated to it, and without them too."""
         if not self.feasible[row]:
             return
-        snapshot = self._snapshot
-        for info in infos:
-            snapshot.assume(info.pod, info.needs, row)
-        try:
+        with with_pods(self._snapshot, [(row, info.pod, info.needs) for info in infos]):
             answers = list(self.answers(np.array([row])))
-        finally:
-            for info in infos:
-                snapshot.remove_pod(info.pod.key)
         refused = {name: int(bits[0]) for name, _, bits in answers if bits[0]}
         if refused:
             self._under_nominated[row] = refused
@@ -91,7 +92,7 @@ class Trial:
     def answers(self, rows: Any) -> Iterator[tuple[str, tuple[str, ...], Ints]]:
         """(plugin, its reasons, its answer) of every filter for these rows, as the snapshot is."""
         view = self._snapshot.view(rows)
-        own = prefilter(self._plugins.pod_filters, self._info, self._snapshot)
+        own = self._own_again()
         for plugin, prepared in _in_order(
             self._plugins, (*self.evaluation.prefiltered.engaged, *own.engaged)
         ):
@@ -106,9 +107,16 @@ class Trial:
                     found[index] = [r for n, r in enumerate(reasons) if int(bits[index]) >> n & 1]
         return found
 
+    def _own_again(self) -> Prefiltered:
+        """The pod's own plugins after pods came or went; those that do not look at pods stay."""
+        again = (p for p in self._plugins.pod_filters if p.LOOKS_AT_PODS)
+        result = prefilter(again, self._info, self._snapshot)
+        kept = [entry for entry in self.own.engaged if not entry[0].LOOKS_AT_PODS]
+        return replace(result, engaged=[*kept, *result.engaged])
+
     def fits(self, rows: Any) -> Bools:
         """Which of these rows fit, as the snapshot is now: for "what if a pod were gone"."""
-        own = prefilter(self._plugins.pod_filters, self._info, self._snapshot)
+        own = self._own_again()
         view = self._snapshot.view(rows)
         fits = self.evaluation.fits(view)
         if own.rejection is not None:

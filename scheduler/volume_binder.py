@@ -50,7 +50,7 @@ class VolumeBinder:
             written[claim] = await self._select(claim, plan.node)
         try:
             async with asyncio.timeout(self._timeout):
-                while not self._done(plan, written):
+                while not self._done(pod, plan, written):
                     await self._look_again()
         except TimeoutError:
             raise VolumesNotBound(
@@ -123,37 +123,45 @@ class VolumeBinder:
             await asyncio.sleep(backoff.next())
         raise VolumesNotBound(f"{path}: {why}")
 
-    def _done(self, plan: VolumePlan, written: dict[str, int]) -> bool:
+    def _done(self, pod: Pod, plan: VolumePlan, written: dict[str, int]) -> bool:
         """Whether all claims are bound. Raises VolumesNotBound where one never will be so.
 
         What the watch shows from before our own writing says nothing.
         """
+        if not self._snapshot.holds(pod.key, pod.metadata.uid):
+            raise VolumesNotBound(f"pod {pod.key} is gone")
+        if self._snapshot.row(plan.node) < 0:
+            raise VolumesNotBound(f"node {plan.node} is gone")
+        bindings = all(self._is_bound(v, c, plan.node, written) for v, c in plan.bindings)
+        return bindings and all(self._is_made(c, plan.node, written) for c in plan.provisions)
+
+    def _is_bound(self, volume: str, key: str, node: str, written: dict[str, int]) -> bool:
+        """Whether the claim has the volume that was promised to it."""
         storage = self._snapshot.storage
-        for volume, key in plan.bindings:
-            known = storage.volumes.get(volume)
-            if known is None:
-                raise VolumesNotBound(f"volume {volume} is gone")
-            claim = storage.claims.get(key)
-            if claim is None:
-                raise VolumesNotBound(f"claim {key} is gone")
-            reference = known.spec.claim_ref
-            shown = _version(known.metadata) >= written[volume]
-            if shown and (reference is None or reference.uid != claim.metadata.uid):
-                raise VolumesNotBound(f"volume {volume} was taken from claim {key} again")
-            if not shown or not bound(claim):
-                return False
-            self._check_reach(volume, plan.node)
-        for key in plan.provisions:
-            claim = storage.claims.get(key)
-            if claim is None:
-                raise VolumesNotBound(f"claim {key} is gone")
-            shown = _version(claim.metadata) >= written[key]
-            if shown and claim.annotations.get(SELECTED_NODE) != plan.node:
-                # This is how a provisioner says that it could not.
-                raise VolumesNotBound(f"provisioning failed for claim {key} on node {plan.node}")
-            if not shown or not bound(claim):
-                return False
-            self._check_reach(claim.spec.volume_name, plan.node)
+        known, claim = storage.volumes.get(volume), storage.claims.get(key)
+        if known is None or claim is None:
+            raise VolumesNotBound(f"volume {volume} or claim {key} is gone")
+        reference = known.spec.claim_ref
+        shown = _version(known.metadata) >= written[volume]
+        if shown and (reference is None or reference.uid != claim.metadata.uid):
+            raise VolumesNotBound(f"volume {volume} was taken from claim {key} again")
+        if not shown or not bound(claim):
+            return False
+        self._check_reach(volume, node)
+        return True
+
+    def _is_made(self, key: str, node: str, written: dict[str, int]) -> bool:
+        """Whether the claim's volume was provisioned."""
+        claim = self._snapshot.storage.claims.get(key)
+        if claim is None:
+            raise VolumesNotBound(f"claim {key} is gone")
+        shown = _version(claim.metadata) >= written[key]
+        if shown and claim.annotations.get(SELECTED_NODE) != node:
+            # This is how a provisioner says that it could not.
+            raise VolumesNotBound(f"provisioning failed for claim {key} on node {node}")
+        if not shown or not bound(claim):
+            return False
+        self._check_reach(claim.spec.volume_name, node)
         return True
 
     def _check_reach(self, volume: str, node: str) -> None:

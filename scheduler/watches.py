@@ -158,9 +158,10 @@ class Watches:
 
     def _on_gone(self, key: str) -> None:
         self._queue.delete(key)
-        self._nominator.remove(key)
+        nominated = self._nominator.remove(key)
         self._forget(key)
-        if self._snapshot.remove_pod(key):
+        # Room that was kept for a nominated pod is as free as that of one that ran.
+        if self._snapshot.remove_pod(key) or nominated:
             self._queue.move(Event.POD_GONE, "AssignedPodDelete")
 
     def _on_bound(self, old: Pod | None, new: Pod) -> None:
@@ -172,9 +173,10 @@ class Watches:
             log.error("pod not counted", pod=new.key, error=str(error))
             return
         if old is None or not old.spec.node_name:
+            self._gang_changed(new)
             self._queue.move(Event.POD_PLACED, "AssignedPodAdd")
         elif changed:
-            self._queue.move(Event.POD_GONE, "AssignedPodScaleDown")
+            self._queue.move(Event.POD_GONE | Event.POD_LABEL, "AssignedPodUpdate")
 
     def _on_pending(self, old: Pod | None, new: Pod) -> None:
         if new.metadata.deletion_timestamp:
@@ -189,19 +191,31 @@ class Watches:
         else:
             self._queue.see(new)
         self._nominate(old, new)
-        if self._gangs is not None and new.group:
-            self._gangs.changed(new.group, self._prepare)
+        if old is None:
+            self._gang_changed(new)
+
+    def _gang_changed(self, pod: Pod) -> None:
+        """The pod makes its gang larger: members that waited for that may be ready."""
+        if self._gangs is not None and pod.group:
+            self._gangs.changed(pod.group, self._prepare)
 
     def _nominate(self, old: Pod | None, new: Pod) -> None:
         """Follow `status.nominatedNodeName`, which outlives a scheduler."""
         queued = self._queue.pods.get(new.key)
         node = new.status.nominated_node_name
-        if queued is None or queued.info is None:
+        if self._snapshot.holds(new.key, new.metadata.uid):
+            # It has its node already: this is an echo from before.
             self._nominator.remove(new.key)
+        elif queued is None or queued.info is None:
+            self._unnominate(new.key)
         elif node and self._nominator.row(new.key) < 0:
             self._nominator.add(queued.info, node)
         elif not node and old is not None and old.status.nominated_node_name:
-            self._nominator.remove(new.key)
+            self._unnominate(new.key)
+
+    def _unnominate(self, key: str) -> None:
+        if self._nominator.remove(key):
+            self._queue.move(Event.POD_GONE, "AssignedPodDelete")
 
     def _into(self, resource: Resource, event: Event) -> Callable[..., None]:
         def handle(kind: Kind, old: Any, new: Any) -> None:

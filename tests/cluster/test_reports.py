@@ -84,6 +84,8 @@ async def test_a_condition_is_written_uncut_once_and_when_it_changes(tmp_path: P
 
     def use(outbox: Outbox) -> None:
         reporter = Reporter(outbox)
+        reporter.unschedulable(pod("silent"), "another replica has the word")
+        reporter.speak()
         reporter.unschedulable(pod("a"), long)
         reporter.unschedulable(pod("a"), long)
         reporter.unschedulable(with_condition(pod("b"), "known"), "known")

@@ -1,0 +1,88 @@
+"""Rows of a snapshot as the arrays that plugins read."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cluster.requests import CPU, MEMORY
+
+if TYPE_CHECKING:
+    from cluster.snapshot import Snapshot
+
+Ints = NDArray[np.int64]
+Ids = NDArray[np.int32]
+Bools = NDArray[np.bool_]
+Rows = slice | NDArray[np.intp]
+
+
+class View:
+    """Rows of a snapshot as arrays of one length. Whole views are the columns themselves."""
+
+    __slots__ = ("_snapshot", "rows")
+
+    def __init__(self, snapshot: "Snapshot", rows: Rows) -> None:
+        self._snapshot = snapshot
+        self.rows = rows
+
+    def __len__(self) -> int:
+        rows = self.rows
+        return rows.stop if isinstance(rows, slice) else len(rows)
+
+    @property
+    def valid(self) -> Bools:
+        """Whether the row is a node (not the hole that a removed one left)."""
+        return self._snapshot._valid[self.rows]
+
+    @property
+    def unschedulable(self) -> Bools:
+        return self._snapshot._unschedulable[self.rows]
+
+    @property
+    def taint_set(self) -> Ids:
+        """Number of the node's set of taints in `snapshot.taint_sets`; 0 with no taint."""
+        return self._snapshot._taint_set[self.rows]
+
+    @property
+    def feature_set(self) -> Ids:
+        """Number of the node's declared features in `snapshot.feature_sets`; 0 with none."""
+        return self._snapshot._feature_set[self.rows]
+
+    def allocatable(self, resource: str) -> Ints:
+        """What the node offers: milli-CPU, bytes or counts."""
+        return self._column(self._snapshot._allocatable, resource)
+
+    def requested(self, resource: str) -> Ints:
+        """What the node's pods ask for, in the units of `allocatable`."""
+        return self._column(self._snapshot._requested, resource)
+
+    def nonzero_requested(self, resource: str) -> Ints:
+        """As `requested` for cpu and memory, with upstream's defaults for containers without."""
+        if resource == CPU:
+            return self._snapshot._nonzero[0, self.rows]
+        if resource == MEMORY:
+            return self._snapshot._nonzero[1, self.rows]
+        return self.requested(resource)
+
+    def label(self, key: str) -> Ids | None:
+        """Number of the label's value in `snapshot.label_values`, 0 where absent.
+
+        None where no node ever had the label.
+        """
+        column = self._snapshot._label_columns.get(key)
+        return None if column is None else column[self.rows]
+
+    def is_row(self, row: int) -> Bools:
+        """Which of these rows is `row` of the snapshot (none for -1)."""
+        result: Bools
+        if isinstance(self.rows, slice):
+            result = np.zeros(len(self), np.bool_)
+            if row >= 0:
+                result[row] = True
+        else:
+            result = self.rows == row
+        return result
+
+    def _column(self, columns: list[Ints], resource: str) -> Ints:
+        index = self._snapshot.resources.find(resource) - 1
+        return columns[index][self.rows] if index >= 0 else self._snapshot._nothing[self.rows]
