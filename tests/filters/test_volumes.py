@@ -3,10 +3,18 @@
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from cluster.kinds import put
 from cluster.storage import VolumePlan
-from tests.filters.helpers import LABELLED, admitted, diagnosis, expression, trial
-from tests.make import Json, node, pod
+from latency.matrix import Matrix
+from scheduler.configuration import Profile
+from scheduler.cycle import Cycle
+from scheduler.pods import pod_info
+from scheduler.profiles import Framework
+from tests.filters.helpers import LABELLED, admitted, diagnosis, expression, read, trial
+from tests.make import Json, node, pod, snapshot
 
 MOUNTS: Any = {"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "data"}}]}
 IN_ZONE_2 = {
@@ -255,3 +263,47 @@ def test_a_node_attaches_as_many_volumes_as_its_driver_can() -> None:
     assert admitted(pod(**spec), *nodes, others=others, pods=user) == ["a", "b"]
     reason = "1 node(s) exceed max volume count"
     assert reason in diagnosis(pod(**MOUNTS), node("a"), others=others, pods=user).reasons
+
+
+STEPS = st.lists(
+    st.tuples(st.sampled_from("pqr"), st.integers(0, 1), st.sampled_from(["c0", "c1", "c2"])),
+    max_size=25,
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(STEPS, st.booleans())
+def test_attached_volumes_kept_by_events_equal_a_recount(
+    steps: list[tuple[str, int, str]], attached: bool
+) -> None:
+    """Pods with claims come and go; one volume may linger on a node without any."""
+    found = snapshot(node("a"), node("b"))
+    csi: Any = {"csi": {"driver": "d", "volumeHandle": "h"}}
+    drivers = {"drivers": [{"name": "d", "nodeID": "a", "allocatable": {"count": 2}}]}
+    objects: list[Any] = [
+        {"kind": "CSINode", "metadata": {"name": n}, "spec": drivers} for n in "ab"
+    ]
+    for number in range(4):
+        reference = {"namespace": "default", "name": f"c{number}"}
+        objects.append(claim(name=f"c{number}", volumeName=f"pv{number}"))
+        objects.append(volume(f"pv{number}", claimRef=reference, **csi))
+    if attached:
+        source = {"persistentVolumeName": "pv0"}
+        spec = {"attacher": "d", "nodeName": "a", "source": source}
+        objects.append({"kind": "VolumeAttachment", "metadata": {"name": "va"}, "spec": spec})
+    for raw in objects:
+        put(found, raw["kind"], read(raw))
+    new = pod_info(pod("new", **mounting("c3")))
+    kept = Framework(Profile("gsch"), Matrix())
+    for name, row, key in steps:
+        if f"default/{name}" in found.pods:
+            found.remove_pod(f"default/{name}")
+        else:
+            found.set_pod(pod(name, nodeName="ab"[row], **mounting(key)))
+        fresh = Framework(Profile("gsch"), Matrix())
+        answers = [Cycle(found).trial(f, new).feasible.tolist() for f in (kept, fresh)]
+        assert answers[0] == answers[1]
+
+
+def mounting(name: str) -> Any:
+    return {"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": name}}]}

@@ -221,3 +221,35 @@ def test_a_node_with_two_reasons_is_one_node() -> None:
         "0/2 nodes are available: 1 Insufficient cpu, 1 Preemption is not helpful for scheduling, "
         "1 Too many pods."
     )
+
+
+def test_a_nominated_pod_that_has_its_node_by_now_keeps_it() -> None:
+    found = snapshot(node("a", cpu="4"))
+    placed = make("first", "3", 10)
+    nominator = Nominator(found)
+    nominator.add(PodInfo.of(placed), "a")
+    found.assume(placed, PodInfo.of(placed).needs, 0)
+    assert isinstance(preempt(make("lesser", "2", 5), found, nominator), NotHelpful)
+    assert found.holds("default/first", "first")
+    assert found.view().requested("cpu").tolist() == [3000]
+
+
+def test_a_question_leaves_nothing_to_be_computed_again() -> None:
+    found = snapshot(*TWO, pods=(make("x1", "2", 1, "a"), make("y1", "2", 1, "b")))
+    before = found.version
+    assert isinstance(preempt(make("new", "2", 10), found), Candidate)
+    assert found.version == before
+    assert found.changed_since(before).tolist() == []
+
+
+def test_budgets_of_other_namespaces_guard_nobody_here() -> None:
+    elsewhere = budget("x", 0)
+    elsewhere["metadata"]["namespace"] = "else"
+    everybody = budget("x", 0) | {"spec": {"selector": {}}}
+    running = (make("x1", "2", 1, "a"),)
+    found = snapshot(TWO[0], pods=running)
+    for item in (elsewhere, everybody):
+        put(found, "PodDisruptionBudget", read(item))
+    result = preempt(make("new", "2", 10), found)
+    assert isinstance(result, Candidate)
+    assert result.violations == 0

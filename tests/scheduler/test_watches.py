@@ -6,13 +6,16 @@ import msgspec
 import pytest
 
 from cluster.client import ApiClient
+from cluster.kinds import put
 from cluster.objects import Pod
 from cluster.reflector import Kind
 from cluster.snapshot import Snapshot
 from filters.framework import Event, PodInfo
+from scheduler.gangs import Gangs
 from scheduler.nominator import Nominator
 from scheduler.queue import Place, SchedulingQueue
 from scheduler.watches import Watches
+from tests.filters.helpers import read
 from tests.make import node, pod, snapshot
 
 
@@ -20,15 +23,21 @@ class World:
     def __init__(self) -> None:
         self.snapshot: Snapshot = snapshot(node("a"), node("b"))
         self.queue = SchedulingQueue()
+        self.nominator = Nominator(self.snapshot)
+        self.gangs = Gangs(self.snapshot, self.queue)
         self.watches = Watches(
             cast(ApiClient, None),
             self.snapshot,
             self.queue,
             ours=lambda name: name == "gsch",
-            prepare=PodInfo.of,
-            nominator=Nominator(self.snapshot),
+            prepare=self.prepare,
+            nominator=self.nominator,
+            gangs=self.gangs,
             forget=lambda key: None,
         )
+
+    def prepare(self, pod: Pod) -> PodInfo | None:
+        return None if self.gangs.waits(pod) else PodInfo.of(pod)
 
     def see(self, pod: Pod, old: Pod | None = None) -> None:
         kind = Kind.MODIFIED if old else Kind.ADDED
@@ -116,3 +125,50 @@ def test_a_deleted_pod_leaves_queue_and_node(world: World) -> None:
     world.gone(running)
     assert world.queue.pods == {}
     assert world.snapshot.pods == {}
+
+
+def nominated(found: Pod, node_name: str) -> Pod:
+    return changed(found, nominated_node_name=node_name)
+
+
+def test_a_nominated_pod_that_goes_sets_others_free() -> None:
+    world = World()
+    first, lesser = pod("first", priority=10), pod("lesser")
+    world.see(nominated(first, "a"))
+    assert world.nominator.row("default/first") == world.snapshot.row("a")
+    world.see(lesser)
+    world.queue.pop()
+    queued = world.queue.pop()
+    assert queued is not None
+    world.queue.unschedulable(queued, Event.POD_GONE, frozenset())
+    assert world.queue.counts[Place.UNSCHEDULABLE] == 1
+    world.gone(nominated(first, "a"))
+    assert world.nominator.row("default/first") == -1
+    assert world.queue.counts[Place.UNSCHEDULABLE] == 0
+
+
+def test_an_echo_of_a_pod_that_has_its_node_nominates_it_no_more() -> None:
+    world = World()
+    first = pod("first")
+    world.see(first)
+    world.snapshot.assume(first, PodInfo.of(first).needs, 0)
+    world.see(nominated(first, "a"), first)
+    assert world.nominator.row("default/first") == -1
+
+
+def test_a_gang_is_complete_when_members_turn_out_to_be_bound() -> None:
+    world = World()
+    group = {
+        "kind": "PodGroup",
+        "metadata": {"name": "g", "namespace": "default"},
+        "spec": {"schedulingPolicy": {"gang": {"minCount": 2}}},
+    }
+    put(world.snapshot, "PodGroup", read(group))
+
+    def member(name: str, **spec: Any) -> Pod:
+        return pod(name, schedulingGroup={"podGroupName": "g"}, **spec)
+
+    world.see(member("early"))
+    assert world.queue.counts[Place.GATED] == 1
+    world.see(member("bound", nodeName="a"))
+    assert world.queue.counts[Place.ACTIVE] == 1
