@@ -55,18 +55,25 @@ class Gangs:
         return ""
 
     def changed(self, group: str, prepare: Callable[[Pod], PodInfo | None]) -> None:
-        """The group or its pods changed: members that were kept waiting may be ready now."""
+        """The gang became larger: members that were kept waiting may be ready now."""
         waiting = self._waiting(group)
-        if not waiting or self._count(group, waiting) < self._least(group):
-            return
-        self._complete.add(group)
-        try:
-            for key in waiting:
-                queued = self._queue.pods[key]
-                if queued.info is None:
-                    self._queue.update(queued.pod, prepare(queued.pod))
-        finally:
-            self._complete.discard(group)
+        known = group in self._snapshot.groups
+        if known and waiting and self._count(group, waiting) >= self._least(group):
+            self._complete.add(group)
+            try:
+                self._prepare(waiting, prepare)
+            finally:
+                self._complete.discard(group)
+
+    def appeared(self, group: str, prepare: Callable[[Pod], PodInfo | None]) -> None:
+        """The PodGroup itself came or changed: its members wait for something else now."""
+        self._prepare(self._waiting(group), prepare)
+
+    def _prepare(self, keys: set[str], prepare: Callable[[Pod], PodInfo | None]) -> None:
+        for key in keys:
+            queued = self._queue.pods[key]
+            if queued.info is None:
+                self._queue.update(queued.pod, prepare(queued.pod))
 
     def _count(self, group: str, waiting: set[str]) -> int:
         return len(waiting) + self._snapshot.members[group]

@@ -222,7 +222,7 @@ class Watches:
             key = key_of(new or old)
             resource.put(self._snapshot, key, new)
             if resource.kind == "PodGroup" and self._gangs is not None:
-                self._gangs.changed(key, self._prepare)
+                self._gangs.appeared(key, self._prepare)
             self.changed.set()
             if event:
                 self._queue.move(event, f"{resource.kind}Change")

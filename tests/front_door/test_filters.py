@@ -139,7 +139,9 @@ def test_every_case(kube: Kube, namespace: str, make_nodes: MakeNodes) -> None:
             assert kube.node_of(namespace, name) in wanted, case
         else:
             condition = kube.refusal(namespace, name)
-            beginning = f"0/5 nodes are available: {reasons}. no new claims to deallocate, "
+            # A pod that is rejected as a whole gets another sentence, as with kube-scheduler.
+            sentence = "not found" if "not found" in reasons else "no new claims to deallocate, "
+            beginning = f"0/5 nodes are available: {reasons}. {sentence}"
             assert condition["message"].startswith(beginning), case
             assert condition["reason"] == "Unschedulable"
             assert condition["observedGeneration"] == 1

@@ -63,6 +63,9 @@ def test_a_group_that_is_not_there_is_waited_for() -> None:
     world = World(least=1, cpus=1)
     stray = pod("p", schedulingGroup={"podGroupName": "other"})
     assert 'pod group "other"' in world.gangs.waits(stray)
+    world.queue.add(stray, None)
+    world.gangs.changed("default/other", PodInfo.of)
+    assert world.queue.counts[Place.GATED] == 1
     assert world.gangs.waits(pod("single")) == ""
     assert world.gangs.least(pod("single")) == 0
 
