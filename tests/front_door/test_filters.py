@@ -118,10 +118,14 @@ CASES: dict[str, tuple[Json, set[str], str]] = {
         {"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "missing"}}]}, set(),
         'persistentvolumeclaim "missing" not found',
     ),
-    "a host port, which nothing here understands": (
+    "a resource claim, which nothing here understands": (
+        {"resourceClaims": [{"name": "gpu", "resourceClaimName": "missing"}]}, set(),
+        "pod asks for what no plugin here understands: resourceClaims (DynamicResources)",
+    ),
+    "a host port": (
         {"containers": [{"name": "main", "image": "registry.example/i:1",
-                         "ports": [{"containerPort": 80, "hostPort": 80}]}]}, set(),
-        "pod asks for what no plugin here understands: hostPort (NodePorts)",
+                         "ports": [{"containerPort": 80, "hostPort": 80}]}],
+         "nodeSelector": {"zone": "a"}}, {"small"}, "",
     ),
 }  # fmt: skip
 
@@ -140,8 +144,10 @@ def test_every_case(kube: Kube, namespace: str, make_nodes: MakeNodes) -> None:
         else:
             condition = kube.refusal(namespace, name)
             # A pod that is rejected as a whole gets another sentence, as with kube-scheduler.
-            sentence = "not found" if "not found" in reasons else "no new claims to deallocate, "
-            beginning = f"0/5 nodes are available: {reasons}. {sentence}"
+            rest = " no new claims to deallocate, "
+            for word, sentence in (("not found", " not found"), ("understands", "")):
+                rest = sentence if word in reasons else rest
+            beginning = f"0/5 nodes are available: {reasons}.{rest}"
             assert condition["message"].startswith(beginning), case
             assert condition["reason"] == "Unschedulable"
             assert condition["observedGeneration"] == 1
