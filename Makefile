@@ -3,7 +3,7 @@ GSCH := .venv/bin/gsch
 CODE := cluster latency filters scheduler extender gsch lab tests bench
 WORKERS ?= 2
 
-.PHONY: help setup demo test test-fast test-pythons lint format lock lab bench clean
+.PHONY: help setup demo test test-fast test-pythons lint format lock lab bench differential clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,11 @@ lock: ## Pin the dependencies again (needs uv)
 
 bench: setup lab ## Drain 10,000 pods on 5,000 nodes with gsch and kube-scheduler in turns
 	.venv/bin/python -m bench.drain
+
+differential: setup lab ## Compare with kube-scheduler: verdicts, victims, volumes of random pods
+	.venv/bin/python -m bench.differential --worlds 100 --pods 50
+	.venv/bin/python -m bench.differential.preemption --worlds 20
+	.venv/bin/python -m bench.differential.volumes --worlds 40
 
 clean: ## Remove environments and caches of this checkout
 	rm -rf .venv .venv-3.* .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
