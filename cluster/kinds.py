@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cluster.label_selectors import equal_to, selector_of
-from cluster.objects import (
+from cluster.related import (
     Controller,
     CsiDriver,
     CsiNode,

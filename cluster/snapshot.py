@@ -16,17 +16,11 @@ from numpy.typing import NDArray
 
 from cluster.images import ImageIndex
 from cluster.interner import Interner
-from cluster.objects import (
-    Labels,
-    Node,
-    Pod,
-    PodDisruptionBudget,
-    PodGroup,
-    Taint,
-)
+from cluster.objects import Labels, Node, Pod, Taint
 from cluster.owners import Owners
 from cluster.pod_index import Meeting, PodIndex
 from cluster.records import PodAmounts, PodRecord, amounts_of
+from cluster.related import PodDisruptionBudget, PodGroup
 from cluster.requests import CPU, EPHEMERAL_STORAGE, MEMORY, PODS, amounts
 from cluster.storage import Storage
 from cluster.view import Bools as Bools

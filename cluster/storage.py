@@ -7,7 +7,7 @@ What this scheduler decided about volumes and the API server does not show yet i
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from cluster.objects import (
+from cluster.related import (
     CsiDriver,
     CsiNode,
     CsiStorageCapacity,

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from cluster.objects import PersistentVolumeClaim
 from cluster.pod_index import claims_of
+from cluster.related import PersistentVolumeClaim
 from cluster.snapshot import Ints, Snapshot, View
 from filters.framework import Event, Plugin, PodInfo, Prepared, refusals
 

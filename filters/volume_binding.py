@@ -11,18 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from cluster.label_selectors import selector_of
-from cluster.objects import (
-    LabelSelector,
-    NodeSelector,
-    NodeSelectorTerm,
-    PersistentVolume,
-    PersistentVolumeClaim,
-    Pod,
-    Requirement,
-    StorageClass,
-)
+from cluster.objects import LabelSelector, NodeSelector, NodeSelectorTerm, Pod, Requirement
 from cluster.pod_index import claims_of
 from cluster.quantity import value
+from cluster.related import PersistentVolume, PersistentVolumeClaim, StorageClass
 from cluster.snapshot import Bools, Ints, Snapshot, View
 from cluster.storage import VolumePlan, bound, class_of, class_of_volume
 from filters.framework import (

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from cluster.objects import PersistentVolume
 from cluster.pod_index import claims_of
+from cluster.related import PersistentVolume
 from cluster.snapshot import Bools, Ints, Snapshot, View
 from cluster.storage import class_of
 from filters.framework import UNRESOLVABLE, Event, Plugin, PodInfo, Prepared, Rejected, refusals

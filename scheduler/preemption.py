@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from cluster.label_selectors import Selector, selector_of
-from cluster.objects import PodDisruptionBudget
 from cluster.records import PodRecord
+from cluster.related import PodDisruptionBudget
 from cluster.snapshot import Snapshot
 from cluster.what_if import with_pods
 from filters.default_preemption import DefaultPreemption

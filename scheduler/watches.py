@@ -12,13 +12,7 @@ import structlog
 
 from cluster.client import ApiClient
 from cluster.kinds import RESOURCES, Resource, key_of
-from cluster.objects import (
-    Node,
-    ObjectMeta,
-    Pod,
-    PodSpec,
-    PodStatus,
-)
+from cluster.objects import Node, ObjectMeta, Pod, PodSpec, PodStatus
 from cluster.quantity import QuantityError
 from cluster.reflector import Kind, Reflector
 from cluster.snapshot import Change, Snapshot
