@@ -45,8 +45,8 @@ class Preemptor:
         self._client, self._snapshot, self._queue = client, snapshot, queue
         self._nominator, self._reporter = nominator, reporter
         self._give_up, self._attempts, self._victims = give_up, attempts, victims
-        self._pending: dict[str, tuple[float, dict[str, str]]] = {}
-        """By preemptor: until when, and for which victims (uid by key), it waits."""
+        self._pending: dict[str, tuple[float, tuple[PodRecord, ...]]] = {}
+        """By preemptor: until when, and for which victims, it waits."""
         self._preemption = Preemption(snapshot, random.Random(seed))
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -66,8 +66,10 @@ class Preemptor:
 
         A second look would choose others, elsewhere.
         """
-        until, victims = self._pending.get(key, (0.0, {}))
-        left = any(self._snapshot.holds(victim, uid) for victim, uid in victims.items())
+        until, victims = self._pending.get(key, (0.0, ()))
+        # One that was sent back to the queue may have another node by now.
+        now = ((self._snapshot.pods.get(victim.key), victim) for victim in victims)
+        left = any(r is not None and (r.uid, r.node) == (v.uid, v.node) for r, v in now)
         if left and time.monotonic() < until:
             return True
         self._pending.pop(key, None)
@@ -89,7 +91,7 @@ class Preemptor:
         self._queue.hold(queued.key)
         self._pending[queued.key] = (
             time.monotonic() + VICTIMS_GONE_WITHIN,
-            {victim.key: victim.uid for victim in candidate.victims},
+            candidate.victims,
         )
         if len(self._pending) > REMEMBERED:
             del self._pending[next(iter(self._pending))]

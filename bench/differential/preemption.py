@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from bench.differential.arena import OURS, STOCK, Arena, Refused, Verdict
+from bench.differential.compare import best_nodes
 from bench.differential.worlds import Json, World, crowded
 
 console = Console(stderr=True)
@@ -64,7 +65,7 @@ async def run(arguments: argparse.Namespace) -> int:
                         console.print(f"seed {seed}: not a world: {error}", markup=False)
                         continue
                     tally[_kind(theirs)] += 1
-                    if same(theirs, mine):
+                    if same(made, pod, theirs, mine):
                         continue
                     found += 1
                     name = pod["metadata"]["name"]
@@ -87,11 +88,13 @@ def _kind(result: Outcome) -> str:
     return f"{len(result.victims)} victims" if result.victims else "fits without"
 
 
-def same(theirs: Outcome, mine: Outcome) -> bool:
-    # A pod that fits without anybody's going may go to any of equally good nodes.
-    if not theirs.victims and theirs.node and not mine.victims and mine.node:
+def same(world: World, pod: Json, theirs: Outcome, mine: Outcome) -> bool:
+    """Equal; or it fits without anybody's going, on nodes that gsch scores alike."""
+    if theirs == mine:
         return True
-    return theirs == mine
+    if theirs.victims or mine.victims or not theirs.node or not mine.node:
+        return False
+    return theirs.node in best_nodes(world, pod)
 
 
 def main() -> None:

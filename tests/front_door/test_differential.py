@@ -45,4 +45,4 @@ async def test_the_same_pods_have_to_go() -> None:
         for pod in made.pods:
             theirs = await preemption.outcome(one, STOCK, made, pod)
             mine = await preemption.outcome(other, OURS, made, pod)
-            assert preemption.same(theirs, mine), (theirs, mine)
+            assert preemption.same(made, pod, theirs, mine), (theirs, mine)
