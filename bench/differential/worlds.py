@@ -5,7 +5,8 @@ Every number is drawn so that nodes differ: on nodes that are alike even kube-sc
 choice is a matter of chance.
 """
 
-from bench.differential.maker import APPS, NAMESPACES, PRIORITIES, ZONE, Json, Maker, World
+from bench.differential.constraints import APPS, NAMESPACES, ZONE, Json
+from bench.differential.maker import PRIORITIES, Maker, World
 
 __all__ = ["NAMESPACES", "PRIORITIES", "Json", "World", "crowded", "stored", "world"]
 
