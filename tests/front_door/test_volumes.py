@@ -117,3 +117,33 @@ def test_a_provisioner_is_told_the_node_and_may_say_no(
     uid = kube.get(path)["metadata"]["uid"]
     kube.create(volume("t-made-1", "a", "t-made", claimRef=reference | {"uid": uid}))
     assert kube.node_of(namespace, "p", 40) == "a"
+
+
+def test_a_pod_that_waits_for_its_volume_makes_room_and_is_not_deleted(
+    kube: Kube, namespace: str, make_nodes: MakeNodes
+) -> None:
+    path = "/apis/scheduling.k8s.io/v1/priorityclasses"
+    kube.request("POST", path, {"metadata": {"name": "t-urgent"}, "value": 1000})
+    try:
+        make_nodes(node_json("only", cpu="2"))
+        claim(kube, namespace, "slow", "t-made")
+        waiting = mounting("waits", namespace, "slow")
+        waiting["spec"]["containers"][0]["resources"] = {"requests": {"cpu": "2"}}
+        kube.create(waiting)
+
+        def selected() -> bool:
+            annotations = the_claim(kube, namespace, "slow")["metadata"].get("annotations") or {}
+            return bool(annotations.get(SELECTED) == "only")
+
+        wait_for(selected)
+        uid = kube.pod(namespace, "waits")["metadata"]["uid"]
+        kube.create(
+            pod_json("urgent", {"cpu": "2"}, namespace=namespace, priorityClassName="t-urgent")
+        )
+        assert kube.node_of(namespace, "urgent", 30) == "only"
+        left = kube.pod(namespace, "waits")
+        assert left["metadata"]["uid"] == uid
+        assert not left["metadata"].get("deletionTimestamp")
+        assert not left["spec"].get("nodeName")
+    finally:
+        kube.delete(f"{path}/t-urgent")
