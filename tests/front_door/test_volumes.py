@@ -18,7 +18,7 @@ SELECTED = "volume.kubernetes.io/selected-node"
 def storage_classes(kube: Kube) -> Iterator[None]:
     """Local volumes made by hand, and volumes that a provisioner would make."""
     path = "/apis/storage.k8s.io/v1/storageclasses"
-    for name, provisioner in (("t-local", "kubernetes.io/no-provisioner"), ("t-made", "t.io/p")):
+    for name, provisioner in (("t-local", "kubernetes.io/no-provisioner"), ("t-made", "t.example")):
         body = {"metadata": {"name": name}, "provisioner": provisioner}
         kube.request("POST", path, body | {"volumeBindingMode": "WaitForFirstConsumer"})
     yield
@@ -147,3 +147,34 @@ def test_a_pod_that_waits_for_its_volume_makes_room_and_is_not_deleted(
         assert not left["spec"].get("nodeName")
     finally:
         kube.delete(f"{path}/t-urgent")
+
+
+def test_a_volume_is_made_only_where_the_driver_has_space(
+    kube: Kube, namespace: str, make_nodes: MakeNodes
+) -> None:
+    make_nodes(node_json("a"), node_json("b"))
+    storage = "/apis/storage.k8s.io/v1"
+    kube.request(
+        "POST", f"{storage}/csidrivers",
+        {"metadata": {"name": "t.example"}, "spec": {"storageCapacity": True}},
+    )  # fmt: skip
+    capacities = f"{storage}/namespaces/{namespace}/csistoragecapacities"
+    try:
+        for host, size in (("a", "1Gi"), ("b", "9Gi")):
+            topology = {"matchLabels": {"kubernetes.io/hostname": host}}
+            body = {"storageClassName": "t-made", "nodeTopology": topology, "capacity": size}
+            kube.request("POST", capacities, body | {"metadata": {"name": host}})
+        claim(kube, namespace, "large", "t-made", "5Gi")
+        kube.create(mounting("p", namespace, "large"))
+
+        def selected() -> str:
+            annotations = the_claim(kube, namespace, "large")["metadata"].get("annotations") or {}
+            return str(annotations.get(SELECTED, ""))
+
+        assert wait_for(selected) == "b"
+        claim(kube, namespace, "huge", "t-made", "50Gi")
+        kube.create(mounting("q", namespace, "huge"))
+        message = kube.refusal(namespace, "q")["message"]
+        assert "2 node(s) did not have enough free storage" in message
+    finally:
+        kube.delete(f"{storage}/csidrivers")
