@@ -177,7 +177,7 @@ class Front:
         if problem:
             return _encode(FilterResult(error=f"gsch extender: {problem}"))
         args = self._args(body)
-        result = self._service.filter(args)
+        result = await self._service.filter(args)
         if args.node_names is None and result.node_names is not None:
             result = _whole_nodes(body, args, result)
         return _encode(result)

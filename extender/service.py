@@ -1,5 +1,6 @@
 """What a verb does: decisions by `extender.verbs`, and binds through the API server."""
 
+import asyncio
 import time
 from collections import OrderedDict
 
@@ -21,6 +22,9 @@ from scheduler.binding import Binder, Outcome
 REMEMBERED = 4096
 ASSUMED_FOR = 900.0
 """Seconds that a successful bind may go unseen by the watch before its room is given back."""
+CATCH_UP = 0.25
+"""Seconds that a refusal of every node waits for the watch to change the answer."""
+LOOK_AGAIN = 0.01
 
 
 class Service:
@@ -30,9 +34,26 @@ class Service:
         self._snapshot, self._verbs, self._binder = snapshot, verbs, binder
         self._asked: OrderedDict[str, Pod] = OrderedDict()
 
-    def filter(self, args: ExtenderArgs) -> FilterResult:
-        """Raises BadRequest. What is wrong with the pod goes into `error`, for its event."""
+    async def filter(self, args: ExtenderArgs) -> FilterResult:
+        """Raises BadRequest. What is wrong with the pod goes into `error`, for its event.
+
+        kube-scheduler sends nodes that have room in its own eyes. Where none of them has room in
+        ours, one of the two has not seen the latest change, and to refuse at once would make
+        kube-scheduler preempt pods for room that is there.
+        """
         self._remember(args.pod)
+        patience = time.monotonic() + CATCH_UP
+        while True:
+            version = self._snapshot.version
+            result = self._filter(args)
+            if result.node_names or not result.failed_nodes:
+                return result
+            while self._snapshot.version == version:
+                if time.monotonic() >= patience:
+                    return result
+                await asyncio.sleep(LOOK_AGAIN)
+
+    def _filter(self, args: ExtenderArgs) -> FilterResult:
         try:
             return self._verbs.filter(args)
         except Hindered as error:
