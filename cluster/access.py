@@ -9,12 +9,10 @@ import asyncio
 import os
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import structlog
-from kubernetes import config as kubernetes_config
-from kubernetes.client import Configuration
-from kubernetes.config.config_exception import ConfigException
 
 log = structlog.get_logger(__name__)
 
@@ -54,7 +52,7 @@ class Access:
         """The old header stays where the new one cannot be read: it may hold for minutes yet."""
         try:
             self._read_header()
-        except (ConfigException, OSError, ValueError, KeyError, TypeError) as error:
+        except _refusals() as error:
             self._read_at = time.monotonic()
             log.warning("token not read again, the old one stays", error=str(error))
 
@@ -101,7 +99,18 @@ class Access:
                 log.warning("credentials not reloaded", error=str(error))
 
 
+def _refusals() -> tuple[type[Exception], ...]:
+    """What reading a configuration that does not hold raises."""
+    from kubernetes.config.config_exception import ConfigException
+
+    return ConfigException, OSError, ValueError, KeyError, TypeError
+
+
 def _load_configuration(kubeconfig: str | None, context: str | None) -> Any:
+    # Imported here: it takes forty megabytes, which a ServiceAccount does without.
+    from kubernetes import config as kubernetes_config
+    from kubernetes.client import Configuration
+
     configuration: Any = Configuration()
     path = kubeconfig or os.environ.get("KUBECONFIG")
     in_cluster = not path and not context and "KUBERNETES_SERVICE_HOST" in os.environ
@@ -112,13 +121,43 @@ def _load_configuration(kubeconfig: str | None, context: str | None) -> Any:
             kubernetes_config.load_kube_config(
                 path, context, client_configuration=configuration, persist_config=False
             )
-    except (ConfigException, OSError, ValueError, KeyError, TypeError) as error:
+    except _refusals() as error:
         where = "the pod's service account" if in_cluster else path or "~/.kube/config"
         raise AccessError(
             f"cannot read cluster access from {where}: {error}. "
             "Name a kubeconfig with --kubeconfig or KUBECONFIG (and --context)"
         ) from error
     return configuration
+
+
+class ServiceAccount(Access):
+    """A pod's own account, read without the kubernetes package: for processes that must be small.
+
+    Raises AccessError outside a pod. The token is read again as the kubelet rotates it.
+    """
+
+    FOLDER = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+
+    def _load(self) -> None:
+        host, port = (os.environ.get(f"KUBERNETES_SERVICE_{key}", "") for key in ("HOST", "PORT"))
+        if not host:
+            raise AccessError("no KUBERNETES_SERVICE_HOST: this is not a pod of a cluster")
+        self._configuration = SimpleNamespace(
+            host=f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}",
+            verify_ssl=True,
+            tls_server_name=None,
+            ssl_ca_cert=str(self.FOLDER / "ca.crt"),
+            cert_file=None,
+            key_file=None,
+        )
+        try:
+            self._read_header()
+        except OSError as error:
+            raise AccessError(f"cannot read the pod's token: {error}") from error
+
+    def _read_header(self) -> None:
+        self._header = f"Bearer {(self.FOLDER / 'token').read_text().strip()}"
+        self._read_at = time.monotonic()
 
 
 def _read(path: str | None) -> bytes | None:

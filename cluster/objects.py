@@ -297,6 +297,23 @@ class ConfigMap(Struct, frozen=True):
     data: dict[str, str] | None = None
 
 
+class EndpointConditions(Struct, frozen=True):
+    ready: bool | None = None
+
+
+class Endpoint(Struct, frozen=True):
+    addresses: list[str]
+    node_name: str = ""
+    conditions: EndpointConditions = EndpointConditions()
+
+
+class EndpointSlice(Struct, frozen=True):
+    """Where the pods of a Service listen."""
+
+    metadata: ObjectMeta
+    endpoints: list[Endpoint] | None = None
+
+
 T = TypeVar("T")
 
 

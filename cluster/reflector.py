@@ -79,13 +79,14 @@ class Reflector(Generic[T]):
         handler: Handler[T],
         *,
         field_selector: str = "",
+        label_selector: str = "",
         slim: Callable[[T], T] | None = None,
         optional: bool = False,
     ) -> None:
         self._optional = optional
         self._client, self._path = client, path
         self._handler, self._slim = handler, slim
-        self._selector = field_selector
+        self._selectors = {"fieldSelector": field_selector, "labelSelector": label_selector}
         self._decode: Callable[[Any], T] = msgspec.json.Decoder(type_).decode
         self._decode_list = msgspec.json.Decoder(ObjectList[msgspec.Raw]).decode
         self._decode_event = msgspec.json.Decoder(WatchEvent).decode
@@ -167,7 +168,7 @@ class Reflector(Generic[T]):
         fresh[_key(item.metadata)] = item
 
     async def _page(self, limit: int | None, token: str) -> Reply:
-        query = {"limit": limit, "continue": token, "fieldSelector": self._selector}
+        query = {"limit": limit, "continue": token, **self._selectors}
         return await self._client.request("GET", with_query(self._path, query))
 
     @staticmethod
@@ -196,7 +197,7 @@ class Reflector(Generic[T]):
             "allowWatchBookmarks": "true",
             "resourceVersion": self._version,
             "timeoutSeconds": random.randint(*WATCH_SECONDS),
-            "fieldSelector": self._selector,
+            **self._selectors,
         }
         async with self._client.stream(with_query(self._path, query)) as stream:
             if stream.status != 200:

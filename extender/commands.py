@@ -8,7 +8,7 @@ import uvloop
 from cluster import logs
 from cluster.access import AccessError
 from extender.app import serve
-from latency.matrix import LatencyError
+from latency.pairs import LatencyError
 from scheduler.configuration import ConfigurationError
 from scheduler.options import config_option, configuration, context_option, kubeconfig_option
 

@@ -22,6 +22,7 @@ COMMANDS = {
     "explain": ("scheduler.commands", "explain", "Say node by node where a pod fits, and why."),
     "snapshot": ("scheduler.commands", "snapshot", "Record a live cluster for simulate."),
     "extender": ("extender.commands", "extender", "Answer kube-scheduler's extender calls."),
+    "agent": ("latency.commands", "agent", "Measure round-trip times from a node."),
     "config": ("scheduler.commands", "config", "Print or check a configuration."),
     "lab": ("lab.commands", "lab", "Real control planes on this machine, for trying and testing."),
     "completion": ("gsch.completion", "completion", "Print the shell completion script."),

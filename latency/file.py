@@ -5,7 +5,8 @@ from pathlib import Path
 
 import structlog
 
-from latency.matrix import LatencyError, Matrix, parse
+from latency.matrix import Matrix, Readings
+from latency.pairs import LatencyError, parse
 
 log = structlog.get_logger(__name__)
 
@@ -27,7 +28,8 @@ class FileSource:
             stamp = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
             if stamp != self._stamp:
                 self._stamp = stamp
-                self._matrix.replace(parse(self._path.read_bytes(), str(self._path)))
+                pairs = parse(self._path.read_bytes(), str(self._path))
+                self._matrix.replace(Readings.of(pairs))
         except OSError as error:
             raise LatencyError(f"{self._path}: {error.strerror}") from error
 

@@ -1,101 +1,167 @@
-"""Round-trip times between nodes, behind the one interface that every source fills.
+"""Round-trip times between nodes (or between clusters), behind the one interface of all sources.
 
-A source (file, ConfigMap, agents) replaces the whole matrix at once; readers get arrays aligned
-with a snapshot's rows. Times are milliseconds; pairs may be asymmetric.
+A source (file, ConfigMap, agents, Prometheus) replaces the whole matrix at once; readers get
+arrays. Times are milliseconds; pairs may be asymmetric. Every entry has the time at which it was
+measured: entries older than `max_age` seconds are not given out any more. Pairs that nobody
+measured are predicted from network coordinates, where the source brought some.
 """
 
+import math
 from collections.abc import Iterable, Sequence
-from typing import Any
+from dataclasses import dataclass, field
 
-import msgspec
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
-MAX_FILE_BYTES = 64 * 1024 * 1024
-MAX_RTT_MS = 60_000.0
+from latency.coordinates import Coordinates
+from latency.pairs import Pair
 
 Milliseconds = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+FOREVER = math.inf
+"""The time of measurement of what is written down and does not age."""
 
 
-class Pair(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """One measured pair; `rtt_ms` is from source to target and back."""
+@dataclass(frozen=True, slots=True)
+class Readings:
+    """Pairs as columns: names, times in ms, and when each was measured (seconds, any one clock)."""
 
-    source: str
-    target: str
-    rtt_ms: float
+    sources: Sequence[str] = ()
+    targets: Sequence[str] = ()
+    times: Milliseconds = field(default_factory=lambda: np.zeros(0))
+    stamps: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
 
+    @classmethod
+    def of(cls, pairs: Iterable[Pair], stamp: float = FOREVER) -> "Readings":
+        pairs = list(pairs)
+        times = np.array([pair.rtt_ms for pair in pairs], np.float64)
+        return cls(
+            [pair.source for pair in pairs],
+            [pair.target for pair in pairs],
+            times,
+            np.full(len(pairs), stamp),
+        )
 
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-
-class LatencyError(ValueError):
-    """A latency source that cannot be read; the text says where and why."""
+    def __len__(self) -> int:
+        return len(self.sources)
 
 
 class Matrix:
-    """Times by source and target. `version` grows with every replacement."""
+    """Times by source and target. `version` grows with every change that a reader could see."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_age: float = FOREVER) -> None:
         self.version = 0
-        self._times: dict[str, dict[str, float]] = {}
+        self.max_age = max_age
+        self._ids: dict[str, int] = {}
+        self._coordinates: Coordinates | None = None
+        self._set(Readings())
 
     def __len__(self) -> int:
-        return sum(len(targets) for targets in self._times.values())
+        """How many pairs are fresh."""
+        return int(self._fresh.sum())
 
-    def replace(self, pairs: Iterable[Pair]) -> None:
-        """Put these pairs in the place of all that were known."""
-        times: dict[str, dict[str, float]] = {}
-        for pair in pairs:
-            times.setdefault(pair.source, {})[pair.target] = pair.rtt_ms
-        self._times = times
+    def replace(self, readings: Readings, coordinates: Coordinates | None = None) -> None:
+        """Put these in the place of all that was known; of a pair given twice the last counts.
+
+        What is too old already shows at the next `tick`.
+        """
+        self._coordinates = coordinates
+        self._set(readings)
         self.version += 1
 
-    def knows(self, source: str) -> bool:
-        """Whether anything was measured from or to this node."""
-        return source in self._times or any(source in t for t in self._times.values())
+    def _set(self, readings: Readings) -> None:
+        names = dict.fromkeys((*readings.sources, *readings.targets))
+        self._ids = {name: index for index, name in enumerate(names)}
+        count = len(readings)
+        source = np.fromiter(map(self._ids.__getitem__, readings.sources), np.int64, count)
+        target = np.fromiter(map(self._ids.__getitem__, readings.targets), np.int64, count)
+        self._times, self._stamps = readings.times, readings.stamps
+        self._fresh = np.ones(count, np.bool_)
+        self._forward = _Index(source, target, len(self._ids))
+        self._back = _Index(target, source, len(self._ids))
+
+    def tick(self, now: float) -> None:
+        """Let entries that are older than `max_age` at `now` go, and younger ones stay."""
+        if self.max_age == FOREVER:
+            return
+        fresh = self._stamps >= now - self.max_age
+        if not np.array_equal(fresh, self._fresh):
+            self._fresh = fresh
+            self.version += 1
+
+    def age(self, source: str, now: float) -> float | None:
+        """Seconds since the last measurement from or to `source`; None where there is none."""
+        known = self._ids.get(source)
+        if known is None:
+            return None
+        entries = np.concatenate([self._forward.entries(known), self._back.entries(known)])
+        return max(now - float(self._stamps[entries].max()), 0.0)
+
+    @property
+    def names(self) -> list[str]:
+        """Everything that was ever source or target of what is kept."""
+        return list(self._ids)
+
+    def ids(self, names: Sequence[str]) -> Ints:
+        """Where each name stands in this version of the matrix; -1 where it is unknown."""
+        get = self._ids.get
+        return np.fromiter((get(name, -1) for name in names), np.int64, len(names))
+
+    def row(self, source: str, ids: Ints) -> Milliseconds:
+        """Times from `source` to each of `ids` (from `ids`), NaN where unknown.
+
+        A pair measured only the other way round is taken from there: over one route the round
+        trip is the same from both ends. A node is at 0 ms from itself.
+        """
+        times = np.full(len(self._ids) + 1, np.nan)
+        known = self._ids.get(source)
+        if known is None:
+            return times[ids]
+        if self._coordinates is not None:
+            times[:-1] = self._coordinates.times(source, list(self._ids))
+        for index in (self._back, self._forward):
+            entries = index.entries(known)
+            entries = entries[self._fresh[entries]]
+            times[index.others[entries]] = self._times[entries]
+        times[known] = 0.0
+        times[-1] = np.nan
+        return times[ids]
 
     def from_source(self, source: str, names: Sequence[str]) -> Milliseconds:
-        """Times from `source` to each of `names`, shape (len(names),); NaN where unknown.
+        """Times from `source` to each of `names`, shape (len(names),); NaN where unknown."""
+        row = self.row(source, self.ids(names))
+        return np.where(np.array([name == source for name in names], np.bool_), 0.0, row)
 
-        A pair measured only the other way round is taken from there: over one route the
-        round trip is the same from both ends. A node is at 0 ms from itself.
-        """
-        forward = self._times.get(source, {})
-        row = np.full(len(names), np.nan)
+    def square(self, names: Sequence[str]) -> Milliseconds:
+        """Times between all of `names`, shape (n, n), row = source; NaN where unknown."""
+        ids = self.ids(names)
+        square = np.full((len(names), len(names)), np.nan)
         for index, name in enumerate(names):
-            if name == source:
-                row[index] = 0.0
-            elif name:
-                time = forward.get(name)
-                if time is None:
-                    time = self._times.get(name, {}).get(source)
-                if time is not None:
-                    row[index] = time
-        return row
+            square[index] = self.row(name, ids)
+        np.fill_diagonal(square, 0.0)
+        return square
+
+    def measured(self, source: str, target: str) -> bool:
+        """Whether the pair itself was measured, either way round, and not only predicted."""
+        one, other = self._ids.get(source), self._ids.get(target)
+        if one is None or other is None:
+            return False
+        for index in (self._forward, self._back):
+            entries = index.entries(one)
+            if (self._fresh[entries] & (index.others[entries] == other)).any():
+                return True
+        return False
 
 
-def parse(text: str | bytes, where: str) -> list[Pair]:
-    """The pairs of a latency file: a YAML (or JSON) list of {source, target, rtt_ms}.
+class _Index:
+    """Which entries belong to each node, and which node is at their other end."""
 
-    Raises LatencyError, naming `where` and the entry.
-    """
-    if len(text) > MAX_FILE_BYTES:
-        raise LatencyError(f"{where}: larger than {MAX_FILE_BYTES} bytes")
-    try:
-        # The C loader is ten times as fast, and as safe.
-        raw = yaml.load(text, Loader=_Loader)  # noqa: S506
-        pairs = msgspec.convert(raw or [], list[Pair])
-    except yaml.YAMLError as error:
-        raise LatencyError(f"{where}: not YAML: {error}") from error
-    except (ValueError, msgspec.ValidationError, RecursionError) as error:
-        raise LatencyError(
-            f"{where}: {error}; expected a list of {{source, target, rtt_ms}}"
-        ) from error
-    for index, pair in enumerate(pairs):
-        if not 0 <= pair.rtt_ms <= MAX_RTT_MS:
-            raise LatencyError(
-                f"{where}: entry {index} ({pair.source} → {pair.target}): "
-                f"rtt_ms must be 0..{MAX_RTT_MS:g}, got {pair.rtt_ms:g}"
-            )
-    return pairs
+    def __init__(self, mine: Ints, others: Ints, size: int) -> None:
+        self._order = np.argsort(mine, kind="stable")
+        self._starts = np.searchsorted(mine[self._order], np.arange(size + 1))
+        self.others = others
+
+    def entries(self, node: int) -> NDArray[np.int64]:
+        found: NDArray[np.int64] = self._order[self._starts[node] : self._starts[node + 1]]
+        return found

@@ -14,12 +14,14 @@ from cluster import logs
 from cluster.access import Access, AccessError
 from cluster.client import ApiClient, ApiError, TransportError
 from cluster.quantity import QuantityError
-from latency.matrix import LatencyError, Matrix, parse
+from latency.matrix import Matrix, Readings
+from latency.pairs import LatencyError, parse
 from scheduler import configuration as configurations
 from scheduler import explain as explaining
 from scheduler import live
 from scheduler.configuration import Configuration, ConfigurationError
 from scheduler.gschconfig import InvalidGschConfig
+from scheduler.latency_source import from_prometheus, predicted
 from scheduler.options import (
     STYLES,
     config_option,
@@ -192,9 +194,15 @@ async def _explain(
         pod, snapshot = await live.pod_and_cluster(client, key)
         source = latency or (Path(f) if (f := configuration.latency.file) else None)
         if source is not None:
-            matrix.replace(parse(source.read_bytes(), str(source)))
+            matrix.replace(Readings.of(parse(source.read_bytes(), str(source))))
         elif configuration.latency.config_map is not None:
-            matrix.replace(await live.latency(client, configuration.latency.config_map))
+            matrix.replace(
+                Readings.of(await live.latency(client, configuration.latency.config_map))
+            )
+        elif configuration.latency.prometheus is not None:
+            ask = from_prometheus(configuration.latency.prometheus, configuration.latency.cluster)
+            readings = await ask()
+            matrix.replace(readings, predicted(readings))
     return explaining.explain(pod, snapshot, configuration, matrix)
 
 

@@ -7,13 +7,15 @@ without a file.
 import math
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 import yaml
 
+from cluster.serving import MIN_TOKEN, ServingError, is_loopback, read_token
+
 API_VERSION = "config.gsch.io/v1alpha1"
 KIND = "GschConfiguration"
-MIN_TOKEN = 16
 MIN_BODY = 64 * 1024
 MAX_BYTES = 1024 * 1024
 
@@ -83,11 +85,49 @@ class ConfigMapReference(_Struct, frozen=True):
     key: str = "latency.yaml"
 
 
+class AgentsService(_Struct, frozen=True):
+    """The headless Service of the latency agents; each of them is asked directly.
+
+    `caFile`, where given, has them asked by HTTPS.
+    """
+
+    namespace: str
+    service: str
+    port: int = 8787
+    token_file: str = ""
+    ca_file: str = ""
+
+
+class PrometheusServer(_Struct, frozen=True):
+    """A Prometheus that scrapes the latency agents. A token, or a name and a password, or none."""
+
+    url: str
+    token_file: str = ""
+    username: str = ""
+    password_file: str = ""
+    ca_file: str = ""
+
+
 class Latency(_Struct, frozen=True):
-    """Where round-trip times come from: a `file` or a `configMap`, not both."""
+    """Where round-trip times come from: one of `file`, `configMap`, `agents` and `prometheus`.
+
+    Agents and Prometheus are asked every `intervalSeconds`; what was measured longer than
+    `maxAgeSeconds` ago counts as unknown. `cluster` names the cluster whose nodes are meant, where
+    one Prometheus has several.
+    """
 
     file: str = ""
     config_map: ConfigMapReference | None = None
+    agents: AgentsService | None = None
+    prometheus: PrometheusServer | None = None
+    cluster: str = ""
+    interval_seconds: float = 15.0
+    max_age_seconds: float = 120.0
+
+    @property
+    def measured(self) -> bool:
+        """Whether times are measured, and age, and are not just written down."""
+        return self.agents is not None or self.prometheus is not None
 
 
 class PluginRef(_Struct, frozen=True):
@@ -199,14 +239,26 @@ def check(configuration: Configuration) -> None:
             "tlsPrivateKeyFile and tokenFile"
         )
     _check_extender(configuration.extender)
-    if configuration.latency.file and configuration.latency.config_map:
-        raise ValueError("latency: file or configMap, not both")
+    _check_latency(configuration.latency)
     if not 1 <= configuration.parallelism <= 1024:
         raise ValueError(f"parallelism: 1..1024, got {configuration.parallelism}")
     first, most = configuration.pod_initial_backoff_seconds, configuration.pod_max_backoff_seconds
     if not 0 < first <= most:
         raise ValueError("podInitialBackoffSeconds: above 0, at most podMaxBackoffSeconds")
     _check_profiles(configuration)
+
+
+def _check_latency(latency: Latency) -> None:
+    given = [latency.file, latency.config_map, latency.agents, latency.prometheus]
+    if sum(map(bool, given)) > 1:
+        raise ValueError("latency: one of file, configMap, agents and prometheus, not several")
+    if not 0 < latency.interval_seconds <= latency.max_age_seconds < math.inf:
+        raise ValueError("latency: intervalSeconds above 0, at most maxAgeSeconds")
+    server = latency.prometheus
+    if server is not None and urlsplit(server.url).scheme not in ("http", "https"):
+        raise ValueError(f"latency.prometheus.url: http:// or https://, got {server.url}")
+    if server is not None and server.token_file and server.username:
+        raise ValueError("latency.prometheus: tokenFile or username, not both")
 
 
 def _check_extender(extender: ExtenderServer) -> None:
@@ -239,24 +291,15 @@ def _check_profiles(configuration: Configuration) -> None:
             raise ValueError(f"profiles[{index}].schedulerName: {name} is taken")
 
 
-def token(path: str, field: str) -> bytes:
+def token(path: str, field: str, at_least: int = MIN_TOKEN) -> bytes:
     """The token in the file, without surrounding white space; empty without a path.
 
     Raises ConfigurationError, naming the field.
     """
-    if not path:
-        return b""
     try:
-        found = Path(path).read_bytes().strip()
-    except OSError as error:
-        raise ConfigurationError(f"{field}: {path}: {error.strerror}") from error
-    if len(found) < MIN_TOKEN:
-        raise ConfigurationError(f"{field}: at least {MIN_TOKEN} characters are needed")
-    return found
-
-
-def is_loopback(address: str) -> bool:
-    return address in ("localhost", "::1") or address.startswith("127.")
+        return read_token(path, at_least)
+    except ServingError as error:
+        raise ConfigurationError(f"{field}: {error}") from error
 
 
 def dump(configuration: Configuration) -> str:

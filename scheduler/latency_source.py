@@ -1,7 +1,8 @@
-"""The latency matrix from a ConfigMap, followed as it changes."""
+"""Where the latency matrix comes from, as configured, and what keeps it while it runs."""
 
 import asyncio
-from collections.abc import Coroutine
+import time
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,27 @@ import structlog
 from cluster.client import ApiClient
 from cluster.objects import ConfigMap
 from cluster.reflector import Kind, Reflector
+from latency.agents import Agents
+from latency.coordinates import Coordinates, fit
+from latency.discovery import Discovery
 from latency.file import FileSource
-from latency.matrix import LatencyError, Matrix, parse
-from scheduler.configuration import ConfigMapReference, Latency
+from latency.matrix import FOREVER, Matrix, Readings
+from latency.pairs import LatencyError, parse
+from latency.peers import Peer
+from scheduler.configuration import (
+    AgentsService,
+    ConfigMapReference,
+    Latency,
+    PrometheusServer,
+    token,
+)
 
 log = structlog.get_logger(__name__)
+
+DENSE = 0.5
+"""The share of all pairs above which those that are missing are not worth predicting."""
+TICK = 2.0
+"""Seconds between looks at which entries have become too old."""
 
 
 class ConfigMapSource:
@@ -59,7 +76,43 @@ class ConfigMapSource:
             except LatencyError as error:
                 log.error("latency not taken, keeping the last good one", error=str(error))
             else:
-                self._matrix.replace(pairs)
+                self._matrix.replace(Readings.of(pairs))
+
+
+class Poller:
+    """Asks a source again and again. What it said last stays until it is too old."""
+
+    def __init__(
+        self, ask: Callable[[], Awaitable[Readings]], matrix: Matrix, interval: float
+    ) -> None:
+        self._ask, self._matrix, self._interval = ask, matrix, interval
+
+    async def run(self) -> None:
+        """Keep the matrix, for ever."""
+        next_at = time.monotonic()
+        while True:
+            if time.monotonic() >= next_at:
+                await self._poll()
+                next_at = time.monotonic() + self._interval
+            self._matrix.tick(time.time())
+            await asyncio.sleep(min(TICK, self._interval))
+
+    async def _poll(self) -> None:
+        try:
+            readings = await self._ask()
+            coordinates = await asyncio.to_thread(predicted, readings)
+        except LatencyError as error:
+            log.error("latency not taken, the last one stays until too old", error=str(error))
+            return
+        self._matrix.replace(readings, coordinates)
+
+
+def predicted(readings: Readings) -> Coordinates | None:
+    """Coordinates for what was not measured, where that is much."""
+    nodes = len({*readings.sources, *readings.targets})
+    if len(readings) >= DENSE * nodes * (nodes - 1) or not len(readings):
+        return None
+    return fit(readings.sources, readings.targets, readings.times)
 
 
 def sources(
@@ -67,7 +120,7 @@ def sources(
 ) -> list[Coroutine[Any, Any, None]]:
     """What keeps the matrix while it runs. A file is read once here, so that mistakes show.
 
-    Raises LatencyError.
+    Raises LatencyError, ConfigurationError.
     """
     if settings.file:
         source = FileSource(Path(settings.file), matrix)
@@ -75,4 +128,43 @@ def sources(
         return [source.run()]
     if settings.config_map:
         return [ConfigMapSource(client, settings.config_map, matrix).run()]
+    matrix.max_age = settings.max_age_seconds if settings.measured else FOREVER
+    if settings.prometheus:
+        ask = from_prometheus(settings.prometheus, settings.cluster)
+        return [Poller(ask, matrix, settings.interval_seconds).run()]
+    if settings.agents:
+        return _from_agents(settings.agents, client, matrix, settings.interval_seconds)
     return []
+
+
+def from_prometheus(settings: PrometheusServer, cluster: str) -> Callable[[], Awaitable[Readings]]:
+    """Asks for the readings of this cluster. Raises ConfigurationError."""
+    # Half of its import time is spent on what only reads dates that people write.
+    from latency.prometheus import Login, Prometheus
+
+    login = Login(
+        token(settings.token_file, "latency.prometheus.tokenFile").decode(),
+        settings.username,
+        token(settings.password_file, "latency.prometheus.passwordFile", 1).decode(),
+        settings.ca_file,
+    )
+    server = Prometheus(settings.url, login)
+
+    async def ask() -> Readings:
+        return await asyncio.to_thread(server.readings, cluster)
+
+    return ask
+
+
+def _from_agents(
+    settings: AgentsService, client: ApiClient, matrix: Matrix, interval: float
+) -> list[Coroutine[Any, Any, None]]:
+    agents = Agents(
+        token(settings.token_file, "latency.agents.tokenFile").decode(), settings.ca_file
+    )
+
+    def changed(peers: list[Peer]) -> None:
+        agents.peers = peers
+
+    discovery = Discovery(client, settings.namespace, settings.service, settings.port, changed)
+    return [discovery.run(), Poller(agents.readings, matrix, interval).run()]

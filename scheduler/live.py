@@ -8,7 +8,7 @@ from cluster.client import ApiClient, ApiError, with_query
 from cluster.kinds import RESOURCES, put
 from cluster.objects import ConfigMap, Node, ObjectList, Pod
 from cluster.snapshot import Snapshot, load
-from latency.matrix import Pair, parse
+from latency.pairs import Pair, parse
 from scheduler.configuration import ConfigMapReference
 
 PAGE = 500

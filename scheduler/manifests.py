@@ -10,7 +10,7 @@ import yaml
 
 from cluster.kinds import RESOURCES
 from cluster.objects import Node, Pod
-from latency.matrix import LatencyError, Pair, parse
+from latency.pairs import LatencyError, Pair, parse
 
 MAX_BYTES = 256 * 1024 * 1024
 

@@ -1,14 +1,13 @@
 """/livez, /readyz, /metrics, /configz and /explain by HTTP(S), with an optional bearer token."""
 
-import hmac
 import re
-import ssl
 from collections.abc import Awaitable, Callable
 
 import structlog
 from aiohttp import web
 
 from cluster.client import TransportError
+from cluster.serving import Handler, ServingError, bearer, tls
 from scheduler.configuration import ConfigurationError, Server, token
 from scheduler.explain import CannotExplain
 from scheduler.metrics import CONTENT_TYPE
@@ -18,8 +17,6 @@ log = structlog.get_logger(__name__)
 _KEY = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 
 OPEN = ("/livez", "/readyz")
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 Health = Callable[[], str]
 """Empty when all is well, else what is wrong."""
@@ -39,9 +36,12 @@ class HttpServer:
         explain: Callable[[str], Awaitable[bytes]],
     ) -> None:
         self._settings = settings
-        self._tls = _tls(settings)
-        self._token = token(settings.token_file, "server.tokenFile")
-        application = web.Application(middlewares=[self._authorise])
+        try:
+            self._tls = tls(settings.tls_cert_file, settings.tls_private_key_file)
+        except ServingError as error:
+            raise ConfigurationError(f"server.tlsCertFile: {error}") from error
+        asked = token(settings.token_file, "server.tokenFile")
+        application = web.Application(middlewares=[bearer(asked, OPEN)])
         application.router.add_get("/livez", _health(live))
         application.router.add_get("/readyz", _health(ready))
         application.router.add_get("/metrics", _bytes(metrics, CONTENT_TYPE))
@@ -49,18 +49,6 @@ class HttpServer:
         application.router.add_get("/explain/{namespace}/{pod}", _explain(explain))
         self._runner = web.AppRunner(application, access_log=None)
         self.address: tuple[str, int] | None = None
-
-    @web.middleware
-    async def _authorise(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        if self._token and request.path not in OPEN:
-            given = request.headers.get("Authorization", "").encode()
-            if not hmac.compare_digest(given, b"Bearer " + self._token):
-                return web.Response(
-                    status=401,
-                    text="a bearer token is needed\n",
-                    headers={"WWW-Authenticate": "Bearer"},
-                )
-        return await handler(request)
 
     async def start(self) -> None:
         """Listen. Raises ConfigurationError where the address is not to be had."""
@@ -112,15 +100,3 @@ def _explain(explain: Callable[[str], Awaitable[bytes]]) -> Handler:
         return web.Response(body=body, content_type="application/json")
 
     return answer
-
-
-def _tls(settings: Server) -> ssl.SSLContext | None:
-    if not settings.tls_cert_file:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(settings.tls_cert_file, settings.tls_private_key_file)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigurationError(f"server.tlsCertFile: {error}") from error
-    return context

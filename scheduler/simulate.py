@@ -8,7 +8,7 @@ from cluster.kinds import put
 from cluster.objects import Pod
 from cluster.quantity import QuantityError
 from cluster.snapshot import Snapshot, load
-from latency.matrix import Matrix
+from latency.matrix import Matrix, Readings
 from scheduler.configuration import Configuration
 from scheduler.cycle import Cycle
 from scheduler.gschconfig import InvalidGschConfig
@@ -50,7 +50,7 @@ def simulate(
     for kind, item in objects.others:
         put(snapshot, kind, item)
     matrix = Matrix()
-    matrix.replace(objects.pairs)
+    matrix.replace(Readings.of(objects.pairs))
     decider = _Decider(snapshot, configuration, matrix)
     results: dict[int, Placement] = {}
     order = sorted(range(len(objects.pods)), key=lambda i: (-objects.pods[i].spec.priority, i))

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from latency.file import FileSource
-from latency.matrix import LatencyError, Matrix, Pair, parse
+from latency.matrix import Matrix, Readings
+from latency.pairs import LatencyError, Pair, parse
 
 
 @pytest.mark.parametrize(
@@ -31,7 +32,7 @@ def test_a_file_that_does_not_hold_is_refused_by_name_and_entry(text: str, words
 
 def test_pairs_may_be_asymmetric_and_one_way_counts_for_both() -> None:
     matrix = Matrix()
-    matrix.replace([Pair("a", "b", 1), Pair("b", "a", 5), Pair("c", "a", 7)])
+    matrix.replace(Readings.of([Pair("a", "b", 1), Pair("b", "a", 5), Pair("c", "a", 7)]))
     names = ["a", "b", "c", "d", ""]
     assert np.array_equal(matrix.from_source("a", names), [0, 1, 7, np.nan, np.nan], equal_nan=True)
     assert matrix.from_source("b", names)[0] == 5

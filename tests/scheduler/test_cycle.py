@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from cluster.snapshot import Snapshot
 from filters.framework import PodInfo
-from latency.matrix import Matrix, Pair
+from latency.matrix import Matrix, Readings
+from latency.pairs import Pair
 from scheduler.configuration import Profile
 from scheduler.cycle import Cycle
 from scheduler.pods import pod_info
@@ -29,7 +30,7 @@ def config(priority: str, source: str = "") -> str | None:
 
 def framework(pairs: tuple[Pair, ...] = ()) -> Framework:
     matrix = Matrix()
-    matrix.replace(pairs)
+    matrix.replace(Readings.of(pairs))
     return Framework(Profile("gsch"), matrix)
 
 

@@ -1,0 +1,82 @@
+"""What every HTTP server here asks of its clients and its settings: bearer tokens and TLS."""
+
+import hmac
+import ipaddress
+import ssl
+from collections.abc import Awaitable, Callable, Container
+from pathlib import Path
+
+from aiohttp import web
+from aiohttp.typedefs import Middleware
+
+MIN_TOKEN = 16
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class ServingError(ValueError):
+    """A server cannot listen as its settings say; the text names what is wrong."""
+
+
+def bearer(token: bytes, open_paths: Container[str]) -> Middleware:
+    """Ask for this token (empty: none) on all but the open paths."""
+
+    @web.middleware
+    async def authorise(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if token and request.path not in open_paths:
+            given = request.headers.get("Authorization", "").encode()
+            if not hmac.compare_digest(given, b"Bearer " + token):
+                return web.Response(
+                    status=401,
+                    text="a bearer token is needed\n",
+                    headers={"WWW-Authenticate": "Bearer"},
+                )
+        return await handler(request)
+
+    return authorise
+
+
+def read_token(path: str | Path, at_least: int = MIN_TOKEN) -> bytes:
+    """The token in the file, without surrounding white space; empty without a path.
+
+    Raises ServingError.
+    """
+    if not path:
+        return b""
+    try:
+        found = Path(path).read_bytes().strip()
+    except OSError as error:
+        raise ServingError(f"{path}: {error.strerror}") from error
+    if len(found) < at_least:
+        raise ServingError(f"at least {at_least} characters are needed")
+    return found
+
+
+def tls(certificate: str, key: str) -> ssl.SSLContext | None:
+    """The server's side of TLS 1.2 or newer; None without files. Raises ServingError."""
+    if not certificate:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(certificate, key)
+    except (OSError, ssl.SSLError) as error:
+        raise ServingError(str(error)) from error
+    return context
+
+
+def is_loopback(address: str) -> bool:
+    return address in ("localhost", "::1") or address.startswith("127.")
+
+
+def is_private(address: str) -> bool:
+    """Whether only the cluster's own network leads here: loopback, RFC 1918, ULA, RFC 6598."""
+    if address == "localhost":
+        return True
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    shared = ipaddress.ip_network("100.64.0.0/10")
+    inside = found.version == 4 and found in shared
+    return (found.is_private or inside) and not found.is_unspecified

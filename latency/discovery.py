@@ -1,0 +1,47 @@
+"""The agents of a cluster, from the EndpointSlices of their Service."""
+
+from collections.abc import Callable
+
+from cluster.client import ApiClient
+from cluster.objects import EndpointSlice
+from cluster.reflector import Kind, Reflector
+from latency.peers import Peer
+
+
+class Discovery:
+    """Tells `on_change` the agents whenever one comes or goes."""
+
+    def __init__(
+        self,
+        client: ApiClient,
+        namespace: str,
+        service: str,
+        port: int,
+        on_change: Callable[[list[Peer]], None],
+    ) -> None:
+        self._port, self._on_change = port, on_change
+        self._reflector = Reflector(
+            client,
+            f"/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices",
+            EndpointSlice,
+            self._changed,
+            label_selector=f"kubernetes.io/service-name={service}",
+        )
+
+    async def run(self) -> None:
+        """Follow the slices, for ever."""
+        await self._reflector.run()
+
+    def _changed(self, kind: Kind, old: EndpointSlice | None, new: EndpointSlice | None) -> None:
+        self._on_change(peers(list(self._reflector.objects.values()), self._port))
+
+
+def peers(slices: list[EndpointSlice], port: int) -> list[Peer]:
+    """One peer a node, by its first address; agents that are not ready are no peers."""
+    found: dict[str, Peer] = {}
+    for one in slices:
+        for endpoint in one.endpoints or ():
+            if endpoint.node_name and endpoint.addresses and endpoint.conditions.ready is not False:
+                peer = Peer(endpoint.node_name, endpoint.addresses[0], port=port)
+                found.setdefault(endpoint.node_name, peer)
+    return [found[name] for name in sorted(found)]
