@@ -28,6 +28,10 @@ class Owners:
         if not services:
             self._services.pop(namespace, None)
 
+    def service(self, namespace: str, name: str) -> Labels | None:
+        """The Service's selector; None where there is no such Service, or it selects nothing."""
+        return self._services.get(namespace, {}).get(name)
+
     def set_controller(
         self, kind: str, namespace: str, name: str, selector: Selector | None
     ) -> None:

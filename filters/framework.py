@@ -21,6 +21,7 @@ from cluster.objects import Pod
 from cluster.pod_terms import Term, terms_of
 from cluster.records import PodAmounts, amounts_of
 from cluster.snapshot import Bools, Ints, Snapshot, View
+from filters.member import Member
 
 MAX_SCORE: Final = 100
 
@@ -46,14 +47,16 @@ class Event(Flag):
     NODE_FEATURE = auto()
     CSI = auto()
     NAMESPACE = auto()
+    LATENCY = auto()
 
 
 @dataclass(frozen=True, slots=True)
 class PodInfo:
     """A pod with what its plugins would otherwise work out again and again.
 
-    `near_node` / `near_pod` (namespace/name) come from the pod's gschConfig under the low-latency
-    policy; both None otherwise.
+    The rest comes from the pod's gschConfig, under the low-latency policy alone: `near_node` or
+    `near_pod` (namespace/name), `max_latency_ms` as a hard limit, `weights` of nearness and packing
+    (0..100 each), and the `member` that says what else it is to be placed with.
     """
 
     pod: Pod
@@ -62,6 +65,9 @@ class PodInfo:
     policy: str = ""
     near_node: str | None = None
     near_pod: str | None = None
+    max_latency_ms: float | None = None
+    weights: tuple[int, int] | None = None
+    member: Member | None = None
 
     @classmethod
     def of(cls, pod: Pod, **policy: Any) -> "PodInfo":

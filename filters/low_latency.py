@@ -1,20 +1,38 @@
 """LowLatency: the feasible node nearest to a source goes first (GS's GLowLatencyPriority).
 
 The source is a node, or the node of a pod. The least round-trip time wins; nodes within the
-measurement's resolution of it are equally near, and the scores decide between them. A node that
-was never measured comes after all that were; with none measured the scores decide alone.
+measurement's resolution of it are equally near, and the scores decide between them. With weights
+in the pod's gschConfig nearness is a score among the others instead.
+
+Times that are not known are filled in, step by step: what was measured; what network coordinates
+predict; for a node of which neither is known, the median of what is known of its zone, then of its
+region. Where nothing at all is known of the source, nodes of its own zone go first, then those of
+its region. Where the labels do not tell either, the scores decide alone.
 """
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 import numpy as np
 
 from cluster.snapshot import Bools, Ints, Snapshot, View
-from filters.framework import Event, Plugin, PodInfo, Prepared, Rejected
+from filters.framework import (
+    MAX_SCORE,
+    UNRESOLVABLE,
+    Event,
+    Plugin,
+    PodInfo,
+    Prepared,
+    Rejected,
+    refusals,
+)
 from latency.matrix import Matrix, Milliseconds
+
+ZONE, REGION = "topology.kubernetes.io/zone", "topology.kubernetes.io/region"
+PLACES = (ZONE, REGION)
 
 
 class Args(msgspec.Struct, forbid_unknown_fields=True, frozen=True, rename="camel"):
@@ -23,21 +41,39 @@ class Args(msgspec.Struct, forbid_unknown_fields=True, frozen=True, rename="came
     resolution_ms: float = 0.1
 
 
+@dataclass(frozen=True, slots=True)
+class Nearness:
+    """Of every row, how far it is from a source.
+
+    `times` in ms, NaN where unknown; `estimated` where a time is that of the node's zone or region
+    and not its own; `steps`, where no time is known at all: 0 for the source's zone, 1 for its
+    region, 2 elsewhere, and None where labels do not tell.
+    """
+
+    times: Milliseconds
+    estimated: Bools
+    steps: Ints | None = None
+
+
 class LowLatency(Plugin):
     NAME = "LowLatency"
-    events = Event.POD_PLACED
+    events = Event.POD_PLACED | Event.LATENCY | Event.NODE_ADD
     LOCAL = False
+    RELATIVE = True
 
     def __init__(self, args: Args = Args(), matrix: Matrix | None = None) -> None:
         if not 0 <= args.resolution_ms < math.inf:
             raise ValueError(f"resolutionMs: 0 or more, got {args.resolution_ms:g}")
         self.matrix = matrix if matrix is not None else Matrix()
         self.resolution_ms = args.resolution_ms
-        self._column: tuple[tuple[str, int, int, int], Milliseconds] | None = None
+        self._kept: tuple[tuple[str, int, int, int], Nearness] | None = None
+        self._ids: tuple[tuple[int, int, int], Ints] | None = None
 
     @classmethod
     def from_args(cls, args: Mapping[str, Any]) -> "LowLatency":
         return cls(msgspec.convert(args, Args))
+
+    # -- extension points ------------------------------------------------------------------
 
     def pre_filter(self, info: PodInfo, snapshot: Snapshot) -> Prepared | Rejected | None:
         """A pod that is to be near another waits until that one has a node."""
@@ -45,10 +81,52 @@ class LowLatency(Plugin):
             return Rejected(
                 f"pod {info.near_pod}, which this pod is to be near, runs on no node yet"
             )
-        return None
+        if info.max_latency_ms is None:
+            return None
+        times = self.times(info, snapshot)
+        if times is None:
+            return None
+        source = self.source(info, snapshot)
+        # What is not known is let through: an agent that is away must not stop a workload.
+        far = times > info.max_latency_ms
+        return Prepared(far, (f"node(s) more than {info.max_latency_ms:g} ms from {source}",))
 
     def filter(self, prepared: Prepared, view: View) -> Ints:
-        return np.zeros(len(view), np.int64)
+        return refusals(prepared.state[view.rows], 1 | UNRESOLVABLE)
+
+    def prefer(self, info: PodInfo, snapshot: Snapshot, feasible: Bools) -> Bools | None:
+        near = self.nearness(info, snapshot)
+        if near is None:
+            return None
+        known = feasible & ~np.isnan(near.times)
+        if known.any():
+            nearest: Bools = known & (near.times <= near.times[known].min() + self.resolution_ms)
+            return nearest
+        if near.steps is None or not feasible.any():
+            return None
+        first: Bools = feasible & (near.steps == near.steps[feasible].min())
+        return first
+
+    def pre_score(self, info: PodInfo, snapshot: Snapshot) -> Milliseconds | None:
+        """Times to every row; None unless the pod weighs nearness against the other scores."""
+        return self.times(info, snapshot) if info.weights is not None else None
+
+    def score(self, state: Milliseconds, view: View) -> Ints:
+        """Microseconds; -1 where unknown."""
+        return np.where(np.isnan(state), -1, np.nan_to_num(state) * 1000)[view.rows].astype(
+            np.int64
+        )
+
+    def normalize(self, raw: Ints) -> Ints:
+        """100 for the nearest of the feasible nodes, 0 for the farthest and for unknown ones."""
+        known = raw >= 0
+        if not known.any():
+            return np.zeros_like(raw)
+        least, most = int(raw[known].min()), int(raw[known].max())
+        scaled = MAX_SCORE - (raw - least) * MAX_SCORE // max(most - least, 1)
+        return np.where(known, scaled, 0)
+
+    # -- distances -------------------------------------------------------------------------
 
     def source(self, info: PodInfo, snapshot: Snapshot) -> str | None:
         """The node to be near to, or None where the pod asks for none."""
@@ -59,21 +137,65 @@ class LowLatency(Plugin):
 
     def times(self, info: PodInfo, snapshot: Snapshot) -> Milliseconds | None:
         """Round-trip times to every row, NaN where unknown; None where the pod asks for none."""
+        near = self.nearness(info, snapshot)
+        return None if near is None else near.times
+
+    def nearness(self, info: PodInfo, snapshot: Snapshot) -> Nearness | None:
+        """None where the pod asks for no nearness."""
         source = self.source(info, snapshot)
-        return None if source is None else self._times(source, snapshot)
+        return None if source is None else self.from_node(source, snapshot)
 
-    def _times(self, source: str, snapshot: Snapshot) -> Milliseconds:
+    def from_node(self, source: str, snapshot: Snapshot) -> Nearness:
+        """How far every row is from this node."""
         key = (source, self.matrix.version, len(snapshot), snapshot.nodes_version)
-        if self._column is None or self._column[0] != key:
-            self._column = key, self.matrix.from_source(source, snapshot.names)
-        return self._column[1]
+        if self._kept is None or self._kept[0] != key:
+            self._kept = key, self._work_out(source, snapshot)
+        return self._kept[1]
 
-    def prefer(self, info: PodInfo, snapshot: Snapshot, feasible: Bools) -> Bools | None:
-        times = self.times(info, snapshot)
-        if times is None:
-            return None
-        known = feasible & ~np.isnan(times)
-        if not known.any():
-            return None
-        near: Bools = known & (times <= times[known].min() + self.resolution_ms)
-        return near
+    def _work_out(self, source: str, snapshot: Snapshot) -> Nearness:
+        times = self.matrix.row(source, self._rows(snapshot))
+        mine = snapshot.row(source)
+        if mine >= 0:
+            times[mine] = 0.0
+        view = snapshot.view()
+        others = np.isfinite(times)
+        if mine >= 0:
+            others[mine] = False
+        if not others.any():
+            return Nearness(times * np.nan, np.zeros(len(view), np.bool_), _steps(view, mine))
+        estimated = np.isnan(times) & view.valid
+        for place in PLACES:
+            column = view.label(place)
+            if column is not None:
+                _fill(times, column, others)
+        return Nearness(times, estimated & ~np.isnan(times))
+
+    def _rows(self, snapshot: Snapshot) -> Ints:
+        """Where each row's node stands in the matrix."""
+        key = self.matrix.version, len(snapshot), snapshot.nodes_version
+        if self._ids is None or self._ids[0] != key:
+            self._ids = key, self.matrix.ids(snapshot.names)
+        return self._ids[1]
+
+
+def _fill(times: Milliseconds, column: Any, known: Bools) -> None:
+    """Give rows without a time the median of those of their place that have one."""
+    missing = np.isnan(times)
+    for place in np.unique(column[missing]).tolist():
+        there = (column == place) & known
+        if place and there.any():
+            times[missing & (column == place)] = np.median(times[there])
+
+
+def _steps(view: View, source: int) -> Ints | None:
+    """0 in the source's zone, 1 in its region, 2 elsewhere; None where it has no such label."""
+    if source < 0:
+        return None
+    steps = np.full(len(view), len(PLACES))
+    told = False
+    for step, place in reversed(list(enumerate(PLACES))):
+        column = view.label(place)
+        if column is not None and column[source]:
+            steps[column == column[source]] = step
+            told = True
+    return steps if told else None

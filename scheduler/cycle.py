@@ -70,7 +70,7 @@ class Cycle:
         self, framework: Framework, info: PodInfo, nominated: Nominated = (), scored: bool = True
     ) -> Trial:
         """The pod against every node of the snapshot as it is; unless `scored`, filters alone."""
-        plugins = framework.plugins(info.policy) if scored else framework.filtering
+        plugins = framework.plugins(info.policy, info.weights) if scored else framework.filtering
         evaluation = self._evaluation(framework, plugins, info)
         return Trial(plugins, evaluation, info, self._snapshot, nominated)
 
@@ -100,4 +100,4 @@ def _sign(framework: Framework, plugins: PluginSet, info: PodInfo) -> bytes | No
         parts += [plugin.sign(info) for plugin, _ in plugins.local_scores]
     except Unsignable:
         return None
-    return _encode((framework.name, info.policy, bool(plugins.scores), parts))
+    return _encode((framework.name, info.policy, info.weights, bool(plugins.scores), parts))

@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from cluster.objects import Pod
+from filters.member import Member
+from scheduler import tuning
+from scheduler.tuning import BadTuning
 
 ENV_NAME = "gschConfig"
 MAX_BYTES = 32 * 1024
@@ -57,6 +60,13 @@ _FIELDS: dict[str, tuple[tuple[str, str], ...]] = {
         ("$.option.parameters", "pod_name"),
     ),
     "mode": (("$.option", "mode"),),
+    "max_latency_ms": (("$.option", "maxLatencyMs"), ("$.option", "max_latency_ms")),
+    "weights": (("$.option", "weights"),),
+    "pipeline": (("$.option", "pipeline"),),
+    "stage": (("$.option", "stage"),),
+    "stages": (("$.option", "stages"),),
+    "depends_on": (("$.option", "dependsOn"), ("$.option", "depends_on")),
+    "different_nodes": (("$.option", "differentNodes"), ("$.option", "different_nodes")),
     "user_name": (("$.option", "user_name"),),
     "workspace_name": (("$.option", "workspace_name"),),
     "project_name": (("$.option", "project_name"),),
@@ -86,6 +96,9 @@ class GschConfig:
     source_node: str = ""
     pod_name: str = ""
     mode: str = ""
+    max_latency_ms: float | None = None
+    weights: tuple[int, int] | None = None
+    member: Member | None = None
     user_name: str = ""
     workspace_name: str = ""
     project_name: str = ""
@@ -113,12 +126,19 @@ def of_pod(pod: Pod) -> GschConfig | None:
                     f"{ENV_NAME}: make them equal, or leave one"
                 )
             text, first = variable.value, container.name
-    return None if text is None else parse(text)
+    return None if text is None else parse(text, pod.metadata.namespace)
 
 
-def parse(text: str) -> GschConfig:
-    """Read the JSON text. Raises InvalidGschConfig."""
+def parse(text: str, namespace: str = "default") -> GschConfig:
+    """Read the JSON text of a pod of this namespace. Raises InvalidGschConfig."""
     given = _collect(_decode(text))
+    try:
+        return _read(given, namespace)
+    except BadTuning as error:
+        raise InvalidGschConfig(str(error)) from error
+
+
+def _read(given: dict[str, tuple[str, Any]], namespace: str) -> GschConfig:
     config = GschConfig(
         scope=_choice(given, "scope", SCOPES) or "local",
         priority=_choice(given, "priority", PRIORITIES),
@@ -127,6 +147,9 @@ def parse(text: str) -> GschConfig:
         source_node=_name(given, "source_node", _NAME, "a node's name"),
         pod_name=_name(given, "pod_name", _POD, "a pod's name, or namespace/name"),
         mode=_choice(given, "mode", MODES),
+        max_latency_ms=tuning.max_latency_ms(given),
+        weights=tuning.weights(given),
+        member=tuning.member(given, namespace),
         user_name=_text(given, "user_name")[0],
         workspace_name=_text(given, "workspace_name")[0],
         project_name=_text(given, "project_name")[0],
@@ -147,11 +170,24 @@ def _check(config: GschConfig) -> None:
             f"$.option: near node {node} or near pod {pod}? Leave one, or say which by mode "
             '"fromnode" or "frompod"'
         )
-    nothing = not node and not pod and not mode
+    nothing = not node and not pod and not mode and config.member is None
     if config.priority == LOW_LATENCY and config.scope == "local" and nothing:
         raise InvalidGschConfig(
-            f"$.option: {LOW_LATENCY} needs sourceNode (a node) or pod_name (a pod) to be near to"
+            f"$.option: {LOW_LATENCY} needs sourceNode (a node), pod_name (a pod) or dependsOn "
+            "(what the pod talks to) to be near to"
         )
+    tuned = config.member or config.weights or config.max_latency_ms is not None
+    if tuned and config.priority != LOW_LATENCY:
+        raise InvalidGschConfig(
+            "$.option: maxLatencyMs, weights, pipeline and dependsOn belong to priority "
+            f"{LOW_LATENCY}"
+        )
+    if config.max_latency_ms is not None and not node and not pod:
+        raise InvalidGschConfig(
+            "$.option.maxLatencyMs: from where? It needs sourceNode or pod_name"
+        )
+    if config.weights is not None and config.member is not None:
+        raise InvalidGschConfig("$.option: weights and pipeline or dependsOn exclude one another")
 
 
 def _decode(text: str) -> dict[str, Any]:

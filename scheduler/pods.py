@@ -25,7 +25,14 @@ def pod_info(pod: Pod) -> PodInfo:
         raise WaitsForGlobal(GLOBAL_NOTE)
     if config.priority != LOW_LATENCY:
         return PodInfo.of(pod, policy=config.priority)
-    return PodInfo.of(pod, policy=LOW_LATENCY, **_nearness(config, pod.metadata.namespace))
+    return PodInfo.of(
+        pod,
+        policy=LOW_LATENCY,
+        max_latency_ms=config.max_latency_ms,
+        weights=config.weights,
+        member=config.member,
+        **_nearness(config, pod.metadata.namespace),
+    )
 
 
 def _nearness(config: GschConfig, namespace: str) -> dict[str, str]:

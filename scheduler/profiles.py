@@ -15,7 +15,7 @@ from cluster.snapshot import Snapshot
 from filters.balanced_allocation import NodeResourcesBalancedAllocation
 from filters.default_preemption import DefaultPreemption
 from filters.framework import Event, FilterPlugin, Plugin, PodInfo, PreferPlugin, ScorePlugin
-from filters.low_latency import LowLatency
+from filters.low_latency import LowLatency, Nearness
 from filters.registry import IN_TREE, OUR_OWN
 from filters.registry import plugins as known_plugins
 from filters.resources import LEAST, MOST, Args, NodeResourcesFit, ResourceSpec, ScoringStrategy
@@ -53,7 +53,8 @@ class Framework:
         self.name = profile.scheduler_name
         everything = _instances(profile, matrix)
         filters = _chosen(profile, everything, "filter", _having(everything, "filter"))
-        scores = _chosen(profile, everything, "score", _having(everything, "score"))
+        scoring = [name for name in _having(everything, "score") if name != LowLatency.NAME]
+        scores = _chosen(profile, everything, "score", scoring)
         self.filters = tuple(cast(FilterPlugin, everything[name]) for name in filters)
         weights = _weights(profile, scores)
         self.scores = tuple((cast(ScorePlugin, everything[name]), weights[name]) for name in scores)
@@ -69,6 +70,7 @@ class Framework:
         }
         prefers = cast(tuple[PreferPlugin, ...], self._latency)
         self._sets[LOW_LATENCY] = PluginSet(self.filters, self.scores, prefers)
+        self._weighed: dict[tuple[int, int], PluginSet] = {}
         self._default = PluginSet(self.filters, self.scores)
         self.filtering = PluginSet(self.filters, ())
         """The filters without any score."""
@@ -92,13 +94,22 @@ class Framework:
         """Why the pod may not be queued yet; empty where it may."""
         return next(filter(None, (gate.pre_enqueue(pod) for gate in self._gates)), "")
 
-    def plugins(self, policy: str) -> PluginSet:
-        """The plugins for a pod of this policy; the profile's own for any other."""
-        return self._sets.get(policy, self._default)
+    def plugins(self, policy: str, weights: tuple[int, int] | None = None) -> PluginSet:
+        """The plugins for a pod of this policy; the profile's own for any other.
 
-    def _with_resources(self, mine: tuple[ScorePlugin, int]) -> PluginSet:
+        `weights` are those of nearness and packing, for pods that weigh the two.
+        """
+        if weights is None or not self._latency:
+            return self._sets.get(policy, self._default)
+        if weights not in self._weighed:
+            near, packed = cast(ScorePlugin, self._latency[0]), _fit(MOST)
+            both = ((near, weights[0]), (packed, weights[1]))
+            self._weighed[weights] = self._with_resources(*(pair for pair in both if pair[1]))
+        return self._weighed[weights]
+
+    def _with_resources(self, *mine: tuple[ScorePlugin, int]) -> PluginSet:
         rest = tuple((s, w) for s, w in self.scores if s.NAME not in RESOURCE_SCORES)
-        return PluginSet(self.filters, (*rest, mine))
+        return PluginSet(self.filters, (*rest, *mine))
 
     def times(self, info: PodInfo, snapshot: Snapshot) -> Milliseconds | None:
         """Round-trip times from the pod's source to every row; None where it has no source."""
@@ -110,7 +121,7 @@ class Framework:
         times = self.times(info, snapshot)
         fitting = trial.feasible_count
         head = f"1 of {fitting} nodes that fit" if fitting > 1 else "the only node that fits"
-        if times is not None and not np.isnan(times[row]):
+        if times is not None and not np.isnan(times[row]) and info.weights is None:
             return f"{times[row]:g} ms from its source, the nearest: {head}"
         index = int(np.count_nonzero(trial.feasible[:row]))
         parts = [f"{name} {int(scaled[index])}" for name, _, _, scaled in trial.score_table()]
@@ -118,16 +129,19 @@ class Framework:
 
     def latency_note(self, info: PodInfo, snapshot: Snapshot, row: int) -> str:
         """What to tell the owner of a pod that was placed near nothing measured; else empty."""
-        if info.policy == LOW_LATENCY and info.near_node is None and info.near_pod is None:
+        if info.policy != LOW_LATENCY or info.member is not None:
+            return ""
+        if info.near_node is None and info.near_pod is None:
             return "gschConfig names nothing to be near to: placed by the other scores"
         for plugin in self._latency:
-            times = plugin.times(info, snapshot)
-            if times is not None and np.isnan(times[row]):
-                return (
-                    f"no round-trip time is known from {plugin.source(info, snapshot)} to any node "
-                    "that fits: placed by the other scores"
-                )
+            near = plugin.nearness(info, snapshot)
+            if near is not None and (near.estimated[row] or np.isnan(near.times[row])):
+                return _unmeasured(plugin.source(info, snapshot) or "", near, snapshot.names[row])
         return ""
+
+    def from_node(self, source: str, snapshot: Snapshot) -> Nearness | None:
+        """How far every row is from this node; None without the plugin."""
+        return next((plugin.from_node(source, snapshot) for plugin in self._latency), None)
 
     def events(self, plugins: Iterable[str]) -> Event:
         """All events that may help a pod which these plugins refused."""
@@ -136,6 +150,15 @@ class Framework:
             if plugin.NAME in plugins:
                 result |= plugin.events
         return result
+
+
+def _unmeasured(source: str, near: Nearness, node: str) -> str:
+    head = f"no fresh round-trip time is known from {source} to"
+    if not np.isnan(near.times).all():
+        return f"{head} {node}: went by what its zone or region measures"
+    if near.steps is not None:
+        return f"{head} any node that fits: placed by zone and region labels"
+    return f"{head} any node that fits: placed by the other scores"
 
 
 def frameworks(configuration: Configuration, matrix: Matrix) -> dict[str, Framework]:

@@ -206,6 +206,15 @@ class SchedulingQueue:
             return
         self._into_backoff(queued, "ScheduleAttemptFailure")
 
+    def postpone(self, queued: QueuedPod, seconds: float) -> None:
+        """Not now, and no fault of the pod's: as if this attempt had not been."""
+        if self.pods.get(queued.key) is not queued:
+            return
+        queued.attempts -= 1
+        self._move(queued, Place.BACKOFF)
+        heapq.heappush(self._backoff, (self.clock() + seconds, queued.stamp, queued))
+        self._wake.set()
+
     def move(self, event: Event, name: str) -> int:
         """Bring back the pods that this event may help; says how many."""
         moved = 0

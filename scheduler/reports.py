@@ -78,6 +78,11 @@ class Reporter:
         if not self._silent:
             self._events.warning(pod, reason, "Scheduling", message, pod.spec.scheduler_name)
 
+    def told(self, pod: Pod, reason: str, message: str) -> None:
+        """Something good to know about a decision."""
+        if not self._silent:
+            self._events.normal(pod, reason, "Scheduling", message, pod.spec.scheduler_name)
+
     def gone(self, key: str) -> None:
         """The pod is deleted: nothing about it is remembered."""
         self._written.pop(key, None)

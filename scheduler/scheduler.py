@@ -18,10 +18,9 @@ from cluster.objects import Pod
 from cluster.outbox import Outbox
 from cluster.quantity import QuantityError
 from cluster.snapshot import Snapshot
-from cluster.storage import VolumePlan
 from filters.framework import Event, PodInfo
 from latency.matrix import Matrix
-from scheduler.binding import Binder, Outcome
+from scheduler.binding_cycle import BindingCycle
 from scheduler.configuration import Configuration
 from scheduler.cycle import Cycle, Decision
 from scheduler.diagnosis import Diagnosis
@@ -30,6 +29,8 @@ from scheduler.gauges import gauges
 from scheduler.gschconfig import InvalidGschConfig
 from scheduler.metrics import Metrics
 from scheduler.nominator import Nominator
+from scheduler.pipelines import Pipelines
+from scheduler.plan import Placed
 from scheduler.pods import WaitsForGlobal, pod_info
 from scheduler.preemption import TERMINATING, Candidate
 from scheduler.preemptor import Preemptor
@@ -39,13 +40,11 @@ from scheduler.queue import Delays, QueuedPod, SchedulingQueue
 from scheduler.reports import Reporter
 from scheduler.tasks import first_of
 from scheduler.trial import Trial
-from scheduler.volume_binder import BIND_TIMEOUT, VolumeBinder, VolumesNotBound
+from scheduler.volume_binder import BIND_TIMEOUT, VolumeBinder
 from scheduler.watches import Watches
 
 log = structlog.get_logger(__name__)
 
-ASSUMED_FOR = 900.0
-"""Seconds that a successful bind may go unseen by the watch before its room is given back."""
 DRAIN_FOR = 20.0
 """Seconds that binds and events in flight get at shutdown."""
 CYCLES_PER_TURN = 8
@@ -64,23 +63,31 @@ class Scheduler:
         self._frameworks: dict[str, Framework] = {}
         self._outbox = Outbox(client)
         self._reporter = Reporter(self._outbox)
-        self._binder = Binder(client)
         self.nominator = Nominator(self.snapshot)
         self._gangs = Gangs(self.snapshot, self.queue)
+        self._pipelines = Pipelines(self.snapshot, self.queue)
+        changed = asyncio.Event()
+        self._binding = BindingCycle(
+            client,
+            self.snapshot,
+            self.queue,
+            self.nominator,
+            self._reporter,
+            self.metrics,
+            VolumeBinder(client, self.snapshot, changed, BIND_TIMEOUT),
+            configuration.parallelism,
+        )
         self._preemptor = Preemptor(
             client,
             self.snapshot,
             self.queue,
             self.nominator,
             self._reporter,
-            self._give_up,
+            self._binding.give_up,
             self.metrics.preemption_attempts.inc,
             self.metrics.preemption_victims.observe,
             configuration.seed,
         )
-        self._binds: set[asyncio.Task[None]] = set()
-        self._volume_binds: dict[str, asyncio.Future[None]] = {}
-        self._room = asyncio.Semaphore(configuration.parallelism)
         self.stopped = asyncio.Event()
         self.configure(configuration)
         self.questions = Questions(client, self.snapshot, self.nominator, self._frameworks)
@@ -92,9 +99,10 @@ class Scheduler:
             prepare=self._prepare,
             nominator=self.nominator,
             gangs=self._gangs,
+            pipelines=self._pipelines,
             forget=self._reporter.gone,
+            changed=changed,
         )
-        self._volumes = VolumeBinder(client, self.snapshot, self.watches.changed, BIND_TIMEOUT)
 
     def configure(self, configuration: Configuration) -> None:
         """Take on profiles, plugins and delays; the queue keeps its pods.
@@ -124,6 +132,7 @@ class Scheduler:
             group.create_task(self.watches.run())
             group.create_task(self._outbox.run())
             group.create_task(self._expire())
+            group.create_task(self._follow_matrix())
 
     async def schedule(self) -> None:
         """Decide and bind until `stop`."""
@@ -143,11 +152,10 @@ class Scheduler:
                 continue
             self._attempt(queued)
             cycles += 1
-            if self._room.locked() or cycles % CYCLES_PER_TURN == 0:
+            if self._binding.full or cycles % CYCLES_PER_TURN == 0:
                 # Binding is slower than deciding: let it catch up, so that decisions are fresh.
                 await asyncio.sleep(0)
-                async with self._room:
-                    pass
+                await self._binding.room()
 
     def stop(self) -> None:
         """Take no further pod."""
@@ -157,13 +165,12 @@ class Scheduler:
     async def drain(self) -> bool:
         """Let binds and reports in flight end. Returns whether all did in time."""
         started = time.monotonic()
-        if self._binds:
-            await asyncio.wait(self._binds, timeout=DRAIN_FOR)
+        await self._binding.drain(DRAIN_FOR)
         await self._preemptor.drain(max(DRAIN_FOR - (time.monotonic() - started), 0.1))
         left = max(DRAIN_FOR - (time.monotonic() - started), 0.1)
         sent = await self._outbox.drain(left)
-        log.info("drained", binds_left=len(self._binds), reports_left=len(self._outbox))
-        return sent and not self._binds
+        log.info("drained", binds_left=len(self._binding), reports_left=len(self._outbox))
+        return sent and not len(self._binding)
 
     async def _expire(self) -> None:
         while True:
@@ -171,6 +178,15 @@ class Scheduler:
             for key in self.snapshot.expire(time.monotonic()):
                 log.warning("assumed pod expired: bound, but never seen by the watch", pod=key)
                 self.queue.move(Event.POD_GONE, "AssignedPodDelete")
+
+    async def _follow_matrix(self) -> None:
+        """Pods that a hard limit on latency refused may fit when the times change."""
+        seen = self._matrix.version
+        while True:
+            await asyncio.sleep(1)
+            if self._matrix.version != seen:
+                seen = self._matrix.version
+                self.queue.move(Event.LATENCY, "LatencyChange")
 
     # -- one pod ---------------------------------------------------------------------------
 
@@ -183,7 +199,9 @@ class Scheduler:
             self._reporter.unschedulable(pod, why)
             return None
         try:
-            return pod_info(pod)
+            info = pod_info(pod)
+            self._pipelines.waiting(pod.key, info.member)
+            return info
         except InvalidGschConfig as error:
             self._reporter.invalid(pod, str(error))
         except WaitsForGlobal as error:
@@ -207,14 +225,32 @@ class Scheduler:
         if self._gangs.least(queued.pod):
             self._attempt_gang(queued, framework, started)
             return
+        if info.member is not None:
+            self._attempt_pipeline(queued, framework, started)
+            return
+        self._attempt_one(queued, framework, info, started)
+
+    def _attempt_one(
+        self,
+        queued: QueuedPod,
+        framework: Framework,
+        info: PodInfo,
+        started: float,
+        placed: Placed | None = None,
+    ) -> None:
+        """Decide for one pod; `placed` is what was decided for it jointly with others."""
+        profile = queued.pod.spec.scheduler_name
+        prefer = self.nominator.row(queued.key)
+        if prefer < 0 and placed is not None:
+            prefer = placed.row
         nominated = self.nominator.ahead_of(info)
         try:
-            decision = self._cycle.decide(
-                framework, info, nominated, self.nominator.row(queued.key)
-            )
+            decision = self._cycle.decide(framework, info, nominated, prefer)
         except Exception as error:
             log.exception("scheduling cycle failed", pod=queued.key)
-            self._fail(queued, f"internal error in the scheduling cycle: {error!r}", started)
+            self._binding.fail(
+                queued, f"internal error in the scheduling cycle: {error!r}", started
+            )
             return
         seconds = time.perf_counter() - started
         if decision.diagnosis is not None:
@@ -223,13 +259,15 @@ class Scheduler:
             return
         self.metrics.point("Filter", "Success", profile, seconds)
         self._note_latency(queued, framework, info, decision.row)
+        if placed is not None and decision.row == placed.row:
+            self._reporter.told(queued.pod, "PlacedJointly", placed.note)
         if log.is_enabled_for(logging.DEBUG):
             why = framework.why(info, decision.trial, self.snapshot, decision.row)
             log.debug("decided", pod=queued.key, node=self.snapshot.names[decision.row], why=why)
         self.snapshot.assume(queued.pod, info.needs, decision.row)
         if decision.reservation is not None:
             self.snapshot.storage.assume(decision.reservation)
-        self._begin_bind(queued, decision, started)
+        self._binding.begin(queued, decision, started)
 
     def _attempt_gang(self, first: QueuedPod, framework: Framework, started: float) -> None:
         """One scheduling cycle for all waiting members of a gang: all that are needed, or none."""
@@ -244,32 +282,49 @@ class Scheduler:
             log.exception("scheduling cycle failed", pod=first.key, gang=first.pod.group)
             for queued in members:
                 self.snapshot.forget(queued.key, queued.pod.metadata.uid)
-                self._fail(queued, f"internal error in the scheduling cycle: {error!r}", started)
+                self._binding.fail(
+                    queued, f"internal error in the scheduling cycle: {error!r}", started
+                )
             return
         why = "" if enough else self._gangs.message(found)
         for member in found:
             diagnosis = member.decision.diagnosis
             if enough and diagnosis is None:
-                self._begin_bind(member.queued, member.decision, started)
+                self._binding.begin(member.queued, member.decision, started)
                 continue
             plugins = diagnosis.plugins if diagnosis is not None else frozenset[str]()
             # A member that fits waits for whatever the others wait for.
             self.queue.unschedulable(member.queued, ~Event.NONE, plugins)
             text = why or (diagnosis.message if diagnosis is not None else "")
             self._reporter.unschedulable(member.queued.pod, text)
-            self._count("unschedulable", member.queued, started)
+            self._binding.count("unschedulable", member.queued, started)
 
-    def _begin_bind(self, queued: QueuedPod, decision: Decision, started: float) -> None:
-        """The pod is assumed: bind it beside the next cycles."""
-        elsewhere = self.nominator.row(queued.key) not in (-1, decision.row)
-        self.nominator.remove(queued.key)
-        if elsewhere:
-            self.queue.move(Event.POD_GONE, "AssignedPodDelete")
-        self._reporter.assumed(queued.key)
-        node = self.snapshot.names[decision.row]
-        task = asyncio.create_task(self._bind(queued, node, decision.reservation, started))
-        self._binds.add(task)
-        task.add_done_callback(self._binds.discard)
+    def _attempt_pipeline(self, first: QueuedPod, framework: Framework, started: float) -> None:
+        """One scheduling cycle for the waiting pods of a pipeline: nodes for all of them together.
+
+        Each of them is then decided like any pod, on its node of that plan where it fits there.
+        """
+        wait = self._pipelines.wait(first)
+        if wait > 0:
+            self.queue.postpone(first, wait)
+            return
+        members = self._pipelines.members(first)
+
+        def trial(info: PodInfo) -> Trial:
+            return self._cycle.trial(framework, info, self.nominator.ahead_of(info))
+
+        try:
+            plan = self._pipelines.plan(members, trial, framework)
+        except Exception as error:
+            log.exception("joint placement failed", pod=first.key)
+            for queued in members:
+                why = f"internal error in joint placement: {error!r}"
+                self._binding.fail(queued, why, started)
+            return
+        for queued in members:
+            if queued.info is not None:
+                placed = plan.get(queued.key)
+                self._attempt_one(queued, framework, queued.info, started, placed)
 
     def _refuse(
         self,
@@ -299,7 +354,7 @@ class Scheduler:
                 self.queue.move(Event.POD_GONE, "AssignedPodDelete")
             message = replace(diagnosis, sentence=found).message
             self._reporter.unschedulable(queued.pod, message)
-        self._count("unschedulable", queued, started)
+        self._binding.count("unschedulable", queued, started)
 
     def _note_latency(
         self, queued: QueuedPod, framework: Framework, info: PodInfo, row: int
@@ -307,86 +362,6 @@ class Scheduler:
         note = framework.latency_note(info, self.snapshot, row)
         if note:
             self._reporter.note(queued.pod, "LatencyUnknown", note)
-
-    async def _bind(
-        self, queued: QueuedPod, node: str, plan: VolumePlan | None, started: float
-    ) -> None:
-        key, uid = queued.key, queued.pod.metadata.uid
-        if plan is not None and not await self._bind_volumes(queued, plan, started):
-            return
-        try:
-            async with self._room:
-                began = time.perf_counter()
-                result = await self._binder.bind(queued.pod, node)
-        except Exception as error:
-            log.exception("binding cycle failed", pod=key)
-            self._release(key, uid)
-            self._fail(queued, f"internal error in the binding cycle: {error!r}", started)
-            return
-        status = "Success" if result.outcome is Outcome.BOUND else "Error"
-        profile = queued.pod.spec.scheduler_name
-        self.metrics.point("Bind", status, profile, time.perf_counter() - began)
-        if result.outcome is Outcome.BOUND:
-            self.snapshot.bound(key, uid, time.monotonic() + ASSUMED_FOR)
-            self.queue.finish(queued)
-            self._reporter.scheduled(queued.pod, node)
-            self._count("scheduled", queued, started)
-            self.metrics.scheduled(queued.attempts, time.monotonic() - queued.added_at)
-            return
-        self._release(key, uid)
-        if result.outcome is Outcome.FAILED:
-            self._fail(queued, f"binding to {node} failed: {result.why}", started)
-        else:
-            # Gone or taken: the watch tells the rest, and counts the pod where it really is.
-            log.info("pod not bound", pod=key, node=node, why=result.why)
-            self.queue.finish(queued)
-            self._count("error", queued, started)
-
-    async def _bind_volumes(self, queued: QueuedPod, plan: VolumePlan, started: float) -> bool:
-        """Whether the pod's claims are bound; if not, the pod waits to be decided anew."""
-        work = asyncio.ensure_future(self._volumes.bind(queued.pod, plan))
-        self._volume_binds[queued.key] = work
-        try:
-            await asyncio.wait([work])
-            work.result()
-        except VolumesNotBound as error:
-            why = str(error)
-        except asyncio.CancelledError:
-            if not work.cancelled():
-                work.cancel()
-                raise
-            why = "given up: a pod of higher priority needs the room"
-        except Exception as error:
-            log.exception("binding volumes failed", pod=queued.key)
-            why = f"internal error in binding volumes: {error!r}"
-        else:
-            self.snapshot.storage.forget(plan)
-            return True
-        finally:
-            self._volume_binds.pop(queued.key, None)
-        self.snapshot.storage.forget(plan)
-        self._release(queued.key, queued.pod.metadata.uid)
-        self._fail(queued, f"binding volumes: {why}", started)
-        return False
-
-    def _give_up(self, key: str) -> bool:
-        """Stop waiting for the volumes of a pod that has no node yet; whether it was waiting."""
-        work = self._volume_binds.get(key)
-        return work is not None and work.cancel()
-
-    def _release(self, key: str, uid: str) -> None:
-        """Give back the room of a pod that was not bound; others may be waiting for it."""
-        if self.snapshot.forget(key, uid):
-            self.queue.move(Event.POD_GONE, "AssignedPodDelete")
-
-    def _fail(self, queued: QueuedPod, why: str, started: float) -> None:
-        self.queue.back_off(queued)
-        self._reporter.failed(queued.pod, why)
-        self._count("error", queued, started)
-
-    def _count(self, result: str, queued: QueuedPod, started: float) -> None:
-        seconds = time.perf_counter() - started
-        self.metrics.attempt(result, queued.pod.spec.scheduler_name, seconds)
 
     # -- numbers ---------------------------------------------------------------------------
 

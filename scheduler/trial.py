@@ -38,7 +38,7 @@ class Trial:
         nominated: Nominated = (),
     ) -> None:
         self._plugins, self.evaluation = plugins, evaluation
-        self._info, self._snapshot = info, snapshot
+        self.info, self._snapshot = info, snapshot
         self.own = prefilter(plugins.pod_filters, info, snapshot)
         own, shared = self.own, evaluation.prefiltered
         self.rejection = shared.rejection or own.rejection
@@ -110,7 +110,7 @@ class Trial:
     def _own_again(self) -> Prefiltered:
         """The pod's own plugins after pods came or went; those that do not look at pods stay."""
         again = (p for p in self._plugins.pod_filters if p.LOOKS_AT_PODS)
-        result = prefilter(again, self._info, self._snapshot)
+        result = prefilter(again, self.info, self._snapshot)
         kept = [entry for entry in self.own.engaged if not entry[0].LOOKS_AT_PODS]
         return replace(result, engaged=[*kept, *result.engaged])
 
@@ -144,7 +144,7 @@ class Trial:
         if self.feasible is not self.evaluation.feasible:
             masked = np.where(self.feasible, self.evaluation.fixed, NOT_FEASIBLE)
         for plugin in self._plugins.prefers:
-            preferred = plugin.prefer(self._info, self._snapshot, masked >= 0)
+            preferred = plugin.prefer(self.info, self._snapshot, masked >= 0)
             if preferred is not None:
                 masked = np.where(preferred, masked, NOT_FEASIBLE)
         relative = [entry for entry in self.evaluation.relative if entry[2].any()]
@@ -157,7 +157,7 @@ class Trial:
     def _states(self) -> list[tuple[ScorePlugin, int, Any]]:
         states = []
         for score, weight in self._plugins.pod_scores:
-            state = score.pre_score(self._info, self._snapshot)
+            state = score.pre_score(self.info, self._snapshot)
             if state is not None:
                 states.append((score, weight, state))
         return states

@@ -19,6 +19,7 @@ from cluster.snapshot import Change, Snapshot
 from filters.framework import Event, PodInfo
 from scheduler.gangs import Gangs
 from scheduler.nominator import Nominator
+from scheduler.pipelines import Pipelines
 from scheduler.pods import changed_for_scheduling
 from scheduler.queue import SchedulingQueue
 
@@ -67,13 +68,15 @@ class Watches:
         prepare: Callable[[Pod], PodInfo | None],
         nominator: Nominator,
         gangs: Gangs | None = None,
+        pipelines: Pipelines | None = None,
+        changed: asyncio.Event | None = None,
         forget: Callable[[str], None],
         pod_selector: str = RUNNING,
     ) -> None:
         self._snapshot, self._queue = snapshot, queue
         self._ours, self._prepare, self._forget = ours, prepare, forget
-        self._nominator, self._gangs = nominator, gangs
-        self.changed = asyncio.Event()
+        self._nominator, self._gangs, self._pipelines = nominator, gangs, pipelines
+        self.changed = changed or asyncio.Event()
         """Set when something that is neither node nor pod changed; for others to clear and wait."""
         self.reflectors: dict[str, Reflector[Any]] = {
             "nodes": Reflector(client, "/api/v1/nodes", Node, self._on_node),
@@ -154,6 +157,8 @@ class Watches:
         self._queue.delete(key)
         nominated = self._nominator.remove(key)
         self._forget(key)
+        if self._pipelines is not None:
+            self._pipelines.gone(key)
         # Room that was kept for a nominated pod is as free as that of one that ran.
         if self._snapshot.remove_pod(key) or nominated:
             self._queue.move(Event.POD_GONE, "AssignedPodDelete")
@@ -166,6 +171,8 @@ class Watches:
         except QuantityError as error:
             log.error("pod not counted", pod=new.key, error=str(error))
             return
+        if self._pipelines is not None:
+            self._pipelines.bound(new)
         if old is None or not old.spec.node_name:
             self._gang_changed(new)
             self._queue.move(Event.POD_PLACED, "AssignedPodAdd")

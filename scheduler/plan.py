@@ -1,0 +1,220 @@
+"""One joint placement, put together from the snapshot, the latency matrix and what pods say."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cluster.label_selectors import equal_to
+from cluster.pod_index import PodQuery
+from cluster.snapshot import Snapshot
+from filters.member import Dependency, Kind, Member
+from scheduler.joint import Bools, Edge, Floats, Ints, Problem, solve
+from scheduler.profiles import Framework
+from scheduler.queue import QueuedPod
+from scheduler.trial import Trial
+
+CANDIDATES = 256
+"""Nodes that a joint placement looks at, at most."""
+UNKNOWN = 1.5
+"""An unknown time counts as so many times the longest that is known."""
+TIE = 1e-6
+"""Share of a cost by which the other scores break ties."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """The row that the joint plan has for a pod, and what to tell its owner."""
+
+    row: int
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A pod to place, with its part in the pipeline and its verdict on every node by itself."""
+
+    queued: QueuedPod
+    member: Member
+    trial: Trial
+
+
+class Plan:
+    """One joint placement: the problem's arrays, put together from snapshot and matrix."""
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        framework: Framework,
+        parts: Sequence[Part],
+        placed: dict[str, Member],
+    ) -> None:
+        self._snapshot, self._framework = snapshot, framework
+        self._parts, self._placed = parts, placed
+        self._edges = list(self._edges_between())
+
+    def rows(self) -> dict[str, Placed]:
+        alone = np.array([self._alone(part) for part in self._parts])
+        rows = self._candidates(alone)
+        problem = Problem(
+            alone[:, rows],
+            np.array([self._from(int(row))[rows] for row in rows]),
+            self._edges,
+            *self._amounts(rows),
+        )
+        nodes = solve(problem)
+        if nodes is None:
+            return {}
+        cost = problem.cost(nodes)
+        found = {}
+        for part, node in zip(self._parts, nodes, strict=True):
+            others = len(self._parts) - 1 + len(self._placed)
+            whom = (
+                f"{others} other pods of {part.member.pipeline}" if others else "what it talks to"
+            )
+            note = f"placed jointly with {whom}: {cost:.3g} ms of round trips a second in all"
+            found[part.queued.key] = Placed(int(rows[node]), note)
+        return found
+
+    # -- costs -----------------------------------------------------------------------------
+
+    def _alone(self, part: Part) -> Floats:
+        """What the pod costs on every row by itself: inf where it does not fit."""
+        snapshot = self._snapshot
+        costs = np.zeros(len(snapshot))
+        for row, weight, apart in self._anchors(part):
+            costs = costs + weight * self._from(row)
+            if apart:
+                costs[row] = np.inf
+        scores = np.maximum(part.trial.evaluation.fixed.astype(np.float64), 0.0)
+        most = float(scores.max(initial=0.0))
+        if most:
+            costs = costs + TIE * (1 - scores / most)
+        return np.where(part.trial.feasible, costs, np.inf)
+
+    def _anchors(self, part: Part) -> Iterator[tuple[int, float, bool]]:
+        """(row, round trips a second, whether not on that row) of what has its place already."""
+        info = part.queued.info
+        source = info.near_node if info is not None else None
+        if info is not None and info.near_pod is not None:
+            source = self._node_of(info.near_pod)
+        if source:
+            yield from self._at(self._snapshot.row(source), 1.0, False)
+        for dependency in part.member.depends_on:
+            yield from self._depended_on(dependency)
+        for key, mate in self._placed.items():
+            row = self._snapshot.row(self._node_of(key) or "")
+            for dependency in mate.depends_on:
+                if dependency.kind is Kind.STAGE and dependency.name == part.member.stage:
+                    weight = dependency.weight / self._size(part.member.stage)
+                    yield from self._at(row, weight, dependency.apart)
+            if part.member.apart or mate.apart:
+                yield from self._at(row, 0.0, True)
+
+    @staticmethod
+    def _at(row: int, weight: float, apart: bool) -> Iterator[tuple[int, float, bool]]:
+        if row >= 0:
+            yield row, weight, apart
+
+    def _depended_on(self, dependency: Dependency) -> Iterator[tuple[int, float, bool]]:
+        weight, apart = dependency.weight, dependency.apart
+        if dependency.kind is Kind.NODE:
+            yield from self._at(self._snapshot.row(dependency.name), weight, apart)
+        elif dependency.kind is Kind.POD:
+            yield from self._at(
+                self._snapshot.row(self._node_of(dependency.name) or ""), weight, apart
+            )
+        elif dependency.kind is Kind.SERVICE:
+            namespace, _, name = dependency.name.partition("/")
+            counts = self._serving(namespace, name)
+            for row in np.flatnonzero(counts).tolist():
+                yield row, weight * float(counts[row]) / float(counts.sum()), apart
+        else:
+            stage = [key for key, mate in self._placed.items() if mate.stage == dependency.name]
+            for key in stage:
+                row = self._snapshot.row(self._node_of(key) or "")
+                yield from self._at(row, weight / self._size(dependency.name), apart)
+
+    def _serving(self, namespace: str, name: str) -> Floats:
+        """How many pods of the Service run on every row."""
+        labels = self._snapshot.owners.service(namespace, name)
+        if labels is None:
+            return np.zeros(len(self._snapshot))
+        query = PodQuery(((frozenset((namespace,)), equal_to(labels)),), terminating=False)
+        counts: Any = self._snapshot.index.count(query)
+        found: Floats = counts[: len(self._snapshot)].astype(np.float64)
+        return found
+
+    def _node_of(self, key: str) -> str | None:
+        record = self._snapshot.pods.get(key)
+        return record.node if record is not None else None
+
+    def _size(self, stage: str) -> int:
+        """How many pods share what goes to a stage."""
+        mine = sum(part.member.stage == stage for part in self._parts)
+        return max(mine + sum(mate.stage == stage for mate in self._placed.values()), 1)
+
+    def _edges_between(self) -> Iterator[Edge]:
+        for one, part in enumerate(self._parts):
+            for other, mate in enumerate(self._parts):
+                found = self._talk(part, mate) if one != other else None
+                if found is not None:
+                    yield Edge(one, other, found.weight, found.apart or self._apart(part, mate))
+                elif one < other and self._apart(part, mate) and self._talk(mate, part) is None:
+                    yield Edge(one, other, 0.0, True)
+
+    @staticmethod
+    def _apart(part: Part, mate: Part) -> bool:
+        together = bool(part.member.pipeline) and part.member.pipeline == mate.member.pipeline
+        return together and (part.member.apart or mate.member.apart)
+
+    def _talk(self, part: Part, mate: Part) -> Dependency | None:
+        """What the first says of the second, with the weight of this one pair."""
+        for dependency in part.member.depends_on:
+            if dependency.kind is Kind.STAGE and dependency.name == mate.member.stage:
+                pairs = self._size(mate.member.stage)
+                weight = dependency.weight / pairs
+                return Dependency(dependency.kind, dependency.name, weight, dependency.apart)
+            if dependency.kind is Kind.POD and dependency.name == mate.queued.key:
+                return dependency
+        return None
+
+    # -- arrays ----------------------------------------------------------------------------
+
+    def _from(self, row: int) -> Floats:
+        """Milliseconds from a row to every row, with something for those that are not known."""
+        near = self._framework.from_node(self._snapshot.names[row], self._snapshot)
+        times = np.ones(len(self._snapshot), np.float64)
+        if near is not None and np.isfinite(near.times).any():
+            longest = float(np.nanmax(near.times)) or 1.0
+            times = np.nan_to_num(near.times, nan=UNKNOWN * longest)
+        elif near is not None and near.steps is not None:
+            times = (near.steps + 1).astype(np.float64)
+        times[row] = 0.0
+        return times
+
+    def _candidates(self, alone: Floats) -> NDArray[np.intp]:
+        """Rows that come into question: all that anybody fits, or those that promise most."""
+        feasible: Bools = np.logical_or.reduce(np.isfinite(alone), axis=0)
+        rows = np.flatnonzero(feasible)
+        if len(rows) <= CANDIDATES:
+            return rows
+        best = np.where(np.isfinite(alone), alone, np.nan)
+        order = np.argsort(np.nan_to_num(np.nanmean(best[:, rows], axis=0), nan=np.inf))
+        chosen = dict.fromkeys(rows[order[: CANDIDATES // 2]].tolist())
+        # And what lies around the best of these, where pods that have no ties may go.
+        for row in list(chosen)[: CANDIDATES // 16]:
+            near: Floats = np.where(feasible, self._from(row), np.inf)
+            chosen.update(dict.fromkeys(np.argsort(near)[:8].tolist()))
+        return np.array([row for row in chosen if feasible[row]], np.int64)
+
+    def _amounts(self, rows: NDArray[np.intp]) -> tuple[Ints, Ints]:
+        """What the pods ask for, (m, r), and what the rows have free of it, (n, r)."""
+        asked = [part.trial.info.needs.requests for part in self._parts]
+        names = sorted({name for requests in asked for name in requests})
+        needs = np.array([[requests.get(name, 0) for name in names] for requests in asked])
+        view = self._snapshot.view(rows)
+        free = np.array([view.allocatable(name) - view.requested(name) for name in names]).T
+        return needs.astype(np.int64), free.astype(np.int64)
