@@ -1,8 +1,8 @@
 """The lab's binaries: Go modules pinned under tools/, built once and kept.
 
 They lie in `$XDG_CACHE_HOME/gsch/lab/<module>-<pins>`, where <pins> is a digest of the module's
-go.mod and go.sum. A binary found in `GSCH_LAB_BIN` or `KUBEBUILDER_ASSETS` is used instead of a
-built one.
+go.mod and go.sum, and of its own code where it has any. A binary found in `GSCH_LAB_BIN` or
+`KUBEBUILDER_ASSETS` is used instead of a built one.
 """
 
 import fcntl
@@ -64,6 +64,7 @@ def catalogue() -> dict[str, Binary]:
     """Every binary by name. Raises LabError outside a checkout."""
     names = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl", "kubelet")
     found = {name: _kubernetes(name) for name in names}
+    found["pause"] = Binary("pause", "gsch.io/tools/pause")
     found["etcd"] = Binary("etcd", "go.etcd.io/etcd/server/v3")
     for name in ("kwok", "kwokctl"):
         found[name] = Binary("kwok", f"sigs.k8s.io/kwok/cmd/{name}")
@@ -71,7 +72,7 @@ def catalogue() -> dict[str, Binary]:
     return found
 
 
-# What a control plane with fake nodes and its tests need; kubelet is for real nodes only.
+# What a control plane with fake nodes and its tests need.
 CONTROL_PLANE = (
     "kube-apiserver",
     "kube-controller-manager",
@@ -82,12 +83,14 @@ CONTROL_PLANE = (
     "kwokctl",
     "toxiproxy",
 )
+# What real nodes need beside it.
+REAL = ("kubelet", "pause")
 
 
 def cache(module: str) -> Path:
     """Where the built binaries of a module are kept, for the pins of this checkout."""
     digest = hashlib.sha256()
-    for path in sorted((TOOLS / module).glob("go.*")):
+    for path in sorted((*(TOOLS / module).glob("go.*"), *(TOOLS / module).glob("*.go"))):
         digest.update(path.read_bytes())
     return _root() / f"{module}-{digest.hexdigest()[:16]}"
 

@@ -1,4 +1,4 @@
-"""`gsch lab`: build, up, down, list, env, demo."""
+"""`gsch lab`: build, up, down, list, env, delay, demo."""
 
 import asyncio
 import signal
@@ -14,7 +14,8 @@ from rich.table import Table
 
 from lab import binaries, nodes
 from lab.binaries import LabError
-from lab.cluster import LabCluster, Options, clusters
+from lab.cluster import LabCluster, Options, by_name, clusters
+from lab.real import RealCluster
 
 
 def _terminated(number: int, frame: FrameType | None) -> None:
@@ -68,18 +69,56 @@ def build(everything: bool) -> None:
 )
 @click.option("--kube-scheduler", is_flag=True, help="Run kube-scheduler too.")
 @click.option("--bare", is_flag=True, help="API server and etcd only.")
+@click.option("--real", is_flag=True, help="Real nodes: kubelet, containerd and runc. Needs root.")
+@click.option(
+    "--image",
+    "image_files",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="docker-archive that every real node gets; may be repeated.",
+)
 def up(
-    name: str, number: int | None, node_file: Path | None, kube_scheduler: bool, bare: bool
+    name: str,
+    number: int | None,
+    node_file: Path | None,
+    kube_scheduler: bool,
+    bare: bool,
+    real: bool,
+    image_files: tuple[Path, ...],
 ) -> None:
     """Bring up cluster NAME.
+
+    Real nodes are as far from the master as their annotation lab.gsch.io/rtt-ms says.
 
     \b
     Examples:
       gsch lab up try --nodes 12
       gsch lab up edge --node-file examples/cluster/nodes.yaml
+      gsch lab up six --real --node-file examples/lab/real-nodes.yaml
     """
+    if real and bare:
+        raise click.UsageError("--real and --bare exclude one another")
+    if image_files and not real:
+        raise click.UsageError("--image is for --real nodes")
     wanted = nodes.wanted(number, node_file)
-    cluster = LabCluster(name)
+    if real:
+        cluster = RealCluster(name)
+        with Progress(console=Console(stderr=True), transient=True) as progress:
+            task = progress.add_task("nodes", total=len(wanted))
+            cluster.bring_up(
+                wanted,
+                kube_scheduler=kube_scheduler,
+                image_files=image_files,
+                tick=lambda: progress.advance(task),
+            )
+        click.echo(f"export KUBECONFIG={cluster.kubeconfig}")
+        return
+    _up_fake(LabCluster(name), wanted, kube_scheduler, bare)
+
+
+def _up_fake(
+    cluster: LabCluster, wanted: list[dict[str, Any]], kube_scheduler: bool, bare: bool
+) -> None:
     cluster.up(Options(kube_scheduler=kube_scheduler, bare=bare))
     try:
         with Progress(console=Console(stderr=True), transient=True) as progress:
@@ -98,7 +137,7 @@ def up(
 @click.option("--all", "everything", is_flag=True, help="Every cluster of the lab.")
 def down(names: tuple[str, ...], everything: bool) -> None:
     """Take clusters away: no process, port or folder of theirs stays."""
-    chosen = clusters() if everything else [LabCluster(name) for name in names]
+    chosen = clusters() if everything else [by_name(name) for name in names]
     if not chosen and not everything:
         raise click.UsageError("name a cluster, or give --all")
     for cluster in chosen:
@@ -131,6 +170,30 @@ def env(name: str) -> None:
     if not cluster.kubeconfig.exists():
         raise LabError(f"there is no cluster {name}; `gsch lab list` names those that are")
     click.echo(f"export KUBECONFIG={cluster.kubeconfig}")
+
+
+@lab.command()
+@click.argument("name", shell_complete=_complete)
+@click.argument("rtts", nargs=-1, required=True, metavar="NODE=MS...")
+def delay(name: str, rtts: tuple[str, ...]) -> None:
+    """Change how far real nodes of cluster NAME are from its master, in ms of round trip.
+
+    \b
+    Example:
+      gsch lab delay six far-1=20 far-2=20
+    """
+    if not RealCluster.there(name):
+        raise LabError(f"{name} is no cluster of real nodes")
+    wanted: dict[str, float] = {}
+    for text in rtts:
+        node, _, value = text.partition("=")
+        try:
+            wanted[node] = float(value)
+        except ValueError:
+            raise click.UsageError(f"{text}: expected NODE=MS") from None
+        if not 0 <= wanted[node] <= 10_000:
+            raise click.UsageError(f"{text}: 0 to 10000 ms")
+    RealCluster(name).set_delays(wanted)
 
 
 @lab.command()

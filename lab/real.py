@@ -1,0 +1,413 @@
+"""A lab cluster with real nodes: kubelet, containerd and runc, each in a network namespace.
+
+    host ── master (API server, …) ── switch (lab.delay) ── node 1 … node n
+
+Master and nodes have addresses 10.20.C.x, node i's pods 10.(100+C).i.x, Services 10.(200+C).x.x, C
+being the cluster's number. The host reaches all of them through the master, so what runs on the
+host is as far from a node as the master is. Everything is found again by folder and by name.
+"""
+
+import contextlib
+import json
+import os
+import re
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lab import binaries, host, images, processes
+from lab.binaries import LabError
+from lab.cluster import LabCluster, root
+from lab.node import RealNode
+
+MARK = "real.json"
+MOST_NODES, MOST_CLUSTERS = 50, 50
+PARTS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet")
+READY_WITHIN = 180.0
+
+Tick = Callable[[], None]
+
+
+class RealCluster(LabCluster):
+    """A cluster of real nodes by name, whether it is up or not."""
+
+    @classmethod
+    def there(cls, name: str) -> bool:
+        """Whether the cluster of this name, if there is one, has real nodes."""
+        return (LabCluster(name).folder / MARK).exists()
+
+    @property
+    def number(self) -> int:
+        return int(json.loads((self.folder / MARK).read_text())["number"])
+
+    @property
+    def master(self) -> str:
+        """The master's network namespace."""
+        return f"gsch-{self.name}-m"
+
+    def address(self, index: int = 0) -> str:
+        """Of the master, or of node `index` (from 1)."""
+        return f"10.20.{self.number}.{10 + index if index else 1}"
+
+    def running(self) -> dict[str, int]:
+        """Process id by component; those of nodes carry the node's name."""
+        found: dict[str, int] = {}
+        for pid, arguments in processes.of_folder(self.folder).items():
+            name = Path(arguments[0]).name
+            if name == "kubelet":
+                override = [a for a in arguments if a.startswith("--hostname-override=")]
+                name = f"kubelet {override[0].partition('=')[2] if override else ''}"
+            if name.partition(" ")[0] in PARTS:
+                found[name] = pid
+        return found
+
+    # -- up --------------------------------------------------------------------------------
+
+    def bring_up(
+        self,
+        nodes: Sequence[Mapping[str, Any]],
+        *,
+        kube_scheduler: bool = False,
+        image_files: Sequence[Path] = (),
+        folders: Sequence[str] = (),
+        tick: Tick = lambda: None,
+    ) -> None:
+        """Bring up the cluster with these Node objects' names, labels, taints and sizes.
+
+        `image_files` are docker-archives that every node gets; `folders` are mount points that the
+        host image has beside its own. On any failure nothing stays. `tick` is called as nodes get
+        ready. Raises LabError.
+        """
+        host.check()
+        if self.exists:
+            raise LabError(
+                f"cluster {self.name} is there already: use another name, or "
+                f"`gsch lab down {self.name}` first"
+            )
+        if not 1 <= len(nodes) <= MOST_NODES:
+            raise LabError(f"real nodes: 1 to {MOST_NODES}, got {len(nodes)}")
+        found = binaries.ensure((*PARTS, "kubectl", "pause"))
+        self.folder.mkdir(parents=True)
+        try:
+            (self.folder / MARK).write_text(json.dumps({"number": _free_number()}))
+            self._make(found, nodes, kube_scheduler, image_files, folders, tick)
+        except BaseException:
+            self.down()
+            raise
+
+    def _make(
+        self,
+        found: Mapping[str, Path],
+        nodes: Sequence[Mapping[str, Any]],
+        kube_scheduler: bool,
+        image_files: Sequence[Path],
+        folders: Sequence[str],
+        tick: Tick,
+    ) -> None:
+        self._write_credentials(nodes)
+        archives = self._make_images(found["pause"], image_files, folders)
+        real = [RealNode(self, index, node) for index, node in enumerate(nodes, 1)]
+        self._connect(real)
+        self._control_plane(found)
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda node: node.prepare(archives), real))
+        self._wait_for_server(found["kubectl"])
+        self._controllers(found, kube_scheduler)
+        for node in real:
+            node.start_kubelet(found["kubelet"])
+        self._wait_for_nodes(found["kubectl"], real, tick)
+
+    def _write_credentials(self, nodes: Sequence[Mapping[str, Any]]) -> None:
+        people = {"admin": "system:masters", "kube-controller-manager": "", "kube-scheduler": ""}
+        rows = []
+        for name, group in people.items():
+            user = "admin" if name == "admin" else f"system:{name}"
+            rows.append(self._credential(name, user, group))
+        for node in nodes:
+            name = node["metadata"]["name"]
+            rows.append(self._credential(name, f"system:node:{name}", "system:nodes"))
+        tokens = self.folder / "tokens.csv"
+        tokens.touch(0o600)
+        tokens.write_text("".join(f"{row}\n" for row in rows))
+        shutil.copy(self.credential("admin"), self.kubeconfig)
+        for words in (["genrsa", "-out", "sa.key", "2048"], ["rsa", "-in", "sa.key", "-pubout"]):
+            out = ["-out", "sa.pub"] if "-pubout" in words else []
+            subprocess.run(
+                ["openssl", *words, *out], cwd=self.folder, check=True, capture_output=True
+            )
+
+    def credential(self, name: str) -> Path:
+        """The kubeconfig of a component, of a node, or of `admin`."""
+        return self.folder / "credentials" / f"{name}.yaml"
+
+    def _credential(self, name: str, user: str, group: str) -> str:
+        token = secrets.token_hex(16)
+        authority = str(self.folder / "certs" / "apiserver.crt")
+        server = {"server": f"https://{self.address()}:6443", "certificate-authority": authority}
+        config = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": "lab", "cluster": server}],
+            "users": [{"name": name, "user": {"token": token}}],
+            "contexts": [{"name": "lab", "context": {"cluster": "lab", "user": name}}],
+            "current-context": "lab",
+        }
+        path = self.credential(name)
+        path.parent.mkdir(exist_ok=True, mode=0o700)
+        path.touch(0o600)
+        path.write_text(yaml.safe_dump(config))
+        return f"{token},{user},{name},{group}" if group else f"{token},{user},{name}"
+
+    def _make_images(
+        self, pause: Path, given: Sequence[Path], folders: Sequence[str]
+    ) -> list[Path]:
+        made = [self.folder / "pause.tar", self.folder / "host.tar"]
+        images.pause_image(pause, made[0])
+        images.host_image(made[1], folders)
+        return [*made, *given]
+
+    # -- network ---------------------------------------------------------------------------
+
+    def _connect(self, real: Sequence[RealNode]) -> None:
+        """Namespaces, the switch between them, and a link from the host to the master."""
+        if Path("/proc/sys/fs/inotify/max_user_instances").read_text().strip() < "1024":
+            host.run("sysctl", "-qw", "fs.inotify.max_user_instances=1024")
+        for name in (self.master, *(node.namespace for node in real)):
+            host.add_namespace(name)
+        outside = self.outside
+        everything = [
+            {
+                "name": "master",
+                "namespace": str(host.NAMESPACES / self.master),
+                "address": f"{self.address()}/32",
+                "prefixes": [f"{self.address()}/32", f"{outside}/32"],
+                "delay_ms": 0,
+            },
+            *(node.link() for node in real),
+        ]
+        self._links.write_text(json.dumps({"nodes": everything, "pairs": []}))
+        self._spawn("switch", ["chrt", "-f", "50", sys.executable, "-m", "lab.delay", self._links])
+        log = self.folder / "logs" / "switch.log"
+        if not processes.wait_until(lambda: "ready" in log.read_text(), 20):
+            raise LabError(f"the switch did not start:\n{log.read_text()[-800:]}")
+        for name in (self.master, *(node.namespace for node in real)):
+            host.run(*host.inside(name, "ip", "route", "add", "10.0.0.0/8", "dev", "wan0"))
+        self._link_host(outside)
+
+    @property
+    def outside(self) -> str:
+        """The host's address in the cluster's network."""
+        return f"10.20.{self.number}.254"
+
+    @property
+    def link(self) -> str:
+        """The host's device toward the master."""
+        return f"gsch{self.number}"
+
+    def _link_host(self, outside: str) -> None:
+        number = self.number
+        mine, theirs = self.link, "host0"
+        host.run("ip", "link", "add", mine, "type", "veth", "peer", "name", theirs,
+                 "netns", self.master)  # fmt: skip
+        host.run("ip", "addr", "add", f"{outside}/32", "dev", mine)
+        host.run("ip", "link", "set", mine, "up")
+        host.run(*host.inside(self.master, "ip", "link", "set", theirs, "up"))
+        # The master answers for every address behind it.
+        inside = ["sysctl", "-qw", f"net.ipv4.conf.{theirs}.proxy_arp=1"]
+        host.run(*host.inside(self.master, *inside))
+        host.run(*host.inside(self.master, "ip", "route", "add", f"{outside}/32", "dev", theirs))
+        for prefix in (f"10.20.{number}.0/24", f"10.{100 + number}.0.0/16"):
+            host.run("ip", "route", "add", prefix, "dev", mine, "src", outside)
+
+    @property
+    def _links(self) -> Path:
+        return self.folder / "links.json"
+
+    def set_delays(self, rtts_ms: Mapping[str, float]) -> None:
+        """Change round-trip times between nodes and master while the cluster runs.
+
+        Raises LabError for an unknown node.
+        """
+        links = json.loads(self._links.read_text())
+        known = {link["name"]: link for link in links["nodes"]}
+        for name, rtt in rtts_ms.items():
+            if name not in known or name == "master":
+                raise LabError(f"{self.name} has no node {name}")
+            known[name]["delay_ms"] = rtt / 2
+        fresh = self._links.with_suffix(".new")
+        fresh.write_text(json.dumps(links))
+        fresh.replace(self._links)
+        for pid, arguments in processes.of_folder(self.folder).items():
+            if "lab.delay" in arguments:
+                os.kill(pid, signal.SIGHUP)
+
+    # -- control plane ---------------------------------------------------------------------
+
+    def _control_plane(self, found: Mapping[str, Path]) -> None:
+        folder, number = self.folder, self.number
+        self._spawn(
+            "etcd",
+            [found["etcd"], f"--data-dir={folder}/etcd", "--unsafe-no-fsync", "--log-level=error"],
+            self.master,
+        )
+        arguments = {
+            "etcd-servers": "http://127.0.0.1:2379",
+            "bind-address": self.address(),
+            "advertise-address": self.address(),
+            "cert-dir": f"{folder}/certs",
+            "service-account-issuer": "https://kubernetes.default.svc",
+            "service-account-key-file": f"{folder}/sa.pub",
+            "service-account-signing-key-file": f"{folder}/sa.key",
+            "token-auth-file": f"{folder}/tokens.csv",
+            "authorization-mode": "Node,RBAC",
+            "enable-admission-plugins": "NodeRestriction",
+            "service-cluster-ip-range": f"10.{200 + number}.0.0/16",
+            "kubelet-preferred-address-types": "InternalIP",
+            "allow-privileged": "true",
+        }
+        self._spawn("kube-apiserver", _command(found["kube-apiserver"], arguments), self.master)
+
+    def _controllers(self, found: Mapping[str, Path], kube_scheduler: bool) -> None:
+        folder = self.folder
+        arguments = {
+            "kubeconfig": str(self.credential("kube-controller-manager")),
+            "leader-elect": "false",
+            "use-service-account-credentials": "true",
+            "service-account-private-key-file": f"{folder}/sa.key",
+            "root-ca-file": f"{folder}/certs/apiserver.crt",
+            "cert-dir": f"{folder}/certs-kcm",
+        }
+        binary = found["kube-controller-manager"]
+        self._spawn("kube-controller-manager", _command(binary, arguments), self.master)
+        if kube_scheduler:
+            arguments = {
+                "kubeconfig": str(self.credential("kube-scheduler")),
+                "leader-elect": "false",
+                "cert-dir": f"{folder}/certs-ks",
+            }
+            self._spawn("kube-scheduler", _command(found["kube-scheduler"], arguments), self.master)
+
+    def _wait_for_server(self, kubectl: Path) -> None:
+        def ready() -> bool:
+            # The certificate is there only once the server has made it.
+            there = (self.folder / "certs" / "apiserver.crt").exists()
+            return there and self._kubectl(kubectl, "get", "--raw", "/readyz") is not None
+
+        if not processes.wait_until(ready, 60, 0.2):
+            raise LabError(f"the API server did not get ready:\n{self._log_tails()}")
+
+    def _wait_for_nodes(self, kubectl: Path, real: Sequence[RealNode], tick: Tick) -> None:
+        left = {node.name: node for node in real}
+        deadline = time.monotonic() + READY_WITHIN
+        while left:
+            said = self._kubectl(kubectl, "get", "nodes", "-o", "json")
+            for item in json.loads(said)["items"] if said else ():
+                node = left.get(item["metadata"]["name"])
+                if node is None:
+                    continue
+                node.patch(lambda *words: self._kubectl(kubectl, *words))
+                ready = {"type": "Ready", "status": "True"}
+                if any(ready.items() <= c.items() for c in item["status"].get("conditions", ())):
+                    del left[node.name]
+                    tick()
+            if time.monotonic() > deadline:
+                raise LabError(f"not ready: {', '.join(left)}\n{self._log_tails()}")
+            time.sleep(0.2)
+
+    def _kubectl(self, kubectl: Path, *words: str) -> str | None:
+        """What it printed, None where it failed."""
+        answer = subprocess.run(
+            [str(kubectl), "--kubeconfig", str(self.kubeconfig), *words],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return None if answer.returncode else answer.stdout
+
+    # -- down ------------------------------------------------------------------------------
+
+    def down(self) -> None:
+        """End every process, container, namespace, mount and group of the cluster."""
+        groups = f"gsch-lab-{self.name}-*"
+        with contextlib.suppress(OSError, ValueError):
+            # Its other end goes with the master's namespace, but only in the kernel's own time.
+            host.run("ip", "link", "del", self.link, check=False)
+        mine = processes.of_folder(self.folder)
+        shims = [pid for pid, words in mine.items() if "containerd" in Path(words[0]).name]
+        host.kill({pid for pid in mine if pid not in shims}, signal.SIGTERM)
+        containers = host.members(groups)
+        inodes = host.namespaces_of(containers)
+        host.kill(containers)
+        processes.wait_until(lambda: not host.members(groups), 5)
+        host.kill(shims)
+        ended = processes.kill(self.folder)
+        for process in self._started:
+            process.wait()
+        host.remove_namespaces(f"gsch-{self.name}-", inodes)
+        host.unmount_below(self.folder)
+        processes.wait_until(lambda: not host.members(groups), 5)
+        host.remove_cgroups(groups)
+        self._remove_traces()
+        if not ended:
+            raise LabError(f"processes of {self.name} would not end: {self.running()}")
+        shutil.rmtree(self.folder, ignore_errors=True)
+        if self.exists:
+            raise LabError(f"cannot remove {self.folder}")
+
+    def _remove_traces(self) -> None:
+        """What kubelet and CNI leave outside of their folders."""
+        for link in Path("/var/log/containers").glob("*"):
+            if link.is_symlink() and str(link.readlink()).startswith(f"{self.folder}/"):
+                link.unlink()
+        kept = Path("/var/lib/cni/results")
+        for result in kept.glob(f"gsch-{self.name}-*"):
+            sandbox = re.sub(r".*-([0-9a-f]{64})-eth0$", r"\1", result.name)
+            for loopback in kept.glob(f"cni-loopback-{sandbox}-*"):
+                loopback.unlink()
+            result.unlink()
+
+    # -- inside ----------------------------------------------------------------------------
+
+    def _spawn(
+        self, name: str, command: Sequence[str | Path], namespace: str | None = None
+    ) -> None:
+        logs = self.folder / "logs"
+        logs.mkdir(exist_ok=True)
+        words = host.inside(namespace, *command) if namespace else list(map(str, command))
+        with (logs / f"{name}.log").open("ab") as log:
+            process = subprocess.Popen(
+                words,
+                cwd=self.folder if namespace else Path(__file__).resolve().parent.parent,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self._started.append(process)
+
+    spawn = _spawn
+
+
+def _command(binary: Path, arguments: Mapping[str, str]) -> list[str]:
+    return [str(binary), *(f"--{key}={value}" for key, value in arguments.items())]
+
+
+def _free_number() -> int:
+    """The least number that no cluster has."""
+    taken = set()
+    for mark in (root() / "clusters").glob(f"*/{MARK}"):
+        text = mark.read_text()
+        taken.add(json.loads(text)["number"] if text else 0)
+    free = [number for number in range(1, MOST_CLUSTERS + 1) if number not in taken]
+    if not free:
+        raise LabError(f"{MOST_CLUSTERS} clusters of real nodes are up already")
+    return free[0]
