@@ -94,7 +94,7 @@ def up(
     Examples:
       gsch lab up try --nodes 12
       gsch lab up edge --node-file examples/cluster/nodes.yaml
-      gsch lab up six --real --node-file examples/lab/real-nodes.yaml
+      gsch lab up six --real --node-file bench/pipeline/nodes.yaml
     """
     if real and bare:
         raise click.UsageError("--real and --bare exclude one another")

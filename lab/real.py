@@ -216,6 +216,8 @@ class RealCluster(LabCluster):
     def _link_host(self, outside: str) -> None:
         number = self.number
         mine, theirs = self.link, "host0"
+        # One of an earlier cluster of this number, of which the kernel kept the namespace.
+        host.run("ip", "link", "del", mine, check=False)
         host.run("ip", "link", "add", mine, "type", "veth", "peer", "name", theirs,
                  "netns", self.master)  # fmt: skip
         host.run("ip", "addr", "add", f"{outside}/32", "dev", mine)
