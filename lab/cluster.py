@@ -77,7 +77,7 @@ class LabCluster:
             )
         found = binaries.ensure()
         try:
-            with _one_at_a_time():
+            with one_at_a_time():
                 self._create(found, options)
         except BaseException:
             self.down()
@@ -175,8 +175,9 @@ class LabCluster:
 
 
 @contextmanager
-def _one_at_a_time() -> Iterator[None]:
-    """kwokctl looks for free ports before it uses them: two at once may choose the same."""
+def one_at_a_time() -> Iterator[None]:
+    """kwokctl looks for free ports before it uses them: two at once may choose the same. So do
+    clusters of real nodes with their numbers."""
     root().mkdir(parents=True, exist_ok=True)
     with (root() / "up.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

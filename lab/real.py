@@ -26,8 +26,9 @@ import yaml
 
 from lab import binaries, host, images, processes
 from lab.binaries import LabError
-from lab.cluster import LabCluster, root
+from lab.cluster import LabCluster, one_at_a_time, root
 from lab.node import RealNode
+from lab.nodes import NOT_READY
 
 MARK = "real.json"
 MOST_NODES, MOST_CLUSTERS = 50, 50
@@ -98,7 +99,8 @@ class RealCluster(LabCluster):
         found = binaries.ensure((*PARTS, "kubectl", "pause"))
         self.folder.mkdir(parents=True)
         try:
-            (self.folder / MARK).write_text(json.dumps({"number": _free_number()}))
+            with one_at_a_time():
+                (self.folder / MARK).write_text(json.dumps({"number": _free_number()}))
             self._make(found, nodes, kube_scheduler, image_files, folders, tick)
         except BaseException:
             self.down()
@@ -317,8 +319,7 @@ class RealCluster(LabCluster):
                 if node is None:
                     continue
                 node.patch(lambda *words: self._kubectl(kubectl, *words))
-                ready = {"type": "Ready", "status": "True"}
-                if any(ready.items() <= c.items() for c in item["status"].get("conditions", ())):
+                if _ready(item):
                     del left[node.name]
                     tick()
             if time.monotonic() > deadline:
@@ -403,12 +404,19 @@ def _command(binary: Path, arguments: Mapping[str, str]) -> list[str]:
     return [str(binary), *(f"--{key}={value}" for key, value in arguments.items())]
 
 
+def _ready(node: Mapping[str, Any]) -> bool:
+    """Whether its kubelet says so, and the controllers have taken note."""
+    conditions = node["status"].get("conditions", ())
+    taints = [taint["key"] for taint in node["spec"].get("taints", ())]
+    told = any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+    return told and NOT_READY not in taints
+
+
 def _free_number() -> int:
     """The least number that no cluster has."""
     taken = set()
     for mark in (root() / "clusters").glob(f"*/{MARK}"):
-        text = mark.read_text()
-        taken.add(json.loads(text)["number"] if text else 0)
+        taken.add(json.loads(mark.read_text())["number"])
     free = [number for number in range(1, MOST_CLUSTERS + 1) if number not in taken]
     if not free:
         raise LabError(f"{MOST_CLUSTERS} clusters of real nodes are up already")

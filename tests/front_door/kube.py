@@ -16,13 +16,15 @@ T = TypeVar("T")
 
 
 class Kube:
-    """Requests with the admin's certificate of a lab cluster's kubeconfig."""
+    """Requests with the admin's credentials of a lab cluster's kubeconfig."""
 
     def __init__(self, kubeconfig: Path) -> None:
         config = yaml.safe_load(kubeconfig.read_text())
         cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
         context = ssl.create_default_context(cafile=cluster["certificate-authority"])
-        context.load_cert_chain(user["client-certificate"], user["client-key"])
+        if "client-certificate" in user:
+            context.load_cert_chain(user["client-certificate"], user["client-key"])
+        self._headers = {"Authorization": f"Bearer {user['token']}"} if "token" in user else {}
         transport = httpx.HTTPTransport(verify=context, retries=3)
         self.server: str = cluster["server"]
         self._http = httpx.Client(base_url=self.server, transport=transport, timeout=30)
@@ -34,7 +36,7 @@ class Kube:
             method,
             path,
             content=None if body is None else json.dumps(body),
-            headers={"content-type": types[type_]},
+            headers={"content-type": types[type_], **self._headers},
         )
         assert answer.is_success, f"{method} {path}: {answer.status_code} {answer.text}"
         found: Json = answer.json() if answer.text.startswith("{") else {"text": answer.text}
@@ -63,7 +65,7 @@ class Kube:
 
     def delete(self, path: str) -> None:
         body = {"gracePeriodSeconds": 0, "propagationPolicy": "Background"}
-        self._http.request("DELETE", path, content=json.dumps(body))
+        self._http.request("DELETE", path, content=json.dumps(body), headers=self._headers)
 
     def pod(self, namespace: str, name: str) -> Json:
         return self.get(f"/api/v1/namespaces/{namespace}/pods/{name}")
@@ -105,7 +107,8 @@ def collection(body: Json) -> str:
     """The path under which an object is made."""
     group, kind = body["apiVersion"], body["kind"]
     base = "/api/v1" if group == "v1" else f"/apis/{group}"
-    plural = kind.lower() + ("es" if kind.endswith("s") else "s")
+    one = kind.lower()
+    plural = f"{one[:-1]}ies" if one.endswith("y") else one + ("es" if one.endswith("s") else "s")
     namespace = body["metadata"].get("namespace")
     return f"{base}/namespaces/{namespace}/{plural}" if namespace else f"{base}/{plural}"
 

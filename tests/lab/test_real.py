@@ -1,0 +1,81 @@
+"""A real node: pods run on it, logs and exec work, and nothing of it stays."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from lab import binaries, host
+from lab.pods import mount_host
+from lab.processes import wait_until
+from lab.real import RealCluster
+from tests.front_door.process import gsch
+
+pytestmark = pytest.mark.lab
+
+NODE = {
+    "kind": "Node",
+    "metadata": {"name": "one", "labels": {"place": "here"}},
+    "spec": {"taints": [{"key": "k", "value": "v", "effect": "PreferNoSchedule"}]},
+    "status": {"allocatable": {"cpu": "1", "memory": "1Gi"}},
+}
+
+
+def test_a_pod_runs_speaks_and_answers_and_down_leaves_nothing(tmp_path: Path) -> None:
+    name = f"one-{os.getpid()}"
+    file = tmp_path / "nodes.yaml"
+    file.write_text(json.dumps(NODE))
+    words = ["up", name, "--real", "--kube-scheduler", "--node-file", str(file)]
+    said = gsch("lab", *words)
+    assert said.returncode == 0, said.stderr
+    cluster = RealCluster(name)
+    kubectl = [str(binaries.ensure(["kubectl"])["kubectl"])]
+    kubectl += ["--kubeconfig", str(cluster.kubeconfig)]
+
+    def ask(*words: str, text: str = "") -> str:
+        answer = subprocess.run(
+            [*kubectl, *words], input=text, capture_output=True, text=True, check=False
+        )
+        return answer.stdout
+
+    node = json.loads(ask("get", "node", "one", "-o", "json"))
+    assert node["status"]["allocatable"]["cpu"] == "1"
+    assert node["metadata"]["labels"]["place"] == "here"
+    assert node["spec"]["taints"] == NODE["spec"]["taints"]  # type: ignore[index]
+    assert wait_until(lambda: "default" in ask("get", "serviceaccounts"), 20)
+    container = {"name": "c", "command": ["bash", "-c", "echo here I am; exec sleep 1000"]}
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "chatty"},
+        "spec": mount_host({"containers": [container], "terminationGracePeriodSeconds": 0}),
+    }
+    ask("create", "-f", "-", text=json.dumps(pod))
+    assert ask("wait", "pod/chatty", "--for=condition=Ready", "--timeout=30s")
+    assert wait_until(lambda: ask("logs", "chatty") == "here I am\n", 10)
+    assert ask("exec", "chatty", "--", "cat", "/etc/hostname") == "chatty\n"
+
+    link = cluster.link
+    assert gsch("lab", "down", name).returncode == 0
+    assert not cluster.exists
+    assert not list(host.NAMESPACES.glob(f"gsch-{name}-*"))
+    assert not host.members(f"gsch-lab-{name}-*")
+    assert not [g for root in host.hierarchies() for g in root.glob(f"gsch-lab-{name}-*")]
+    assert str(cluster.folder) not in Path("/proc/mounts").read_text()
+    assert link not in [line.split(":")[1].split("@")[0].strip()
+                        for line in host.run("ip", "-o", "link").splitlines()]  # fmt: skip
+    assert not list(Path("/var/lib/cni/results").glob(f"gsch-{name}-*"))
+
+
+def test_a_bad_distance_is_refused_and_nothing_stays(tmp_path: Path) -> None:
+    name = f"bad-{os.getpid()}"
+    file = tmp_path / "nodes.yaml"
+    meta = {"name": "one", "annotations": {"lab.gsch.io/rtt-ms": "far"}}
+    file.write_text(json.dumps({"kind": "Node", "metadata": meta}))
+    said = gsch("lab", "up", name, "--real", "--node-file", str(file))
+    assert said.returncode == 1
+    assert "node one: annotation lab.gsch.io/rtt-ms: 'far' is no number" in said.stderr
+    assert not RealCluster(name).exists
+    assert not list(host.NAMESPACES.glob(f"gsch-{name}-*"))
