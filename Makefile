@@ -3,7 +3,7 @@ GSCH := .venv/bin/gsch
 CODE := cluster latency filters scheduler extender gsch lab tests bench
 WORKERS ?= 2
 
-.PHONY: help setup demo test test-fast test-pythons lint format lock lab bench differential clean
+.PHONY: help setup demo test test-fast test-pythons lint format lock lab bench differential experiment clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ lock: ## Pin the dependencies again (needs uv)
 		--no-header --python-version 3.11 pyproject.toml -o requirements.lock
 	uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
 		--no-header --python-version 3.11 pyproject.toml --group dev -o requirements-dev.lock
+	uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
+		--no-header --python-version 3.11 pyproject.toml --group dev --group experiment \
+		-o requirements-experiment.lock
 
 bench: setup lab ## Drain 10,000 pods on 5,000 nodes with gsch and kube-scheduler in turns
 	.venv/bin/python -m bench.drain
@@ -49,6 +52,12 @@ differential: setup lab ## Compare with kube-scheduler: verdicts, victims, volum
 	.venv/bin/python -m bench.differential --worlds 100 --pods 50
 	.venv/bin/python -m bench.differential.preemption --worlds 20
 	.venv/bin/python -m bench.differential.volumes --worlds 40
+
+experiment: setup lab ## Place a video pipeline on six real nodes in three ways (needs root; 20 min)
+	@$(GSCH) lab build --all
+	.venv/bin/python -m pip install -q --disable-pip-version-check --require-hashes \
+		-r requirements-experiment.lock
+	.venv/bin/python -m bench.pipeline
 
 clean: ## Remove environments and caches of this checkout
 	rm -rf .venv .venv-3.* .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info

@@ -122,11 +122,11 @@ class RealCluster(LabCluster):
         self._control_plane(found)
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(lambda node: node.prepare(archives), real))
-        self._wait_for_server(found["kubectl"])
+        self._wait_for_server()
         self._controllers(found, kube_scheduler)
         for node in real:
             node.start_kubelet(found["kubelet"])
-        self._wait_for_nodes(found["kubectl"], real, tick)
+        self._wait_for_nodes(real, tick)
 
     def _write_credentials(self, nodes: Sequence[Mapping[str, Any]]) -> None:
         people = {"admin": "system:masters", "kube-controller-manager": "", "kube-scheduler": ""}
@@ -300,25 +300,35 @@ class RealCluster(LabCluster):
             }
             self._spawn("kube-scheduler", _command(found["kube-scheduler"], arguments), self.master)
 
-    def _wait_for_server(self, kubectl: Path) -> None:
+    def kubectl(self, *words: str, text: str = "") -> str:
+        """What kubectl printed, as admin. Raises LabError with its words."""
+        answer = subprocess.run(
+            [str(binaries.ensure(["kubectl"])["kubectl"]), "--kubeconfig", str(self.kubeconfig),
+             *words], input=text, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if answer.returncode:
+            raise LabError(f"kubectl {' '.join(words[:4])}: {answer.stderr[-800:]}")
+        return answer.stdout
+
+    def _wait_for_server(self) -> None:
         def ready() -> bool:
             # The certificate is there only once the server has made it.
             there = (self.folder / "certs" / "apiserver.crt").exists()
-            return there and self._kubectl(kubectl, "get", "--raw", "/readyz") is not None
+            return there and self._asked("get", "--raw", "/readyz") is not None
 
         if not processes.wait_until(ready, 60, 0.2):
             raise LabError(f"the API server did not get ready:\n{self._log_tails()}")
 
-    def _wait_for_nodes(self, kubectl: Path, real: Sequence[RealNode], tick: Tick) -> None:
+    def _wait_for_nodes(self, real: Sequence[RealNode], tick: Tick) -> None:
         left = {node.name: node for node in real}
         deadline = time.monotonic() + READY_WITHIN
         while left:
-            said = self._kubectl(kubectl, "get", "nodes", "-o", "json")
+            said = self._asked("get", "nodes", "-o", "json")
             for item in json.loads(said)["items"] if said else ():
                 node = left.get(item["metadata"]["name"])
                 if node is None:
                     continue
-                node.patch(lambda *words: self._kubectl(kubectl, *words))
+                node.patch(self._asked)
                 if _ready(item):
                     del left[node.name]
                     tick()
@@ -326,15 +336,12 @@ class RealCluster(LabCluster):
                 raise LabError(f"not ready: {', '.join(left)}\n{self._log_tails()}")
             time.sleep(0.2)
 
-    def _kubectl(self, kubectl: Path, *words: str) -> str | None:
+    def _asked(self, *words: str) -> str | None:
         """What it printed, None where it failed."""
-        answer = subprocess.run(
-            [str(kubectl), "--kubeconfig", str(self.kubeconfig), *words],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        return None if answer.returncode else answer.stdout
+        try:
+            return self.kubectl(*words)
+        except LabError:
+            return None
 
     # -- down ------------------------------------------------------------------------------
 

@@ -24,6 +24,10 @@ TIE = 1e-6
 """Share of a cost by which the other scores break ties."""
 
 
+Anchor = tuple[str, float, bool]
+"""(place, round trips a second to it, whether the pod may not be on that node)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Placed:
     """The row that the joint plan has for a pod, and what to tell its owner."""
@@ -58,9 +62,10 @@ class Plan:
     def rows(self) -> dict[str, Placed]:
         alone = np.array([self._alone(part) for part in self._parts])
         rows = self._candidates(alone)
+        names = self._snapshot.names
         problem = Problem(
             alone[:, rows],
-            np.array([self._from(int(row))[rows] for row in rows]),
+            np.array([self._from(names[row])[rows] for row in rows.tolist()]),
             self._edges,
             *self._amounts(rows),
         )
@@ -84,9 +89,9 @@ class Plan:
         """What the pod costs on every row by itself: inf where it does not fit."""
         snapshot = self._snapshot
         costs = np.zeros(len(snapshot))
-        for row, weight, apart in self._anchors(part):
-            costs = costs + weight * self._from(row)
-            if apart:
+        for node, weight, apart in self._anchors(part):
+            costs = costs + weight * self._from(node)
+            if apart and (row := snapshot.row(node)) >= 0:
                 costs[row] = np.inf
         scores = np.maximum(part.trial.evaluation.fixed.astype(np.float64), 0.0)
         most = float(scores.max(initial=0.0))
@@ -94,48 +99,45 @@ class Plan:
             costs = costs + TIE * (1 - scores / most)
         return np.where(part.trial.feasible, costs, np.inf)
 
-    def _anchors(self, part: Part) -> Iterator[tuple[int, float, bool]]:
-        """(row, round trips a second, whether not on that row) of what has its place already."""
+    def _anchors(self, part: Part) -> Iterator[Anchor]:
+        """What has its place already. A place need not be a node of this cluster."""
         info = part.queued.info
         source = info.near_node if info is not None else None
         if info is not None and info.near_pod is not None:
             source = self._node_of(info.near_pod)
         if source:
-            yield from self._at(self._snapshot.row(source), 1.0, False)
+            yield source, 1.0, False
         for dependency in part.member.depends_on:
             yield from self._depended_on(dependency)
         for key, mate in self._placed.items():
-            row = self._snapshot.row(self._node_of(key) or "")
+            node = self._node_of(key)
+            if node is None:
+                continue
             for dependency in mate.depends_on:
                 if dependency.kind is Kind.STAGE and dependency.name == part.member.stage:
                     weight = dependency.weight / self._size(part.member.stage)
-                    yield from self._at(row, weight, dependency.apart)
+                    yield node, weight, dependency.apart
             if part.member.apart or mate.apart:
-                yield from self._at(row, 0.0, True)
+                yield node, 0.0, True
 
-    @staticmethod
-    def _at(row: int, weight: float, apart: bool) -> Iterator[tuple[int, float, bool]]:
-        if row >= 0:
-            yield row, weight, apart
-
-    def _depended_on(self, dependency: Dependency) -> Iterator[tuple[int, float, bool]]:
+    def _depended_on(self, dependency: Dependency) -> Iterator[Anchor]:
         weight, apart = dependency.weight, dependency.apart
         if dependency.kind is Kind.NODE:
-            yield from self._at(self._snapshot.row(dependency.name), weight, apart)
+            yield dependency.name, weight, apart
         elif dependency.kind is Kind.POD:
-            yield from self._at(
-                self._snapshot.row(self._node_of(dependency.name) or ""), weight, apart
-            )
+            if (node := self._node_of(dependency.name)) is not None:
+                yield node, weight, apart
         elif dependency.kind is Kind.SERVICE:
             namespace, _, name = dependency.name.partition("/")
             counts = self._serving(namespace, name)
             for row in np.flatnonzero(counts).tolist():
-                yield row, weight * float(counts[row]) / float(counts.sum()), apart
+                share = float(counts[row]) / float(counts.sum())
+                yield self._snapshot.names[row], weight * share, apart
         else:
             stage = [key for key, mate in self._placed.items() if mate.stage == dependency.name]
             for key in stage:
-                row = self._snapshot.row(self._node_of(key) or "")
-                yield from self._at(row, weight / self._size(dependency.name), apart)
+                if (node := self._node_of(key)) is not None:
+                    yield node, weight / self._size(dependency.name), apart
 
     def _serving(self, namespace: str, name: str) -> Floats:
         """How many pods of the Service run on every row."""
@@ -183,16 +185,17 @@ class Plan:
 
     # -- arrays ----------------------------------------------------------------------------
 
-    def _from(self, row: int) -> Floats:
-        """Milliseconds from a row to every row, with something for those that are not known."""
-        near = self._framework.from_node(self._snapshot.names[row], self._snapshot)
+    def _from(self, node: str) -> Floats:
+        """Milliseconds from a place to every row, with something for those that are not known."""
+        near = self._framework.from_node(node, self._snapshot)
         times = np.ones(len(self._snapshot), np.float64)
         if near is not None and np.isfinite(near.times).any():
             longest = float(np.nanmax(near.times)) or 1.0
             times = np.nan_to_num(near.times, nan=UNKNOWN * longest)
         elif near is not None and near.steps is not None:
             times = (near.steps + 1).astype(np.float64)
-        times[row] = 0.0
+        if (row := self._snapshot.row(node)) >= 0:
+            times[row] = 0.0
         return times
 
     def _candidates(self, alone: Floats) -> NDArray[np.intp]:
@@ -206,7 +209,7 @@ class Plan:
         chosen = dict.fromkeys(rows[order[: CANDIDATES // 2]].tolist())
         # And what lies around the best of these, where pods that have no ties may go.
         for row in list(chosen)[: CANDIDATES // 16]:
-            near: Floats = np.where(feasible, self._from(row), np.inf)
+            near: Floats = np.where(feasible, self._from(self._snapshot.names[row]), np.inf)
             chosen.update(dict.fromkeys(np.argsort(near)[:8].tolist()))
         return np.array([row for row in chosen if feasible[row]], np.int64)
 

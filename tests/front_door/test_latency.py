@@ -2,10 +2,8 @@
 
 import json
 import os
-import subprocess
 import time
 import urllib.error
-import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,16 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from lab.pods import mount_host, python_command
+from lab.measure import SYSTEM, Prometheus, deploy_agents
+from lab.pods import mount_host
 from lab.real import RealCluster
-from tests.front_door.extender import free_port
 from tests.front_door.kube import Kube, wait_for
-from tests.front_door.process import ROOT, Gsch
+from tests.front_door.process import Gsch
 from tests.make import Json, pod_json
 
-SYSTEM = "gsch-system"
 FAR, NEAR = 12.0, 2.0
 RTT = {"near": NEAR, "far": FAR, "off": 20.0}
 """Round trips to the master in ms; between two nodes they add up."""
@@ -34,14 +30,8 @@ class World:
 
     cluster: RealCluster
     kube: Kube
-    prometheus: str
+    prometheus: Prometheus
     agents: dict[str, str]
-
-    def query(self, expression: str) -> list[dict[str, Any]]:
-        url = f"{self.prometheus}/api/v1/query?query={urllib.parse.quote(expression)}"
-        with urllib.request.urlopen(url, timeout=5) as reply:
-            found: list[dict[str, Any]] = json.load(reply)["data"]["result"]
-        return found
 
     def agent(self, node: str, path: str) -> Any:
         with urllib.request.urlopen(f"http://{self.agents[node]}:8787{path}", timeout=5) as reply:
@@ -67,80 +57,12 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     cluster.bring_up([real_node(name, rtt) for name, rtt in RTT.items()], kube_scheduler=True)
     try:
         kube = Kube(cluster.kubeconfig)
-        agents = deploy_agents(cluster, kube, interval=0.3)
-        with prometheus(tmp_path_factory.mktemp("prometheus"), agents) as url:
-            yield World(cluster, kube, url, agents)
+        agents = deploy_agents(cluster, interval=0.3)
+        targets = [f"{address}:8787" for address in agents.values()]
+        with Prometheus(tmp_path_factory.mktemp("prometheus"), targets) as server:
+            yield World(cluster, kube, server, agents)
     finally:
         cluster.down()
-
-
-def deploy_agents(cluster: RealCluster, kube: Kube, interval: float) -> dict[str, str]:
-    """The manifest's agents, on the lab's image; address by node."""
-    kube.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM}})
-    wait_for(lambda: kube.items(f"/api/v1/namespaces/{SYSTEM}/serviceaccounts"))
-    for document in yaml.safe_load_all((ROOT / "manifests" / "agent.yaml").read_text()):
-        document["metadata"]["namespace"] = SYSTEM
-        if document["kind"] == "DaemonSet":
-            spec = document["spec"]["template"]["spec"]
-            arguments = spec["containers"][0].pop("args")
-            spec["containers"][0]["command"] = python_command(
-                "-m", "gsch", *arguments, "--interval", str(interval)
-            )
-            document["spec"]["template"]["spec"] = mount_host(spec)
-        kube.create(document)
-
-    def ready() -> dict[str, str]:
-        found = {
-            pod["spec"]["nodeName"]: pod["status"]["podIP"]
-            for pod in kube.items(f"/api/v1/namespaces/{SYSTEM}/pods")
-            if any(
-                c["type"] == "Ready" and c["status"] == "True"
-                for c in pod["status"].get("conditions", ())
-            )
-        }
-        return found if len(found) == len(RTT) else {}
-
-    return wait_for(ready, 60)
-
-
-class prometheus:  # noqa: N801
-    """Debian's Prometheus over these targets. A context manager that gives its URL."""
-
-    def __init__(self, folder: Path, agents: dict[str, str], *targets: str) -> None:
-        self._folder, self._port = folder, free_port()
-        jobs = [
-            {"job_name": "agents", "static_configs": [{"targets": self._of(agents)}]},
-            {"job_name": "gsch", "file_sd_configs": [
-                {"files": [str(folder / "gsch.json")], "refresh_interval": "1s"}]},
-        ]  # fmt: skip
-        settings = {"global": {"scrape_interval": "500ms"}, "scrape_configs": jobs}
-        (folder / "prometheus.yml").write_text(yaml.safe_dump(settings))
-
-    @staticmethod
-    def _of(agents: dict[str, str]) -> list[str]:
-        return [f"{address}:8787" for address in agents.values()]
-
-    def __enter__(self) -> str:
-        url = f"http://127.0.0.1:{self._port}"
-        command = ["prometheus", f"--config.file={self._folder}/prometheus.yml",
-                   f"--storage.tsdb.path={self._folder}/data",
-                   f"--web.listen-address=127.0.0.1:{self._port}"]  # fmt: skip
-        with (self._folder / "log").open("wb") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log)
-        wait_for(lambda: self._ready(url), 30)
-        return url
-
-    def __exit__(self, *_: object) -> None:
-        self._process.terminate()
-        self._process.wait(20)
-
-    @staticmethod
-    def _ready(url: str) -> bool:
-        try:
-            with urllib.request.urlopen(f"{url}/-/ready", timeout=2) as reply:
-                return bool(reply.status == 200)
-        except (urllib.error.URLError, OSError):
-            return False
 
 
 @pytest.fixture
@@ -189,20 +111,20 @@ def test_agents_answer_their_routes_with_what_the_links_take(world: World) -> No
 
 def test_prometheus_has_every_pair_with_its_labels(world: World) -> None:
     expression = 'gsch_rtt_seconds{quantile="0.5"}'
-    found = wait_for(lambda: f if len(f := world.query(expression)) == 6 else None, 30)
+    found = wait_for(lambda: f if len(f := world.prometheus.query(expression)) == 6 else None, 30)
     pairs = {(f["metric"]["source"], f["metric"]["target"]): float(f["value"][1]) for f in found}
     assert pairs["near", "far"] == pytest.approx((NEAR + FAR) / 1000, rel=0.35)
     assert {p[::-1] for p in pairs} == set(pairs)
-    losses = world.query("gsch_probe_loss_ratio")
+    losses = world.prometheus.query("gsch_probe_loss_ratio")
     assert len(losses) == 6
-    assert world.query('sum(gsch_probes_total{way="icmp",result="ok"})')
+    assert world.prometheus.query('sum(gsch_probes_total{way="icmp",result="ok"})')
 
 
 @pytest.mark.parametrize("source", ["prometheus", "agents"])
 def test_a_pod_lands_near_what_it_names_because_the_network_was_measured(
     world: World, namespace: str, tmp_path: Path, source: str
 ) -> None:
-    origin: Json = {"prometheus": {"url": world.prometheus}}
+    origin: Json = {"prometheus": {"url": world.prometheus.url}}
     if source == "agents":
         origin = {"agents": {"namespace": SYSTEM, "service": "gsch-agent"}}
     settings: Json = {
@@ -221,18 +143,12 @@ def test_a_pod_lands_near_what_it_names_because_the_network_was_measured(
             assert kube.node_of(namespace, "second", 30) == "near"
             # The links change while everything runs: so does the next decision.
             world.cluster.set_delays({"near": 60.0})
-            wait_for(lambda: _median(world, "off", "near") > 0.06, 60)
+            wait_for(lambda: world.prometheus.median_ms("off", "near") > 60, 60)
             wait_for(lambda: not _placed_near(kube, namespace), 60)
         finally:
             world.cluster.set_delays({"near": NEAR})
             kube.patch("/api/v1/nodes/off", {"spec": {"unschedulable": None}})
-            wait_for(lambda: _median(world, "off", "near") < 0.06, 60)
-
-
-def _median(world: World, source: str, target: str) -> float:
-    labels = f'source="{source}",target="{target}",quantile="0.5"'
-    found = world.query(f"gsch_rtt_seconds{{{labels}}}")
-    return float(found[0]["value"][1]) if found else 0.0
+            wait_for(lambda: world.prometheus.median_ms("off", "near") < 60, 60)
 
 
 def _placed_near(kube: Kube, namespace: str) -> bool:
@@ -249,7 +165,7 @@ def test_with_agents_gone_times_age_and_labels_decide_and_nothing_waits(
     settings: Json = {
         "profiles": [{"schedulerName": "measured"}],
         "latency": {
-            "prometheus": {"url": world.prometheus},
+            "prometheus": {"url": world.prometheus.url},
             "intervalSeconds": 0.5,
             "maxAgeSeconds": 2,
         },

@@ -1,0 +1,178 @@
+"""The headline experiment: python -m bench.pipeline [--repeats 3] [--quick]
+
+Six real nodes, 5 ms and 1 ms from the video's sender; the three stages placed by stock
+kube-scheduler, by gsch sorting by ping alone, and by gsch's joint placement, in turns.
+"""
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import click
+import yaml
+from rich.console import Console
+from rich.progress import Progress
+
+from bench.pipeline import report
+from bench.pipeline.detector import train
+from bench.pipeline.placements import CLIENT, WAYS
+from bench.pipeline.run import Experiment, Result, Video, save, settled
+from bench.pipeline.scene import Scene
+from lab import nodes
+from lab.measure import HostAgent, Prometheus, deploy_agents
+from lab.pods import CHECKOUT
+from lab.processes import wait_until
+from lab.real import RealCluster
+
+FRAMES = 600
+CURVE_FRAMES = 150
+NEAR_MS, FAR_MS = 1.0, 5.0
+CURVE = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
+INTERVAL = 0.3
+"""Seconds between probes and between readings, so that a change of links is known soon."""
+
+Tick = Callable[[str], None]
+
+
+@click.command()
+@click.option("--repeats", default=3, show_default=True, help="Runs of each way and form.")
+@click.option("--window", default=1, show_default=True, help="Frames under way at a time.")
+@click.option("--quick", is_flag=True, help="One short run of each way, and no curve.")
+@click.option("--seed", default=1, show_default=True)
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("build/experiment"),
+    show_default=True,
+)
+def main(repeats: int, window: int, quick: bool, seed: int, out: Path) -> None:
+    """Run the experiment; tables to the terminal, results and plots into OUT."""
+    console = Console()
+    out.mkdir(parents=True, exist_ok=True)
+    out = out.resolve()
+    model = out / "model" / "detector.onnx"
+    model.parent.mkdir(exist_ok=True)
+    console.print("fitting the detector, generating the video")
+    train(model)
+    long = _video(out, 60 if quick else FRAMES)
+    short = _video(out, CURVE_FRAMES)
+    cluster = RealCluster("experiment")
+    if cluster.exists:
+        cluster.down()
+    cluster.bring_up(nodes.from_file(Path(__file__).parent / "nodes.yaml"), kube_scheduler=True)
+    results: list[Result] = []
+    curve: list[Result] = []
+    try:
+        with ExitStack() as stack:
+            prometheus = _measured(stack, cluster, out)
+            stack.enter_context(_scheduler(cluster, prometheus, out))
+            progress = stack.enter_context(Progress(console=console))
+            experiment = Experiment(cluster, long, model, seed)
+            plan = [
+                (apart, repeat, way)
+                for apart in (False, True)
+                for repeat in range(1 if quick else repeats)
+                for way in WAYS
+            ]
+            task = progress.add_task("pipeline", total=len(plan))
+            for apart, repeat, way in plan:
+                results.append(experiment.run(way, apart, FAR_MS, repeat, window))
+                progress.console.print(report.line(results[-1]))
+                progress.advance(task)
+                save(results, out / "results.json")
+            if not quick:
+                experiment = Experiment(cluster, short, model, seed + 1)
+                task = progress.add_task("curve", total=len(CURVE) * len(WAYS) * 2)
+                for far_ms in CURVE:
+                    _set_far(cluster, prometheus, far_ms)
+                    for apart in (False, True):
+                        for way in WAYS:
+                            curve.append(experiment.run(way, apart, far_ms, 0, window))
+                            progress.console.print(report.line(curve[-1]))
+                            progress.advance(task)
+                    save(curve, out / "curve.json")
+    finally:
+        cluster.down()
+    report.tables(results, curve, console)
+    report.plots(results, curve, out)
+    console.print(f"results and plots: {out}")
+
+
+def _video(out: Path, frames: int) -> Video:
+    path, scene = out / f"video-{frames}.avi", Scene()
+    if not path.exists():
+        scene.write(path, frames)
+    return Video(path, scene, frames)
+
+
+def _measured(stack: ExitStack, cluster: RealCluster, out: Path) -> Prometheus:
+    """Agents on every node and beside the client, and a Prometheus that has their readings."""
+    agents = deploy_agents(cluster, INTERVAL)
+    client = stack.enter_context(HostAgent(cluster, CLIENT, agents, INTERVAL))
+    targets = [client.target, *(f"{address}:8787" for address in agents.values())]
+    prometheus = stack.enter_context(Prometheus(cluster.folder / "prometheus", targets))
+    pairs = len(agents) * (len(agents) - 1) + len(agents)
+    query = 'gsch_rtt_seconds{quantile="0.5"}'
+    settled(lambda: len(prometheus.query(query)) == pairs, 60)
+    return prometheus
+
+
+@contextmanager
+def _scheduler(cluster: RealCluster, prometheus: Prometheus, out: Path) -> Iterator[None]:
+    """`gsch run`, fed by Prometheus."""
+    config = out / "gsch.yaml"
+    config.write_text(
+        yaml.safe_dump(
+            {
+                "apiVersion": "config.gsch.io/v1alpha1",
+                "kind": "GschConfiguration",
+                "leaderElection": {"leaderElect": False},
+                "server": {"port": 0},
+                "latency": {
+                    "prometheus": {"url": prometheus.url},
+                    "intervalSeconds": INTERVAL,
+                    "maxAgeSeconds": 60,
+                },
+            }
+        )
+    )
+    log = out / "gsch.log"
+    command = [sys.executable, "-m", "gsch", "run", "--config", str(config)]
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            [*command, "--kubeconfig", str(cluster.kubeconfig)],
+            cwd=CHECKOUT,
+            stdout=file,
+            stderr=file,
+        )
+    try:
+        wait_until(lambda: '"scheduling"' in log.read_text(), 30)
+        yield
+    finally:
+        process.terminate()
+        process.wait(40)
+
+
+def _set_far(cluster: RealCluster, prometheus: Prometheus, far_ms: float) -> None:
+    """The far nodes' links become so long; waits until the medians show it."""
+    far = [f"far-{number}" for number in range(1, 5)]
+    cluster.set_delays(dict.fromkeys(far, far_ms))
+
+    def shown() -> bool:
+        wanted = [(CLIENT, name, far_ms) for name in far]
+        wanted += [("near-1", name, NEAR_MS + far_ms) for name in far]
+        return all(
+            0.9 * ms < prometheus.median_ms(source, target) < 1.3 * ms + 1
+            for source, target, ms in wanted
+        )
+
+    settled(shown, 90)
+    # The scheduler reads Prometheus once an interval: let it have read this.
+    generation = prometheus.query("count(gsch_rtt_seconds)")[0]["value"][0]
+    settled(lambda: prometheus.query("count(gsch_rtt_seconds)")[0]["value"][0] > generation + 2, 30)
+
+
+if __name__ == "__main__":
+    main()

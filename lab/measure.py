@@ -1,0 +1,136 @@
+"""Latency agents and Prometheus for a cluster of real nodes, for tests and benchmarks."""
+
+import json
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lab.binaries import LabError
+from lab.pods import CHECKOUT, mount_host, python_command
+from lab.processes import wait_until
+from lab.real import RealCluster
+
+SYSTEM = "gsch-system"
+PORT = 8787
+
+
+def deploy_agents(cluster: RealCluster, interval: float) -> dict[str, str]:
+    """The manifest's agents on every node, ready; their addresses by node. Raises LabError."""
+    documents: list[dict[str, Any]] = [
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM}}
+    ]
+    for document in yaml.safe_load_all((CHECKOUT / "manifests" / "agent.yaml").read_text()):
+        document["metadata"]["namespace"] = SYSTEM
+        if document["kind"] == "DaemonSet":
+            spec = document["spec"]["template"]["spec"]
+            arguments = spec["containers"][0].pop("args")
+            spec["containers"][0]["command"] = python_command(
+                "-m", "gsch", *arguments, "--interval", str(interval)
+            )
+            document["spec"]["template"]["spec"] = mount_host(spec)
+        documents.append(document)
+    cluster.kubectl("apply", "-f", "-", text=yaml.safe_dump_all(documents))
+    words = ["rollout", "status", "daemonset/gsch-agent", "--timeout=60s"]
+    cluster.kubectl("-n", SYSTEM, *words)
+    pods = json.loads(cluster.kubectl("-n", SYSTEM, "get", "pods", "-o", "json"))
+    return {pod["spec"]["nodeName"]: pod["status"]["podIP"] for pod in pods["items"]}
+
+
+class HostAgent:
+    """An agent beside the master, which measures from there to every node's agent."""
+
+    def __init__(
+        self, cluster: RealCluster, name: str, agents: dict[str, str], interval: float
+    ) -> None:
+        peers = cluster.folder / f"peers-{name}.yaml"
+        peers.write_text(
+            yaml.safe_dump([{"name": node, "address": at} for node, at in agents.items()])
+        )
+        self.target = f"{cluster.outside}:{PORT}"
+        command = [sys.executable, "-m", "gsch", "agent", "--node", name, "--peers", str(peers)]
+        command += ["--bind-address", cluster.outside, "--interval", str(interval)]
+        with (cluster.folder / "logs" / f"agent-{name}.log").open("wb") as log:
+            self._process = subprocess.Popen(command, cwd=CHECKOUT, stdout=log, stderr=log)
+
+    def __enter__(self) -> "HostAgent":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        self._process.wait(20)
+
+
+class Prometheus:
+    """Debian's Prometheus over these targets, as a process. A context manager."""
+
+    def __init__(self, folder: Path, targets: Sequence[str], scrape: str = "500ms") -> None:
+        self._folder, self._port = folder, free_port()
+        self.url = f"http://127.0.0.1:{self._port}"
+        folder.mkdir(parents=True, exist_ok=True)
+        self._targets = folder / "targets.json"
+        self.scrape(targets)
+        discovery = [{"files": [str(self._targets)], "refresh_interval": "1s"}]
+        settings = {
+            "global": {"scrape_interval": scrape, "scrape_timeout": scrape},
+            "scrape_configs": [{"job_name": "gsch", "file_sd_configs": discovery}],
+        }
+        (folder / "prometheus.yml").write_text(yaml.safe_dump(settings))
+
+    def scrape(self, targets: Sequence[str]) -> None:
+        """Scrape these from now on."""
+        self._targets.write_text(json.dumps([{"targets": list(targets)}]))
+
+    def __enter__(self) -> "Prometheus":
+        command = [
+            "prometheus",
+            f"--config.file={self._folder}/prometheus.yml",
+            f"--storage.tsdb.path={self._folder}/data",
+            f"--web.listen-address=127.0.0.1:{self._port}",
+        ]
+        try:
+            with (self._folder / "log").open("wb") as log:
+                self._process = subprocess.Popen(command, stdout=log, stderr=log)
+        except FileNotFoundError:
+            raise LabError("Prometheus is not installed: apt-get install prometheus") from None
+        if not wait_until(self._ready, 30):
+            raise LabError(f"Prometheus did not start: {(self._folder / 'log').read_text()[-800:]}")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        self._process.wait(20)
+
+    def _ready(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.url}/-/ready", timeout=2) as reply:  # noqa: S310
+                return bool(reply.status == 200)
+        except (urllib.error.URLError, OSError):
+            return False
+
+    def query(self, expression: str) -> list[dict[str, Any]]:
+        """An instant query's samples."""
+        url = f"{self.url}/api/v1/query?query={urllib.parse.quote(expression)}"
+        with urllib.request.urlopen(url, timeout=5) as reply:  # noqa: S310
+            found: list[dict[str, Any]] = json.load(reply)["data"]["result"]
+        return found
+
+    def median_ms(self, source: str, target: str) -> float:
+        """The median round trip of a pair in ms; NaN while there is none."""
+        labels = f'source="{source}",target="{target}",quantile="0.5"'
+        found = self.query(f"gsch_rtt_seconds{{{labels}}}")
+        return float(found[0]["value"][1]) * 1000 if found else float("nan")
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port: int = one.getsockname()[1]
+    return port
