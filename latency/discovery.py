@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 
-from cluster.client import ApiClient
-from cluster.objects import EndpointSlice
+from cluster.client import ApiClient, with_query
+from cluster.objects import EndpointSlice, ObjectList
 from cluster.reflector import Kind, Reflector
 from latency.peers import Peer
+
+SERVICE = "kubernetes.io/service-name"
 
 
 class Discovery:
@@ -22,10 +24,10 @@ class Discovery:
         self._port, self._on_change = port, on_change
         self._reflector = Reflector(
             client,
-            f"/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices",
+            _path(namespace),
             EndpointSlice,
             self._changed,
-            label_selector=f"kubernetes.io/service-name={service}",
+            label_selector=f"{SERVICE}={service}",
         )
 
     async def run(self) -> None:
@@ -34,6 +36,17 @@ class Discovery:
 
     def _changed(self, kind: Kind, old: EndpointSlice | None, new: EndpointSlice | None) -> None:
         self._on_change(peers(list(self._reflector.objects.values()), self._port))
+
+
+def _path(namespace: str) -> str:
+    return f"/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices"
+
+
+async def found_now(client: ApiClient, namespace: str, service: str, port: int) -> list[Peer]:
+    """The agents as they are at this moment. Raises ApiError, TransportError."""
+    path = with_query(_path(namespace), {"labelSelector": f"{SERVICE}={service}"})
+    found = await client.get(path, ObjectList[EndpointSlice])
+    return peers(found.items or [], port)
 
 
 def peers(slices: list[EndpointSlice], port: int) -> list[Peer]:

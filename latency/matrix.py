@@ -7,7 +7,7 @@ measured are predicted from network coordinates, where the source brought some.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -102,6 +102,13 @@ class Matrix:
     def names(self) -> list[str]:
         """Everything that was ever source or target of what is kept."""
         return list(self._ids)
+
+    def pairs(self) -> Iterator[tuple[str, str, float]]:
+        """(source, target, ms) of every fresh entry."""
+        names = list(self._ids)
+        source, target = self._back.others, self._forward.others
+        for entry in np.flatnonzero(self._fresh).tolist():
+            yield names[source[entry]], names[target[entry]], float(self._times[entry])
 
     def ids(self, names: Sequence[str]) -> Ints:
         """Where each name stands in this version of the matrix; -1 where it is unknown."""

@@ -15,6 +15,7 @@ from cluster.access import Access
 from cluster.client import ApiClient
 from cluster.lease import LeaderElector, LeaseLost, Timing
 from latency.matrix import Matrix
+from scheduler import resources
 from scheduler.configuration import Configuration, ConfigurationError, LeaderElection
 from scheduler.latency_source import sources
 from scheduler.scheduler import Scheduler
@@ -50,6 +51,8 @@ class App:
                 live=lambda: "",
                 ready=scheduler.watches.problem,
                 metrics=scheduler.metrics.text,
+                resources=lambda: resources.text(scheduler.snapshot),
+                latency=lambda: resources.latency(matrix),
                 configuration=lambda: msgspec.json.encode(self._configuration),
                 explain=scheduler.questions.explain,
             )

@@ -14,14 +14,14 @@ from cluster import logs
 from cluster.access import Access, AccessError
 from cluster.client import ApiClient, ApiError, TransportError
 from cluster.quantity import QuantityError
-from latency.matrix import Matrix, Readings
-from latency.pairs import LatencyError, parse
+from latency.matrix import Matrix
+from latency.pairs import LatencyError
 from scheduler import configuration as configurations
 from scheduler import explain as explaining
 from scheduler import live
-from scheduler.configuration import Configuration, ConfigurationError
+from scheduler.configuration import Configuration, ConfigurationError, Latency
 from scheduler.gschconfig import InvalidGschConfig
-from scheduler.latency_source import from_prometheus, predicted
+from scheduler.latency_source import once
 from scheduler.options import (
     STYLES,
     config_option,
@@ -189,20 +189,10 @@ async def _explain(
     path: str | None,
     context: str | None,
 ) -> explaining.Explanation:
-    matrix = Matrix()
+    settings = Latency(file=str(latency)) if latency else configuration.latency
     async with ApiClient(Access(path, context)) as client:
         pod, snapshot = await live.pod_and_cluster(client, key)
-        source = latency or (Path(f) if (f := configuration.latency.file) else None)
-        if source is not None:
-            matrix.replace(Readings.of(parse(source.read_bytes(), str(source))))
-        elif configuration.latency.config_map is not None:
-            matrix.replace(
-                Readings.of(await live.latency(client, configuration.latency.config_map))
-            )
-        elif configuration.latency.prometheus is not None:
-            ask = from_prometheus(configuration.latency.prometheus, configuration.latency.cluster)
-            readings = await ask()
-            matrix.replace(readings, predicted(readings))
+        matrix = await once(settings, client)
     return explaining.explain(pod, snapshot, configuration, matrix)
 
 

@@ -13,7 +13,7 @@ from cluster.objects import ConfigMap
 from cluster.reflector import Kind, Reflector
 from latency.agents import Agents
 from latency.coordinates import Coordinates, fit
-from latency.discovery import Discovery
+from latency.discovery import Discovery, found_now
 from latency.file import FileSource
 from latency.matrix import FOREVER, Matrix, Readings
 from latency.pairs import LatencyError, parse
@@ -159,12 +159,52 @@ def from_prometheus(settings: PrometheusServer, cluster: str) -> Callable[[], Aw
 def _from_agents(
     settings: AgentsService, client: ApiClient, matrix: Matrix, interval: float
 ) -> list[Coroutine[Any, Any, None]]:
-    agents = Agents(
-        token(settings.token_file, "latency.agents.tokenFile").decode(), settings.ca_file
-    )
+    agents = _agents(settings)
 
     def changed(peers: list[Peer]) -> None:
         agents.peers = peers
 
     discovery = Discovery(client, settings.namespace, settings.service, settings.port, changed)
     return [discovery.run(), Poller(agents.readings, matrix, interval).run()]
+
+
+def _agents(settings: AgentsService) -> Agents:
+    found = token(settings.token_file, "latency.agents.tokenFile").decode()
+    return Agents(found, settings.ca_file)
+
+
+async def once(settings: Latency, client: ApiClient) -> Matrix:
+    """The matrix as it is now, from whichever source is configured.
+
+    Raises LatencyError, ConfigurationError, ApiError, TransportError.
+    """
+    matrix = Matrix(settings.max_age_seconds if settings.measured else FOREVER)
+    readings, coordinates = Readings(), None
+    if settings.file:
+        text = await asyncio.to_thread(_read, Path(settings.file))
+        readings = Readings.of(parse(text, settings.file))
+    elif settings.config_map:
+        reference = settings.config_map
+        path = f"/api/v1/namespaces/{reference.namespace}/configmaps/{reference.name}"
+        found = await client.get(path, ConfigMap)
+        text_of = (found.data or {}).get(reference.key, "")
+        readings = Readings.of(parse(text_of, f"ConfigMap {path}"))
+    elif settings.prometheus:
+        readings = await from_prometheus(settings.prometheus, settings.cluster)()
+    elif settings.agents:
+        service = settings.agents
+        agents = _agents(service)
+        agents.peers = await found_now(client, service.namespace, service.service, service.port)
+        readings = await agents.readings()
+    if settings.measured:
+        coordinates = predicted(readings)
+    matrix.replace(readings, coordinates)
+    matrix.tick(time.time())
+    return matrix
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise LatencyError(f"{path}: {error.strerror}") from error

@@ -6,19 +6,10 @@ import msgspec
 
 from cluster.client import ApiClient, ApiError, with_query
 from cluster.kinds import RESOURCES, put
-from cluster.objects import ConfigMap, Node, ObjectList, Pod
+from cluster.objects import Node, ObjectList, Pod
 from cluster.snapshot import Snapshot, load
-from latency.pairs import Pair, parse
-from scheduler.configuration import ConfigMapReference
 
 PAGE = 500
-
-
-async def latency(client: ApiClient, reference: ConfigMapReference) -> list[Pair]:
-    """The pairs of a ConfigMap's key. Raises ApiError, TransportError, LatencyError."""
-    path = f"/api/v1/namespaces/{reference.namespace}/configmaps/{reference.name}"
-    found = await client.get(path, ConfigMap)
-    return parse((found.data or {}).get(reference.key, ""), f"ConfigMap {path}")
 
 
 async def pod_and_cluster(client: ApiClient, key: str) -> tuple[Pod, Snapshot]:
@@ -27,13 +18,19 @@ async def pod_and_cluster(client: ApiClient, key: str) -> tuple[Pod, Snapshot]:
     A pod that runs already is looked at as if it were pending. Raises ApiError, TransportError.
     """
     pod = await pending(client, key)
+    _, snapshot = await cluster(client, key)
+    return pod, snapshot
+
+
+async def cluster(client: ApiClient, leave_out: str = "") -> tuple[list[Pod], Snapshot]:
+    """All pods, and the cluster without the pod to leave out. Raises ApiError, TransportError."""
     nodes = await _all(client, "/api/v1/nodes", Node)
     pods = await _all(client, "/api/v1/pods", Pod)
-    snapshot = load(nodes, (p for p in pods if p.key != key))
+    snapshot = load(nodes, (p for p in pods if p.key != leave_out))
     for resource in RESOURCES.values():
         for item in await _all(client, resource.path, resource.type, resource.optional):
             put(snapshot, resource.kind, item)
-    return pod, snapshot
+    return pods, snapshot
 
 
 async def pending(client: ApiClient, key: str) -> Pod:

@@ -60,15 +60,8 @@ class Plan:
         self._edges = list(self._edges_between())
 
     def rows(self) -> dict[str, Placed]:
-        alone = np.array([self._alone(part) for part in self._parts])
-        rows = self._candidates(alone)
-        names = self._snapshot.names
-        problem = Problem(
-            alone[:, rows],
-            np.array([self._from(names[row])[rows] for row in rows.tolist()]),
-            self._edges,
-            *self._amounts(rows),
-        )
+        """By key, where each pod is best placed; empty where no placement of all was found."""
+        problem, rows = self._problem()
         nodes = solve(problem)
         if nodes is None:
             return {}
@@ -76,12 +69,37 @@ class Plan:
         found = {}
         for part, node in zip(self._parts, nodes, strict=True):
             others = len(self._parts) - 1 + len(self._placed)
-            whom = (
-                f"{others} other pods of {part.member.pipeline}" if others else "what it talks to"
-            )
+            mates = f"{others} other pods of {part.member.pipeline}"
+            whom = mates if others else "what it talks to"
             note = f"placed jointly with {whom}: {cost:.3g} ms of round trips a second in all"
             found[part.queued.key] = Placed(int(rows[node]), note)
         return found
+
+    def compare(self, here: Sequence[int]) -> tuple[float, float, list[int]] | None:
+        """(what these rows cost, what the best ones cost, the best ones); None where there are no
+        better ones."""
+        problem, rows = self._problem(here)
+        at = {int(row): index for index, row in enumerate(rows)}
+        if any(row not in at for row in here):
+            return None
+        before = problem.cost([at[row] for row in here])
+        nodes = solve(problem)
+        if nodes is None or problem.cost(nodes) >= before:
+            return None
+        return before, problem.cost(nodes), [int(rows[node]) for node in nodes]
+
+    def _problem(self, include: Sequence[int] = ()) -> tuple[Problem, NDArray[np.intp]]:
+        """The arrays, over the rows that come into question and those to `include`."""
+        alone = np.array([self._alone(part) for part in self._parts])
+        rows = self._candidates(alone, include)
+        names = self._snapshot.names
+        problem = Problem(
+            alone[:, rows],
+            np.array([self._from(names[row])[rows] for row in rows.tolist()]),
+            self._edges,
+            *self._amounts(rows),
+        )
+        return problem, rows
 
     # -- costs -----------------------------------------------------------------------------
 
@@ -198,7 +216,7 @@ class Plan:
             times[row] = 0.0
         return times
 
-    def _candidates(self, alone: Floats) -> NDArray[np.intp]:
+    def _candidates(self, alone: Floats, include: Sequence[int]) -> NDArray[np.intp]:
         """Rows that come into question: all that anybody fits, or those that promise most."""
         feasible: Bools = np.logical_or.reduce(np.isfinite(alone), axis=0)
         rows = np.flatnonzero(feasible)
@@ -206,7 +224,7 @@ class Plan:
             return rows
         best = np.where(np.isfinite(alone), alone, np.nan)
         order = np.argsort(np.nan_to_num(np.nanmean(best[:, rows], axis=0), nan=np.inf))
-        chosen = dict.fromkeys(rows[order[: CANDIDATES // 2]].tolist())
+        chosen = dict.fromkeys([*include, *rows[order[: CANDIDATES // 2]].tolist()])
         # And what lies around the best of these, where pods that have no ties may go.
         for row in list(chosen)[: CANDIDATES // 16]:
             near: Floats = np.where(feasible, self._from(self._snapshot.names[row]), np.inf)

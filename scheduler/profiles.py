@@ -118,14 +118,22 @@ class Framework:
 
     def why(self, info: PodInfo, trial: Trial, snapshot: Snapshot, row: int) -> str:
         """In a few words, why this row was taken among the feasible ones."""
-        times = self.times(info, snapshot)
-        fitting = trial.feasible_count
-        head = f"1 of {fitting} nodes that fit" if fitting > 1 else "the only node that fits"
-        if times is not None and not np.isnan(times[row]) and info.weights is None:
-            return f"{times[row]:g} ms from its source, the nearest: {head}"
+        head = self.why_in_short(info, trial, snapshot, row)
+        if " ms from " in head and info.weights is None:
+            return head
         index = int(np.count_nonzero(trial.feasible[:row]))
         parts = [f"{name} {int(scaled[index])}" for name, _, _, scaled in trial.score_table()]
         return f"{head}; {', '.join(parts)}" if parts else head
+
+    def why_in_short(self, info: PodInfo, trial: Trial, snapshot: Snapshot, row: int) -> str:
+        """As `why`, without any score: cheap enough for every decision."""
+        fitting = trial.feasible_count
+        head = f"1 of {fitting} nodes that fit" if fitting > 1 else "the only node that fits"
+        times = self.times(info, snapshot) if info.policy == LOW_LATENCY else None
+        if times is None or np.isnan(times[row]):
+            return head
+        nearest = ", the nearest" if info.weights is None else ""
+        return f"{times[row]:.4g} ms from its source{nearest}: {head}"
 
     def latency_note(self, info: PodInfo, snapshot: Snapshot, row: int) -> str:
         """What to tell the owner of a pod that was placed near nothing measured; else empty."""

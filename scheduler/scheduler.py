@@ -37,6 +37,7 @@ from scheduler.preemptor import Preemptor
 from scheduler.profiles import Framework, frameworks
 from scheduler.questions import Questions
 from scheduler.queue import Delays, QueuedPod, SchedulingQueue
+from scheduler.recent import Recent
 from scheduler.reports import Reporter
 from scheduler.tasks import first_of
 from scheduler.trial import Trial
@@ -58,6 +59,7 @@ class Scheduler:
         self._matrix = matrix
         self.snapshot = Snapshot()
         self.metrics = Metrics(self._gauges)
+        self._recent = Recent()
         self.queue = SchedulingQueue(on_incoming=self.metrics.incoming)
         self._cycle = Cycle(self.snapshot, configuration.seed)
         self._frameworks: dict[str, Framework] = {}
@@ -100,7 +102,7 @@ class Scheduler:
             nominator=self.nominator,
             gangs=self._gangs,
             pipelines=self._pipelines,
-            forget=self._reporter.gone,
+            forget=self._forget,
             changed=changed,
         )
 
@@ -259,11 +261,15 @@ class Scheduler:
             return
         self.metrics.point("Filter", "Success", profile, seconds)
         self._note_latency(queued, framework, info, decision.row)
+        node = self.snapshot.names[decision.row]
+        why = framework.why_in_short(info, decision.trial, self.snapshot, decision.row)
         if placed is not None and decision.row == placed.row:
-            self._reporter.told(queued.pod, "PlacedJointly", placed.note)
+            why = placed.note
+            self._reporter.told(queued.pod, "PlacedJointly", why)
+        self._recent.placed(queued.key, node, info.policy, why)
         if log.is_enabled_for(logging.DEBUG):
             why = framework.why(info, decision.trial, self.snapshot, decision.row)
-            log.debug("decided", pod=queued.key, node=self.snapshot.names[decision.row], why=why)
+            log.debug("decided", pod=queued.key, node=node, why=why)
         self.snapshot.assume(queued.pod, info.needs, decision.row)
         if decision.reservation is not None:
             self.snapshot.storage.assume(decision.reservation)
@@ -354,6 +360,7 @@ class Scheduler:
                 self.queue.move(Event.POD_GONE, "AssignedPodDelete")
             message = replace(diagnosis, sentence=found).message
             self._reporter.unschedulable(queued.pod, message)
+        self._recent.refused(queued.key, info.policy, diagnosis.message)
         self._binding.count("unschedulable", queued, started)
 
     def _note_latency(
@@ -365,5 +372,11 @@ class Scheduler:
 
     # -- numbers ---------------------------------------------------------------------------
 
+    def _forget(self, key: str) -> None:
+        """The pod is deleted."""
+        self._reporter.gone(key)
+        self._recent.gone(key)
+
     def _gauges(self) -> Iterable[Metric]:
-        return gauges(self.queue, self.snapshot, self._outbox, len(self._matrix))
+        yield from gauges(self.queue, self.snapshot, self._outbox, len(self._matrix))
+        yield from self._recent.metrics()

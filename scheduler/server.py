@@ -1,4 +1,4 @@
-"""/livez, /readyz, /metrics, /configz and /explain by HTTP(S), with an optional bearer token."""
+"""Health, metrics, latency, configuration and explanations by HTTP(S), with an optional token."""
 
 import re
 from collections.abc import Awaitable, Callable
@@ -32,6 +32,8 @@ class HttpServer:
         live: Health,
         ready: Health,
         metrics: Callable[[], bytes],
+        resources: Callable[[], bytes],
+        latency: Callable[[], bytes],
         configuration: Callable[[], bytes],
         explain: Callable[[str], Awaitable[bytes]],
     ) -> None:
@@ -45,6 +47,8 @@ class HttpServer:
         application.router.add_get("/livez", _health(live))
         application.router.add_get("/readyz", _health(ready))
         application.router.add_get("/metrics", _bytes(metrics, CONTENT_TYPE))
+        application.router.add_get("/metrics/resources", _bytes(resources, CONTENT_TYPE))
+        application.router.add_get("/latency", _bytes(latency, "application/json"))
         application.router.add_get("/configz", _bytes(configuration, "application/json"))
         application.router.add_get("/explain/{namespace}/{pod}", _explain(explain))
         self._runner = web.AppRunner(application, access_log=None)

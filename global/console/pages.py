@@ -1,0 +1,200 @@
+"""The pages, as Flask serves them. Everything is a GET, and every state is in the URL."""
+
+import csv
+import gzip
+import importlib.util
+import io
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from flask import Flask, Response, abort, render_template, request
+
+from console import views
+from console.readings import Source, Unavailable
+from console.settings import Cluster
+from console.sources import Asking
+from console.views import RANGES, Asked, Table
+
+STALE_AFTER = 60.0
+"""Seconds after which numbers are shown as old."""
+VIEWS = {
+    "overview": "Overview",
+    "latency": "Latency",
+    "placements": "Placements",
+    "packing": "Packing",
+}
+THEMES = ("auto", "light", "dark")
+LONGEST = 200
+"""Characters of a filter."""
+_POD = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
+_NO_ANSWER = "No reading has arrived yet."
+
+Content = dict[str, Any]
+
+
+def application(clusters: Sequence[Cluster], sources: Mapping[str, Source]) -> Flask:
+    """The console over these clusters, of which the first is shown first."""
+    app = Flask("console", static_folder=None, root_path=str(Path(__file__).parent))
+    app.jinja_env.filters["number"] = views.number
+    pages = Pages(clusters, sources)
+    app.add_url_rule("/", view_func=pages.overview)
+    app.add_url_rule("/latency", view_func=pages.latency)
+    app.add_url_rule("/placements", view_func=pages.placements)
+    app.add_url_rule("/packing", view_func=pages.packing)
+    app.add_url_rule("/explain/<namespace>/<pod>", view_func=pages.explain)
+    app.add_url_rule("/static/<path:name>", view_func=static)
+    app.register_error_handler(404, pages.missing)
+    return app
+
+
+class Pages:
+    """What the routes answer."""
+
+    def __init__(self, clusters: Sequence[Cluster], sources: Mapping[str, Source]) -> None:
+        self._clusters = {cluster.name: cluster for cluster in clusters}
+        self._first, self._sources = clusters[0].name, sources
+
+    def overview(self) -> Response:
+        return self._page("overview", views.overview)
+
+    def latency(self) -> Response:
+        return self._page("latency", views.latency)
+
+    def placements(self) -> Response:
+        explainable = bool(self._clusters[self._chosen()].scheduler.url)
+        return self._page("placements", lambda s, a: views.placements(s, a, explainable))
+
+    def packing(self) -> Response:
+        return self._page("packing", views.packing)
+
+    def explain(self, namespace: str, pod: str) -> Response:
+        name, key = self._chosen(), f"{namespace}/{pod}"
+        if not _POD.fullmatch(key):
+            abort(404, "That is not the name of a pod.")
+        content = self._frame("placements", name) | {"pod": key}
+        scheduler = self._clusters[name].scheduler
+        try:
+            if not scheduler.url:
+                raise Unavailable("No scheduler is configured that could explain pods.")
+            content["explanation"] = Asking(scheduler).json(f"/explain/{key}")
+        except Unavailable as error:
+            content["problem"] = str(error)
+        return Response(render_template("explain.html", **content), mimetype="text/html")
+
+    def missing(self, error: Exception) -> tuple[str, int]:
+        said = getattr(error, "description", "There is no such page.")
+        content = self._frame("", self._first) | {"problem": said, "heading": "Not found"}
+        return render_template("error.html", **content), 404
+
+    # -- inside ----------------------------------------------------------------------------
+
+    def _chosen(self) -> str:
+        name = request.args.get("cluster", self._first)
+        if name not in self._clusters:
+            abort(404, f"There is no cluster {name[:80]!r} here.")
+        return name
+
+    def _frame(self, view: str, name: str) -> Content:
+        """What every page needs."""
+        theme = request.args.get("theme", "auto")
+        asked = _asked()
+        return {
+            "view": view,
+            "views": VIEWS,
+            "clusters": list(self._clusters),
+            "cluster": name,
+            "range": asked.range,
+            "ranges": list(RANGES),
+            "filter": asked.filter,
+            "theme": theme if theme in THEMES else "auto",
+            "kind": self._sources[name].kind,
+            "version": version("gsch"),
+            "query": _query,
+        }
+
+    def _page(self, view: str, fill: Callable[[Source, Asked], Content]) -> Response:
+        name = self._chosen()
+        content, source = self._frame(view, name), self._sources[name]
+        try:
+            age = source.data_age()
+            content |= {"age": age, "stale": age is not None and age > STALE_AFTER}
+            content |= fill(source, _asked())
+        except Unavailable as error:
+            content["problem"] = str(error) or _NO_ANSWER
+        if request.args.get("format") == "csv":
+            return _csv(content, view)
+        template = "fragment.html" if "fragment" in request.args else "page.html"
+        return Response(render_template(template, **content), mimetype="text/html")
+
+
+def _asked() -> Asked:
+    """What the URL says; whatever makes no sense counts as not said."""
+    span, page = request.args.get("range", "1h"), request.args.get("page", "1")
+    number = int(page) if page.isdecimal() and len(page) < 7 else 1
+    return Asked(
+        span if span in RANGES else "1h",
+        request.args.get("filter", "")[:LONGEST],
+        0 if request.args.get("format") == "csv" else max(number, 1),
+    )
+
+
+def _query(**changes: str | int | None) -> str:
+    """The URL's query with these changes; None takes one out."""
+    kept: Content = {k: v for k, v in request.args.items() if k not in ("fragment", "format")}
+    kept |= changes
+    return f"?{urlencode({k: v for k, v in kept.items() if v not in (None, '')})}"
+
+
+def _csv(content: Mapping[str, Any], view: str) -> Response:
+    if "problem" in content:
+        return Response(f"{content['problem']}\n", 503, mimetype="text/plain")
+    table: Table = content["table"]
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(table.headings)
+    writer.writerows([[_harmless(cell) for cell in row] for row in table.rows])
+    name = f"{content['cluster']}-{view}.csv"
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return Response(text.getvalue(), mimetype="text/csv", headers=headers)
+
+
+def _harmless(cell: object) -> object:
+    """A spreadsheet takes a text that begins so for a formula."""
+    return f"'{cell}" if isinstance(cell, str) and cell[:1] in "=+-@\t\r" and cell else cell
+
+
+_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+
+
+def static(name: str) -> Response:
+    """The console's own files and the chart library."""
+    found = _files().get(name)
+    if found is None:
+        abort(404, "There is no such file.")
+    headers = {"Cache-Control": "public, max-age=3600", "Vary": "Accept-Encoding"}
+    if "gzip" in request.headers.get("Accept-Encoding", ""):
+        headers["Content-Encoding"] = "gzip"
+        body = _packed(name)
+    else:
+        body = found.read_bytes()
+    return Response(body, mimetype=_TYPES[found.suffix], headers=headers)
+
+
+@cache
+def _files() -> dict[str, Path]:
+    """What may be asked for: the console's own files, and the chart library from its package."""
+    found = {path.name: path for path in (Path(__file__).parent / "static").iterdir()}
+    plotly = importlib.util.find_spec("plotly")
+    if plotly is not None and plotly.origin is not None:
+        found["plotly.min.js"] = Path(plotly.origin).parent / "package_data" / "plotly.min.js"
+    return found
+
+
+@cache
+def _packed(name: str) -> bytes:
+    return gzip.compress(_files()[name].read_bytes(), 6)

@@ -1,0 +1,68 @@
+"""Round trips as pictures: a heat map that stays readable, and a map of who is near whom."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from console.readings import Pair
+from latency.coordinates import fit
+
+MOST_CELLS = 60
+"""Rows and columns of a heat map; with more nodes, neighbours by name share one."""
+EDGES = 2
+"""Lines from every node to so many of its nearest."""
+
+Floats = NDArray[np.float64]
+
+
+def heat(pairs: Sequence[Pair]) -> dict[str, object]:
+    """{labels, cells, members}: medians in ms by groups of nodes; None where nothing is known."""
+    names = sorted({p.source for p in pairs} | {p.target for p in pairs})
+    size = -(-len(names) // MOST_CELLS) or 1
+    groups = [names[start : start + size] for start in range(0, len(names), size)]
+    place = {name: index for index, group in enumerate(groups) for name in group}
+    found: dict[tuple[int, int], list[float]] = {}
+    for pair in pairs:
+        found.setdefault((place[pair.source], place[pair.target]), []).append(pair.rtt_ms)
+    cells = [
+        [
+            round(float(np.median(found[row, column])), 3) if (row, column) in found else None
+            for column in range(len(groups))
+        ]
+        for row in range(len(groups))
+    ]
+    labels = [g[0] if len(g) == 1 else f"{g[0]} … {g[-1]}" for g in groups]
+    return {"labels": labels, "cells": cells, "members": size}
+
+
+def layout(pairs: Sequence[Pair]) -> dict[str, object]:
+    """{names, x, y, edges}: nodes in a plane, as far apart as their round trips say, in ms."""
+    if not pairs:
+        return {"names": [], "x": [], "y": [], "edges": []}
+    times = np.array([p.rtt_ms for p in pairs])
+    coordinates = fit([p.source for p in pairs], [p.target for p in pairs], times)
+    centred = coordinates.points - coordinates.points.mean(axis=0)
+    # The two directions in which they differ most.
+    flat: Floats = centred @ np.linalg.svd(centred, full_matrices=False)[2][:2].T
+    names = list(coordinates.rows)
+    return {
+        "names": names,
+        "x": [round(float(x), 3) for x in flat[:, 0]],
+        "y": [round(float(y), 3) for y in flat[:, 1]],
+        "edges": _edges(pairs, coordinates.rows) if len(names) <= MOST_CELLS * 2 else [],
+    }
+
+
+def _edges(pairs: Sequence[Pair], rows: dict[str, int]) -> list[tuple[int, int]]:
+    nearest: dict[str, list[Pair]] = {}
+    for pair in sorted(pairs, key=lambda p: p.rtt_ms):
+        mine = nearest.setdefault(pair.source, [])
+        if len(mine) < EDGES and pair.source != pair.target:
+            mine.append(pair)
+    ends = {
+        (min(rows[p.source], rows[p.target]), max(rows[p.source], rows[p.target]))
+        for mine in nearest.values()
+        for p in mine
+    }
+    return sorted(ends)
