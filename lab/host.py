@@ -87,9 +87,11 @@ def members(pattern: str) -> set[int]:
     """Processes in the groups that `pattern` names, and below."""
     found: set[int] = set()
     for root in hierarchies():
-        for file in root.glob(f"{pattern}/**/cgroup.procs"):
-            with contextlib.suppress(OSError):
-                found |= {int(line) for line in file.read_text().split()}
+        for top in root.glob(pattern):
+            # Groups come and go while they are looked at, which os.walk takes in its stride.
+            for folder, _, _ in os.walk(top):
+                with contextlib.suppress(OSError):
+                    found |= set(map(int, (Path(folder) / "cgroup.procs").read_text().split()))
     return found
 
 

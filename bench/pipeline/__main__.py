@@ -6,7 +6,7 @@ kube-scheduler, by gsch sorting by ping alone, and by gsch's joint placement, in
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from rich.progress import Progress
 from bench.pipeline import report
 from bench.pipeline.detector import train
 from bench.pipeline.placements import CLIENT, WAYS
-from bench.pipeline.run import Experiment, Result, Video, save, settled
+from bench.pipeline.run import Experiment, Result, Video, load, save, settled
 from bench.pipeline.scene import Scene
 from lab import nodes
 from lab.measure import HostAgent, Prometheus, deploy_agents
@@ -33,8 +33,6 @@ CURVE = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
 INTERVAL = 0.3
 """Seconds between probes and between readings, so that a change of links is known soon."""
 
-Tick = Callable[[str], None]
-
 
 @click.command()
 @click.option("--repeats", default=3, show_default=True, help="Runs of each way and form.")
@@ -47,11 +45,15 @@ Tick = Callable[[str], None]
     default=Path("build/experiment"),
     show_default=True,
 )
-def main(repeats: int, window: int, quick: bool, seed: int, out: Path) -> None:
+@click.option("--report", "again", is_flag=True, help="Only show what an earlier run left in OUT.")
+def main(repeats: int, window: int, quick: bool, seed: int, out: Path, again: bool) -> None:
     """Run the experiment; tables to the terminal, results and plots into OUT."""
     console = Console()
     out.mkdir(parents=True, exist_ok=True)
     out = out.resolve()
+    if again:
+        _report(load(out / "results.json"), load(out / "curve.json"), out, console)
+        return
     model = out / "model" / "detector.onnx"
     model.parent.mkdir(exist_ok=True)
     console.print("fitting the detector, generating the video")
@@ -95,6 +97,12 @@ def main(repeats: int, window: int, quick: bool, seed: int, out: Path) -> None:
                     save(curve, out / "curve.json")
     finally:
         cluster.down()
+    _report(results, curve, out, console)
+
+
+def _report(
+    results: Sequence[Result], curve: Sequence[Result], out: Path, console: Console
+) -> None:
     report.tables(results, curve, console)
     report.plots(results, curve, out)
     console.print(f"results and plots: {out}")

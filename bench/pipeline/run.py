@@ -131,6 +131,11 @@ def save(results: Sequence[Result], path: Path) -> None:
     path.write_bytes(msgspec.json.encode(list(results)))
 
 
+def load(path: Path) -> list[Result]:
+    """What `save` wrote; nothing where there is no such file."""
+    return msgspec.json.decode(path.read_bytes(), type=list[Result]) if path.exists() else []
+
+
 def settled(ask: Callable[[], bool], seconds: float) -> None:
     """Until `ask` is true. Raises LabError when it takes too long."""
     if not wait_until(ask, seconds, 0.2):

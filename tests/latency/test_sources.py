@@ -1,0 +1,160 @@
+"""Ages, coordinates, and what Prometheus and the agents say."""
+
+import numpy as np
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from numpy.typing import NDArray
+
+from latency.agents import Agents
+from latency.coordinates import fit, relative_errors
+from latency.matrix import Matrix, Readings
+from latency.pairs import LatencyError
+from latency.peers import Peer
+from latency.prometheus import Login, Prometheus, between_clusters, node_readings
+from scheduler.latency_source import predicted
+
+
+def readings(*rows: tuple[str, str, float, float]) -> Readings:
+    return Readings(
+        [row[0] for row in rows],
+        [row[1] for row in rows],
+        np.array([row[2] for row in rows]),
+        np.array([row[3] for row in rows]),
+    )
+
+
+def test_entries_that_grow_too_old_are_unknown_and_readers_are_told_by_the_version() -> None:
+    matrix = Matrix(max_age=60)
+    matrix.replace(readings(("a", "b", 1, 100), ("a", "c", 2, 150)))
+    matrix.tick(155)
+    assert (len(matrix), matrix.version) == (2, 1)
+    matrix.tick(170)
+    assert (len(matrix), matrix.version) == (1, 2)
+    assert np.isnan(matrix.from_source("a", ["b"])[0])
+    assert matrix.from_source("a", ["c"])[0] == 2
+    assert not matrix.measured("a", "b")
+    assert matrix.age("a", 170) == 20
+    assert matrix.age("b", 170) == 70
+    assert matrix.age("z", 170) is None
+    matrix.tick(171)
+    assert matrix.version == 2
+
+
+def test_a_stale_pair_leaves_the_other_direction_in_force() -> None:
+    matrix = Matrix(max_age=60)
+    matrix.replace(readings(("a", "b", 1, 0), ("b", "a", 9, 100)))
+    matrix.tick(100)
+    assert matrix.from_source("a", ["b"])[0] == 9
+
+
+def world(nodes: int, seed: int) -> NDArray[np.float64]:
+    """Metros in a plane, access links, noise of 10 % and a few detours."""
+    rng = np.random.default_rng(seed)
+    metros = rng.uniform(0, 40, size=(6, 2))
+    at = metros[rng.integers(0, 6, nodes)] + rng.normal(scale=0.6, size=(nodes, 2))
+    access = rng.gamma(2, 0.4, size=nodes) + 0.1
+    times = np.linalg.norm(at[:, None] - at[None], axis=2) + access[:, None] + access[None]
+    noise = np.triu(np.exp(rng.normal(scale=0.1, size=(nodes, nodes))), 1)
+    found: NDArray[np.float64] = times * (noise + noise.T)
+    return found
+
+
+def test_coordinates_predict_most_pairs_from_a_few() -> None:
+    times = world(300, seed=4)
+    names = [f"n{number}" for number in range(300)]
+    rng = np.random.default_rng(5)
+    one = np.repeat(np.arange(300), 16)
+    other = (one + rng.integers(1, 300, len(one))) % 300
+    found = fit([names[i] for i in one], [names[i] for i in other], times[one, other])
+    errors = relative_errors(found, times, names)
+    assert np.median(errors) < 0.2
+    # Guessing the median everywhere is what there would be without them.
+    upper = np.triu_indices(300, 1)
+    blind = np.abs(np.median(times[upper]) - times[upper]) / times[upper]
+    assert np.median(errors) < np.median(blind) / 2
+
+
+def test_pairs_that_nobody_measured_come_from_coordinates_and_measured_ones_do_not() -> None:
+    times = world(40, seed=1)
+    names = [f"n{number}" for number in range(40)]
+    rows = [
+        (names[i], names[(i + step) % 40], float(times[i, (i + step) % 40]), 0.0)
+        for i in range(40)
+        for step in (1, 3, 7, 12)
+    ]
+    sparse = readings(*rows)
+    coordinates = predicted(sparse)
+    assert coordinates is not None
+    matrix = Matrix()
+    matrix.replace(sparse, coordinates)
+    row = matrix.from_source("n0", names)
+    assert not np.isnan(row).any()
+    assert row[1] == times[0, 1]
+    assert row[0] == 0
+    assert not matrix.measured("n0", "n2")
+    dense = readings(*((a, b, 1.0, 0.0) for a in "abc" for b in "abc" if a != b))
+    assert predicted(dense) is None
+
+
+def sample(source: str, target: str, value: float, **clusters: str) -> dict[str, object]:
+    return {"metric": {"source": source, "target": target, **clusters}, "value": [0, str(value)]}
+
+
+def test_samples_of_several_clusters_are_kept_apart() -> None:
+    here = {"source_cluster": "c1", "target_cluster": "c1"}
+    there = {"source_cluster": "c2", "target_cluster": "c2"}
+    across = {"source_cluster": "c1", "target_cluster": "c2"}
+    times = [
+        sample("a", "b", 0.001, **here),
+        sample("a", "b", 0.002, **there),
+        sample("a", "g1", 0.030, **across),
+        sample("b", "g2", 0.020, **across),
+        sample("a", "c", float("nan"), **here),
+    ]
+    stamps = [sample("a", "b", 50, **here), sample("b", "g2", 60, **across)]
+    nodes = node_readings(times, stamps, "c1")
+    assert (list(nodes.sources), nodes.times.tolist(), nodes.stamps.tolist()) == (
+        ["a"],
+        [1.0],
+        [50],
+    )
+    between = between_clusters(times, stamps)
+    assert (list(between.sources), list(between.targets)) == (["c1"], ["c2"])
+    assert between.times.tolist() == [20.0]
+    assert between.stamps.tolist() == [60]
+
+
+def test_a_prometheus_that_is_not_there_is_said_in_a_line() -> None:
+    server = Prometheus("http://127.0.0.1:1", Login(username="u", password="very-secret"))
+    with pytest.raises(LatencyError) as caught:
+        server.query("up")
+    said = str(caught.value)
+    assert "http://127.0.0.1:1" in said
+    assert "very-secret" not in said
+    assert "\n" not in said
+
+
+async def test_agents_that_do_not_answer_cost_only_their_own_rows() -> None:
+    async def answer(request: web.Request) -> web.Response:
+        assert request.headers["Authorization"] == "Bearer t"
+        rows = [
+            {"node": "b", "latency": 1.5, "loss": 0, "age_s": 2},
+            {"node": "c", "latency": None, "loss": 1, "age_s": None},
+        ]
+        return web.json_response(rows)
+
+    app = web.Application()
+    app.router.add_get("/monitoring/near-nodes/latency", answer)
+    async with TestServer(app) as server:
+        agents = Agents("t")
+        agents.peers = [
+            Peer("a", "127.0.0.1", port=server.port or 0),
+            Peer("b", "127.0.0.1", port=1),
+        ]
+        found = await agents.readings()
+        assert (list(found.sources), list(found.targets)) == (["a"], ["b"])
+        assert found.times.tolist() == [1.5]
+        agents.peers = agents.peers[1:]
+        with pytest.raises(LatencyError, match="no agent answers: b"):
+            await agents.readings()
