@@ -5,6 +5,7 @@ import gzip
 import importlib.util
 import io
 import re
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib.metadata import version
@@ -29,6 +30,7 @@ VIEWS = {
     "packing": "Packing",
 }
 THEMES = ("auto", "light", "dark")
+MOMENT, KEPT = 2.0, 10.0
 LONGEST = 200
 """Characters of a filter."""
 _POD = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
@@ -58,6 +60,7 @@ class Pages:
     def __init__(self, clusters: Sequence[Cluster], sources: Mapping[str, Source]) -> None:
         self._clusters = {cluster.name: cluster for cluster in clusters}
         self._first, self._sources = clusters[0].name, sources
+        self._kept: dict[tuple[str, str, Asked], tuple[float, Content]] = {}
 
     def overview(self) -> Response:
         return self._page("overview", views.overview)
@@ -123,13 +126,31 @@ class Pages:
         try:
             age = source.data_age()
             content |= {"age": age, "stale": age is not None and age > STALE_AFTER}
-            content |= fill(source, _asked())
+            content |= self._filled((view, name, _asked()), source, fill)
         except Unavailable as error:
             content["problem"] = str(error) or _NO_ANSWER
         if request.args.get("format") == "csv":
             return _csv(content, view)
         template = "fragment.html" if "fragment" in request.args else "page.html"
         return Response(render_template(template, **content), mimetype="text/html")
+
+    def _filled(
+        self,
+        key: tuple[str, str, Asked],
+        source: Source,
+        fill: Callable[[Source, Asked], Content],
+    ) -> Content:
+        """However many people look, a page is worked out anew only so often: for a moment, and
+        for KEPT times as long as that took. Raises Unavailable."""
+        now = time.monotonic()
+        kept = self._kept.get(key)
+        if kept is not None and kept[0] > now:
+            return kept[1]
+        content = fill(source, key[2])
+        took = time.monotonic() - now
+        self._kept = {k: v for k, v in list(self._kept.items()) if v[0] > now}
+        self._kept[key] = now + MOMENT + KEPT * took, content
+        return content
 
 
 def _asked() -> Asked:

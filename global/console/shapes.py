@@ -1,5 +1,6 @@
 """Round trips as pictures: a heat map that stays readable, and a map of who is near whom."""
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,15 +11,21 @@ from latency.coordinates import fit
 
 MOST_CELLS = 60
 """Rows and columns of a heat map; with more nodes, neighbours by name share one."""
+_DIGITS = re.compile(r"(\d{1,18})")
 EDGES = 2
 """Lines from every node to so many of its nearest."""
 
 Floats = NDArray[np.float64]
 
 
+def natural(name: str) -> list[tuple[int, str]]:
+    """Sorts edge-2 before edge-10."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in _DIGITS.split(name)]
+
+
 def heat(pairs: Sequence[Pair]) -> dict[str, object]:
     """{labels, cells, members}: medians in ms by groups of nodes; None where nothing is known."""
-    names = sorted({p.source for p in pairs} | {p.target for p in pairs})
+    names = sorted({p.source for p in pairs} | {p.target for p in pairs}, key=natural)
     size = -(-len(names) // MOST_CELLS) or 1
     groups = [names[start : start + size] for start in range(0, len(names), size)]
     place = {name: index for index, group in enumerate(groups) for name in group}

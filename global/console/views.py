@@ -78,7 +78,7 @@ def overview(source: Source, asked: Asked) -> dict[str, Any]:
             ("Pods on nodes", found.pods, ""),
             ("Pending", sum(pending.values()) if pending else None, ""),
             ("Scheduled", round(rate, 2) if found.rates else None, "pods/s"),
-            ("p99 to bind", found.p99_seconds, "s"),
+            ("p99 to bind", _milli(found.p99_seconds), "ms"),
             ("Round trips known", found.pairs, "pairs"),
         ],
         "table": Table(("queue", "pods"), list(pending.items()), frozenset({1})),
@@ -90,6 +90,10 @@ def overview(source: Source, asked: Asked) -> dict[str, Any]:
         "empty": found.nodes is None and not found.pending,
         "advice": "Nothing tells of a scheduler here. Is gsch running, and scraped by Prometheus?",
     }
+
+
+def _milli(seconds: float | None) -> float | None:
+    return None if seconds is None else float(f"{seconds * 1000:.3g}")
 
 
 def latency(source: Source, asked: Asked) -> dict[str, Any]:

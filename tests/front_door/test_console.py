@@ -282,13 +282,13 @@ def test_beyond_loopback_it_wants_tls_and_a_token(tmp_path: Path) -> None:
 
 
 def test_a_token_is_asked_for_once_and_kept_from_scripts(
-    certificate: tuple[Path, Path], tmp_path: Path
+    certificate: tuple[Path, Path], chromium: Browser, tmp_path: Path
 ) -> None:
     token = tmp_path / "token"
     token.write_text("a-secret-of-some-length")
     tls = ["--tls-cert-file", str(certificate[0]), "--tls-private-key-file", str(certificate[1])]
     options = ["--prometheus", "http://127.0.0.1:1", "--token-file", str(token), *tls]
-    with console(tmp_path, *options) as url, browser() as chromium:
+    with console(tmp_path, *options) as url:
         context = ssl.create_default_context(cafile=str(certificate[0]))
         for path in ("/", "/latency?format=csv", "/events", "/?token=wrong"):
             with pytest.raises(urllib.error.HTTPError) as caught:

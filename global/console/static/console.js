@@ -8,7 +8,7 @@ const form = document.querySelector(".controls");
 
 const COLOURS = {
   scheduled: "#2a9d62", unschedulable: "#d98e04", error: "#c8323c",
-  active: "#0b6e99", backoff: "#d98e04", gated: "#7a6ff0",
+  active: "#1f8fc4", backoff: "#8a939b", gated: "#7a6ff0",
 };
 const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
