@@ -12,12 +12,12 @@ setup: ## Make .venv from the hashed lock
 	@scripts/setup
 
 lab: setup ## Build the lab's binaries (about ten minutes the first time)
-	@$(GSCH) lab build
+	@$(GSCH) lab build --all
 
 demo: setup ## Show the scheduler at work on 12 nodes; KEEP=1 leaves it running
 	@$(GSCH) lab demo $(if $(KEEP),--keep)
 
-test: setup lab test-pythons ## Run every test, those on real control planes included
+test: setup lab test-pythons ## Run every test, those on real control planes, nodes and browsers included
 	.venv/bin/python -m pytest -n $(WORKERS) --dist worksteal
 
 test-fast: setup ## Run the tests that need no servers
@@ -54,7 +54,6 @@ differential: setup lab ## Compare with kube-scheduler: verdicts, victims, volum
 	.venv/bin/python -m bench.differential.volumes --worlds 40
 
 experiment: setup lab ## Place a video pipeline on six real nodes in three ways (needs root; 20 min)
-	@$(GSCH) lab build --all
 	.venv/bin/python -m pip install -q --disable-pip-version-check --require-hashes \
 		-r requirements-experiment.lock
 	.venv/bin/python -m bench.pipeline

@@ -83,8 +83,6 @@ CONTROL_PLANE = (
     "kwokctl",
     "toxiproxy",
 )
-# What real nodes need beside it.
-REAL = ("kubelet", "pause")
 
 
 def cache(module: str) -> Path:
