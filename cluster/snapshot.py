@@ -3,7 +3,7 @@
 Events change rows in place between scheduling cycles, never during one. `version` grows with
 every change that a filter or a score could see, and `row_versions` says when each row last
 changed, so that a cached result is brought up to date by computing the changed rows again.
-`nodes_version` grows when nodes come or go.
+`nodes_version` grows when nodes come or go, `labels_version` with their labels.
 """
 
 from collections import Counter
@@ -52,7 +52,7 @@ class Snapshot:
 
     def __init__(self) -> None:
         self.version = 0
-        self.nodes_version = 0
+        self.nodes_version = self.labels_version = 0
         self.names: list[str] = []
         self.resources: Interner[str] = Interner()
         self.label_values: Interner[str] = Interner()
@@ -333,13 +333,13 @@ class Snapshot:
             self._allocatable[self._resource(name)][row] = amount
 
     def _set_labels(self, row: int, old: Labels | None, new: Labels | None) -> None:
+        self.labels_version += 1
         for key in old or ():
             self._label_columns[key][row] = 0
         for key, value in (new or {}).items():
-            column = self._label_columns.get(key)
-            if column is None:
-                column = self._label_columns[key] = np.zeros(len(self._valid), np.int32)
-            column[row] = self.label_values.id(value)
+            if key not in self._label_columns:
+                self._label_columns[key] = np.zeros(len(self._valid), np.int32)
+            self._label_columns[key][row] = self.label_values.id(value)
 
     def _claim_row(self, name: str) -> int:
         row = self._rows.get(name)

@@ -45,12 +45,14 @@ class Args(msgspec.Struct, forbid_unknown_fields=True, frozen=True, rename="came
 class Nearness:
     """Of every row, how far it is from a source.
 
-    `times` in ms, NaN where unknown; `estimated` where a time is that of the node's zone or region
-    and not its own; `steps`, where no time is known at all: 0 for the source's zone, 1 for its
+    `times` in ms, NaN where unknown; `measured` where a time was measured for this very pair, and
+    `estimated` where it is that of the node's zone or region (where neither, coordinates predict
+    it); `steps`, where no time is known at all: 0 for the source's zone, 1 for its
     region, 2 elsewhere, and None where labels do not tell.
     """
 
     times: Milliseconds
+    measured: Bools
     estimated: Bools
     steps: Ints | None = None
 
@@ -66,7 +68,7 @@ class LowLatency(Plugin):
             raise ValueError(f"resolutionMs: 0 or more, got {args.resolution_ms:g}")
         self.matrix = matrix if matrix is not None else Matrix()
         self.resolution_ms = args.resolution_ms
-        self._kept: tuple[tuple[str, int, int, int], Nearness] | None = None
+        self._kept: tuple[tuple[str, int, tuple[int, int, int]], Nearness] | None = None
         self._ids: tuple[tuple[int, int, int], Ints] | None = None
 
     @classmethod
@@ -83,12 +85,12 @@ class LowLatency(Plugin):
             )
         if info.max_latency_ms is None:
             return None
-        times = self.times(info, snapshot)
-        if times is None:
+        near = self.nearness(info, snapshot)
+        if near is None:
             return None
         source = self.source(info, snapshot)
         # What is not known is let through: an agent that is away must not stop a workload.
-        far = times > info.max_latency_ms
+        far = (near.times > info.max_latency_ms) & ~near.estimated
         return Prepared(far, (f"node(s) more than {info.max_latency_ms:g} ms from {source}",))
 
     def filter(self, prepared: Prepared, view: View) -> Ints:
@@ -147,28 +149,31 @@ class LowLatency(Plugin):
 
     def from_node(self, source: str, snapshot: Snapshot) -> Nearness:
         """How far every row is from this node."""
-        key = (source, self.matrix.version, len(snapshot), snapshot.nodes_version)
+        nodes = len(snapshot), snapshot.nodes_version, snapshot.labels_version
+        key = source, self.matrix.version, nodes
         if self._kept is None or self._kept[0] != key:
             self._kept = key, self._work_out(source, snapshot)
         return self._kept[1]
 
     def _work_out(self, source: str, snapshot: Snapshot) -> Nearness:
-        times = self.matrix.row(source, self._rows(snapshot))
+        rows = self._rows(snapshot)
+        times, measured = self.matrix.row(source, rows), self.matrix.measured_row(source, rows)
         mine = snapshot.row(source)
         if mine >= 0:
-            times[mine] = 0.0
+            times[mine], measured[mine] = 0.0, True
         view = snapshot.view()
         others = np.isfinite(times)
         if mine >= 0:
             others[mine] = False
         if not others.any():
-            return Nearness(times * np.nan, np.zeros(len(view), np.bool_), _steps(view, mine))
+            nothing = np.zeros(len(view), np.bool_)
+            return Nearness(times * np.nan, nothing, nothing, _steps(view, mine))
         estimated = np.isnan(times) & view.valid
         for place in PLACES:
             column = view.label(place)
             if column is not None:
                 _fill(times, column, others)
-        return Nearness(times, estimated & ~np.isnan(times))
+        return Nearness(times, measured, estimated & ~np.isnan(times))
 
     def _rows(self, snapshot: Snapshot) -> Ints:
         """Where each row's node stands in the matrix."""

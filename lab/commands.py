@@ -1,4 +1,4 @@
-"""`gsch lab`: build, up, down, list, env, delay, demo."""
+"""`gsch lab`: build, up, down, list, env, image, delay, demo."""
 
 import asyncio
 import signal
@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from lab import binaries, nodes
+from lab import binaries, images, nodes
 from lab.binaries import LabError
 from lab.cluster import LabCluster, Options, by_name, clusters
 from lab.real import RealCluster
@@ -170,6 +170,22 @@ def env(name: str) -> None:
     if not cluster.kubeconfig.exists():
         raise LabError(f"there is no cluster {name}; `gsch lab list` names those that are")
     click.echo(f"export KUBECONFIG={cluster.kubeconfig}")
+
+
+@lab.command()
+@click.argument("name")
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("target", type=click.Path(dir_okay=False, path_type=Path))
+def image(name: str, folder: Path, target: Path) -> None:
+    """Make the image NAME of a root file system in FOLDER, as an archive for `up --image`.
+
+    \b
+    Example:
+      gsch lab image local/tools:1 ./rootfs tools.tar
+      gsch lab up six --real --nodes 2 --image tools.tar
+    """
+    images.from_folder(name, folder, target)
+    click.echo(f"{target}  {target.stat().st_size / 2**20:.1f} MiB")
 
 
 @lab.command()

@@ -7,6 +7,8 @@ import tarfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from lab.binaries import LabError
+
 PAUSE = "gsch.io/lab/pause:1"
 HOST = "gsch.io/lab/host:1"
 """Empty but for links into /usr: a pod mounts the machine's own /usr, and what else it needs."""
@@ -41,6 +43,16 @@ def pause_image(binary: Path, target: Path) -> None:
     with _layer(target) as layer:
         _add(layer, "pause", binary.read_bytes(), 0o755)
     _wrap(PAUSE, target, {"Entrypoint": ["/pause"]})
+
+
+def from_folder(name: str, folder: Path, target: Path) -> None:
+    """An image whose root file system is a folder of this machine. Raises LabError."""
+    if not folder.is_dir():
+        raise LabError(f"{folder} is no folder")
+    with _layer(target) as layer:
+        for path in sorted(folder.iterdir()):
+            layer.add(path, path.name)
+    _wrap(name, target, {})
 
 
 def _add(archive: tarfile.TarFile, name: str, body: bytes, mode: int = 0o644) -> None:

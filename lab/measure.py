@@ -71,8 +71,14 @@ class HostAgent:
 class Prometheus:
     """Debian's Prometheus over these targets, as a process. A context manager."""
 
-    def __init__(self, folder: Path, targets: Sequence[str], scrape: str = "500ms") -> None:
-        self._folder, self._port = folder, free_port()
+    def __init__(
+        self,
+        folder: Path,
+        targets: Sequence[str],
+        scrape: str = "500ms",
+        further: Sequence[str] = (),
+    ) -> None:
+        self._folder, self._port, self._further = folder, free_port(), further
         self.url = f"http://127.0.0.1:{self._port}"
         folder.mkdir(parents=True, exist_ok=True)
         self._targets = folder / "targets.json"
@@ -94,6 +100,7 @@ class Prometheus:
             f"--config.file={self._folder}/prometheus.yml",
             f"--storage.tsdb.path={self._folder}/data",
             f"--web.listen-address=127.0.0.1:{self._port}",
+            *self._further,
         ]
         try:
             with (self._folder / "log").open("wb") as log:
@@ -112,6 +119,9 @@ class Prometheus:
         try:
             with urllib.request.urlopen(f"{self.url}/-/ready", timeout=2) as reply:  # noqa: S310
                 return bool(reply.status == 200)
+        except urllib.error.HTTPError as error:
+            # It speaks, and wants TLS or a password.
+            return error.code in (400, 401)
         except (urllib.error.URLError, OSError):
             return False
 

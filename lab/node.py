@@ -25,9 +25,9 @@ class RealNode:
     def __init__(self, cluster: "RealCluster", index: int, wanted: Mapping[str, Any]) -> None:
         self._cluster, self._index, self._wanted = cluster, index, wanted
         self.name: str = wanted["metadata"]["name"]
-        self.namespace = f"gsch-{cluster.name}-n{index}"
+        self.namespace = f"gsch-{cluster.name}.n{index}"
         self.folder = cluster.folder / f"n{index}"
-        self._group = f"gsch-lab-{cluster.name}-n{index}"
+        self._group = f"gsch-lab-{cluster.name}.n{index}"
         self._patched = False
 
     @property

@@ -53,7 +53,7 @@ class RealCluster(LabCluster):
     @property
     def master(self) -> str:
         """The master's network namespace."""
-        return f"gsch-{self.name}-m"
+        return f"gsch-{self.name}.m"
 
     def address(self, index: int = 0) -> str:
         """Of the master, or of node `index` (from 1)."""
@@ -181,7 +181,7 @@ class RealCluster(LabCluster):
 
     def _connect(self, real: Sequence[RealNode]) -> None:
         """Namespaces, the switch between them, and a link from the host to the master."""
-        if Path("/proc/sys/fs/inotify/max_user_instances").read_text().strip() < "1024":
+        if int(Path("/proc/sys/fs/inotify/max_user_instances").read_text()) < 1024:
             host.run("sysctl", "-qw", "fs.inotify.max_user_instances=1024")
         for name in (self.master, *(node.namespace for node in real)):
             host.add_namespace(name)
@@ -347,7 +347,7 @@ class RealCluster(LabCluster):
 
     def down(self) -> None:
         """End every process, container, namespace, mount and group of the cluster."""
-        groups = f"gsch-lab-{self.name}-*"
+        groups = f"gsch-lab-{self.name}.*"
         with contextlib.suppress(OSError, ValueError):
             # Its other end goes with the master's namespace, but only in the kernel's own time.
             host.run("ip", "link", "del", self.link, check=False)
@@ -362,7 +362,7 @@ class RealCluster(LabCluster):
         ended = processes.kill(self.folder)
         for process in self._started:
             process.wait()
-        host.remove_namespaces(f"gsch-{self.name}-", inodes)
+        host.remove_namespaces(f"gsch-{self.name}.", inodes)
         host.unmount_below(self.folder)
         processes.wait_until(lambda: not host.members(groups), 5)
         host.remove_cgroups(groups)
@@ -379,7 +379,7 @@ class RealCluster(LabCluster):
             if link.is_symlink() and str(link.readlink()).startswith(f"{self.folder}/"):
                 link.unlink()
         kept = Path("/var/lib/cni/results")
-        for result in kept.glob(f"gsch-{self.name}-*"):
+        for result in kept.glob(f"gsch-{self.name}.*"):
             sandbox = re.sub(r".*-([0-9a-f]{64})-eth0$", r"\1", result.name)
             for loopback in kept.glob(f"cni-loopback-{sandbox}-*"):
                 loopback.unlink()

@@ -68,9 +68,13 @@ class Agents:
         url = f"{self._scheme}://{host}:{peer.port}/monitoring/near-nodes/latency"
         try:
             async with self._room, session.get(url) as answer:
-                body = await answer.content.read(MAX_BODY + 1)
                 if answer.status != 200:
                     return f"{peer.name}: HTTP {answer.status}"
+                body = b""
+                async for part in answer.content.iter_any():
+                    body += part
+                    if len(body) > MAX_BODY:
+                        return f"{peer.name}: more than {MAX_BODY} bytes"
             rows = _decode(body)
         except (ClientError, OSError, TimeoutError, msgspec.DecodeError) as error:
             return f"{peer.name}: {type(error).__name__} {error}"

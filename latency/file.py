@@ -23,21 +23,30 @@ class FileSource:
 
     def load(self) -> None:
         """Read the file if it changed. Raises LatencyError."""
+        self._take(self._read())
+
+    def _read(self) -> Readings | None:
+        """What the file says, None where it did not change. Raises LatencyError."""
         try:
             stat = self._path.stat()
             stamp = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
-            if stamp != self._stamp:
-                self._stamp = stamp
-                pairs = parse(self._path.read_bytes(), str(self._path))
-                self._matrix.replace(Readings.of(pairs))
+            if stamp == self._stamp:
+                return None
+            self._stamp = stamp
+            return Readings.of(parse(self._path.read_bytes(), str(self._path)))
         except OSError as error:
             raise LatencyError(f"{self._path}: {error.strerror}") from error
+
+    def _take(self, readings: Readings | None) -> None:
+        if readings is not None:
+            self._matrix.replace(readings)
 
     async def run(self) -> None:
         """Follow the file, for ever."""
         while True:
             await asyncio.sleep(LOOK_AGAIN)
             try:
-                await asyncio.to_thread(self.load)
+                # Read beside, replaced here: the matrix belongs to the event loop.
+                self._take(await asyncio.to_thread(self._read))
             except LatencyError as error:
                 log.error("latency file not taken, keeping the last good one", error=str(error))

@@ -77,7 +77,9 @@ class Matrix:
         source = np.fromiter(map(self._ids.__getitem__, readings.sources), np.int64, count)
         target = np.fromiter(map(self._ids.__getitem__, readings.targets), np.int64, count)
         self._times, self._stamps = readings.times, readings.stamps
+        self._source, self._target = source, target
         self._fresh = np.ones(count, np.bool_)
+        self._heard = self._heard_of()
         self._forward = _Index(source, target, len(self._ids))
         self._back = _Index(target, source, len(self._ids))
 
@@ -88,7 +90,15 @@ class Matrix:
         fresh = self._stamps >= now - self.max_age
         if not np.array_equal(fresh, self._fresh):
             self._fresh = fresh
+            self._heard = self._heard_of()
             self.version += 1
+
+    def _heard_of(self) -> NDArray[np.bool_]:
+        """Which nodes are an end of a fresh entry."""
+        heard = np.zeros(len(self._ids), np.bool_)
+        heard[self._source[self._fresh]] = True
+        heard[self._target[self._fresh]] = True
+        return heard
 
     def age(self, source: str, now: float) -> float | None:
         """Seconds since the last measurement from or to `source`; None where there is none."""
@@ -106,9 +116,8 @@ class Matrix:
     def pairs(self) -> Iterator[tuple[str, str, float]]:
         """(source, target, ms) of every fresh entry."""
         names = list(self._ids)
-        source, target = self._back.others, self._forward.others
         for entry in np.flatnonzero(self._fresh).tolist():
-            yield names[source[entry]], names[target[entry]], float(self._times[entry])
+            yield names[self._source[entry]], names[self._target[entry]], float(self._times[entry])
 
     def ids(self, names: Sequence[str]) -> Ints:
         """Where each name stands in this version of the matrix; -1 where it is unknown."""
@@ -125,8 +134,10 @@ class Matrix:
         known = self._ids.get(source)
         if known is None:
             return times[ids]
-        if self._coordinates is not None:
-            times[:-1] = self._coordinates.times(source, list(self._ids))
+        if self._coordinates is not None and self._heard[known]:
+            # Of a node that nobody has heard of for long, coordinates tell nothing either.
+            found = self._coordinates.times(source, list(self._ids))
+            times[:-1] = np.where(self._heard, found, np.nan)
         for index in (self._back, self._forward):
             entries = index.entries(known)
             entries = entries[self._fresh[entries]]
@@ -134,6 +145,18 @@ class Matrix:
         times[known] = 0.0
         times[-1] = np.nan
         return times[ids]
+
+    def measured_row(self, source: str, ids: Ints) -> NDArray[np.bool_]:
+        """Which of `row`'s times were measured, and are not predicted by coordinates."""
+        measured = np.zeros(len(self._ids) + 1, np.bool_)
+        known = self._ids.get(source)
+        if known is not None:
+            for index in (self._back, self._forward):
+                entries = index.entries(known)
+                measured[index.others[entries[self._fresh[entries]]]] = True
+            measured[known] = True
+        measured[-1] = False
+        return measured[ids]
 
     def from_source(self, source: str, names: Sequence[str]) -> Milliseconds:
         """Times from `source` to each of `names`, shape (len(names),); NaN where unknown."""
@@ -151,14 +174,7 @@ class Matrix:
 
     def measured(self, source: str, target: str) -> bool:
         """Whether the pair itself was measured, either way round, and not only predicted."""
-        one, other = self._ids.get(source), self._ids.get(target)
-        if one is None or other is None:
-            return False
-        for index in (self._forward, self._back):
-            entries = index.entries(one)
-            if (self._fresh[entries] & (index.others[entries] == other)).any():
-                return True
-        return False
+        return bool(self.measured_row(source, self.ids([target]))[0])
 
 
 class _Index:

@@ -51,7 +51,6 @@ class Prometheus:
             session=session,
             retry=Retry(total=1, backoff_factor=0.2),
             timeout=TIMEOUT,
-            method="POST",
         )
 
     def query(self, expression: str) -> list[dict[str, Any]]:

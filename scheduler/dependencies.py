@@ -4,7 +4,6 @@ An entry is the name of a stage of the same pipeline, or an object that names on
 `service` or `node`, with `callsPerSecond` and `bytesPerSecond` as its weight, and `differentNode`.
 """
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +13,7 @@ WINDOW = 64 * 1024
 """Bytes that cross in one round trip, as a weight: what a TCP connection has under way at first."""
 MOST = 64
 MAX_WEIGHT = 1e9
+MOST_A_SECOND = 1e15
 
 NUMBERS = ("callsPerSecond", "bytesPerSecond")
 KNOWN = (*(kind.value for kind in Kind), *NUMBERS, "differentNode")
@@ -80,6 +80,6 @@ def _number(path: str, key: str, entry: Mapping[str, Any]) -> float | None:
     if value is None:
         return None
     good = isinstance(value, int | float) and not isinstance(value, bool)
-    if not good or not 0 <= value < math.inf:
-        raise BadDependency(f"{path}.{key}: a number, 0 or more")
+    if not good or not 0 <= value <= MOST_A_SECOND:
+        raise BadDependency(f"{path}.{key}: a number from 0 to {MOST_A_SECOND:g}")
     return float(value)

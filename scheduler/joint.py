@@ -11,6 +11,7 @@ Sources: Bellman (1957) for the recursion; the program is the linearised quadrat
 Adams and Johnson (1994), whose relaxation is tight where the graph is a tree.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -24,6 +25,8 @@ Ints = NDArray[np.int64]
 CANDIDATES = 12
 """Nodes a pod that the program looks at, at first; a second try has four times as many."""
 SECONDS = 0.5
+"""Time that the solver gets; making its program comes on top, which VARIABLES bounds."""
+VARIABLES = 20_000
 BIG = 1e15
 
 
@@ -89,8 +92,12 @@ def solve(problem: Problem, seconds: float = SECONDS) -> list[int] | None:
         return best
     promise = _min_marginals(problem, order, down)
     found = [best]
+    most = math.isqrt(VARIABLES // max(len(problem.edges), 1))
     for width in (CANDIDATES, 4 * CANDIDATES):
-        chosen = _program(problem, promise, max(width, 2 * problem.pods), seconds)
+        # Fewer nodes than pods would leave no room; then what follows has to do.
+        if most < min(width, problem.pods):
+            break
+        chosen = _program(problem, promise, min(max(width, 2 * problem.pods), most), seconds)
         if chosen is not None:
             found.append(chosen)
             break

@@ -23,13 +23,15 @@ HOLD = 3.0
 QUIET = 0.5
 """Seconds without a further mate after which a pipeline that does not name its stages is whole."""
 AGAIN = 0.1
+MOST_AT_ONCE = 32
+"""Pods that are placed jointly; those of a larger pipeline come in turns, near the first ones."""
 
 
 @dataclass(slots=True)
 class _Pipeline:
-    """Keys of its pods: those that wait, and those that have a node, with their part in it."""
+    """Its pods by key: those that wait, and those that have a node, with their part in it."""
 
-    waiting: set[str] = field(default_factory=set)
+    waiting: dict[str, Member] = field(default_factory=dict)
     placed: dict[str, Member] = field(default_factory=dict)
     latest: float = 0.0
 
@@ -54,12 +56,16 @@ class Pipelines:
         self.gone(key)
         if member is not None and member.pipeline:
             pipeline = self._known.setdefault(member.pipeline, _Pipeline())
-            pipeline.waiting.add(key)
+            pipeline.waiting[key] = member
             pipeline.latest = self._clock()
             self._of[key] = member.pipeline
 
     def bound(self, pod: Pod) -> None:
         """A pod has a node: what it says of pipelines counts for those that come."""
+        if pod.metadata.deletion_timestamp:
+            # On its way out: nobody is to be placed beside it.
+            self.gone(pod.key)
+            return
         config = any(v.name == ENV_NAME for c in pod.spec.containers for v in c.env or ())
         if not config:
             return
@@ -79,7 +85,7 @@ class Pipelines:
         if name is None:
             return
         pipeline = self._known[name]
-        pipeline.waiting.discard(key)
+        pipeline.waiting.pop(key, None)
         pipeline.placed.pop(key, None)
         if not pipeline.waiting and not pipeline.placed:
             del self._known[name]
@@ -92,19 +98,27 @@ class Pipelines:
         waited = self._clock() - first.added_at
         if pipeline is None or waited >= HOLD or first.attempts > 1:
             return 0.0
-        members = [*self._waiting(pipeline).values(), *pipeline.placed.values()]
+        placed = self._placed(pipeline)
+        members = [*self._waiting(pipeline).values(), *placed.values()]
         named = frozenset[str]().union(*(member.named for member in members))
         if named - {member.stage for member in members}:
             return min(AGAIN, HOLD - waited)
-        if any(member.stages for member in members) or pipeline.placed:
+        if any(member.stages for member in members) or placed:
             return 0.0
         left = QUIET - (self._clock() - pipeline.latest)
         return max(left, 0.0)
+
+    def _placed(self, pipeline: _Pipeline) -> dict[str, Member]:
+        """Mates that have a node, those whose bind is still under way included."""
+        assumed = {k: m for k, m in pipeline.waiting.items() if k in self._snapshot.pods}
+        return pipeline.placed | assumed
 
     def _waiting(self, pipeline: _Pipeline) -> dict[str, Member]:
         found: dict[str, Member] = {}
         for key in sorted(pipeline.waiting):
             queued = self._queue.pods.get(key)
+            if key in self._snapshot.pods:
+                continue
             if queued is not None and queued.info is not None and queued.info.member is not None:
                 found[key] = queued.info.member
         return found
@@ -116,7 +130,10 @@ class Pipelines:
         profile = first.pod.spec.scheduler_name
         for key in self._waiting(pipeline) if pipeline is not None else ():
             queued = self._queue.pods[key]
-            mate = key != first.key and not queued.held
+            # A gang is decided as a gang.
+            mate = key != first.key and not queued.held and not queued.pod.group
+            if len(found) == MOST_AT_ONCE:
+                break
             if mate and queued.pod.spec.scheduler_name == profile and self._queue.take(queued):
                 found.append(queued)
         return found
@@ -139,5 +156,5 @@ class Pipelines:
             if found.rejection is None and found.feasible.any():
                 parts.append(Part(queued, queued.info.member, found))
         pipeline = self._known.get(self._of.get(members[0].key, ""))
-        placed = {} if pipeline is None else pipeline.placed
+        placed = {} if pipeline is None else self._placed(pipeline)
         return Plan(self._snapshot, framework, parts, placed).rows() if parts else {}

@@ -77,7 +77,7 @@ class Plan:
 
     def compare(self, here: Sequence[int]) -> tuple[float, float, list[int]] | None:
         """(what these rows cost, what the best ones cost, the best ones); None where there are no
-        better ones."""
+        better ones, or where that rests on times that nobody measured."""
         problem, rows = self._problem(here)
         at = {int(row): index for index, row in enumerate(rows)}
         if any(row not in at for row in here):
@@ -86,7 +86,26 @@ class Plan:
         nodes = solve(problem)
         if nodes is None or problem.cost(nodes) >= before:
             return None
-        return before, problem.cost(nodes), [int(rows[node]) for node in nodes]
+        there = [int(rows[node]) for node in nodes]
+        if not self._measured(here) or not self._measured(there):
+            return None
+        return before, problem.cost(nodes), there
+
+    def _measured(self, rows: Sequence[int]) -> bool:
+        """Whether all times that make up the cost of these rows were measured, and none guessed."""
+        names = self._snapshot.names
+        terms = [
+            (node, row)
+            for part, row in zip(self._parts, rows, strict=True)
+            for node, weight, _ in self._anchors(part)
+            if weight
+        ]
+        terms += [(names[rows[e.one]], rows[e.other]) for e in self._edges if e.weight]
+        for node, row in terms:
+            near = self._framework.from_node(node, self._snapshot)
+            if names[row] != node and (near is None or not near.measured[row]):
+                return False
+        return True
 
     def _problem(self, include: Sequence[int] = ()) -> tuple[Problem, NDArray[np.intp]]:
         """The arrays, over the rows that come into question and those to `include`."""

@@ -125,8 +125,8 @@ async def _round(
     moves = find(pods, snapshot, frameworks(configuration, matrix), limits)
     rows = []
     for move in moves:
-        for step in move.steps:
-            outcome = await _evict(client, step, move) if allowed else PROPOSED
+        outcomes = await _carry_out(client, move) if allowed else [PROPOSED] * len(move.steps)
+        for step, outcome in zip(move.steps, outcomes, strict=True):
             rows.append(
                 {
                     **asdict(step),
@@ -136,23 +136,38 @@ async def _round(
                     "outcome": outcome,
                 }
             )
-            if outcome not in (PROPOSED, EVICTED, GONE):
-                # Half a pipeline elsewhere may cost more than none: leave the rest of it.
-                break
     return rows
 
 
-async def _evict(client: ApiClient, step: Step, move: Move) -> str:
+async def _carry_out(client: ApiClient, move: Move) -> list[str]:
+    """What became of each step. Half a pipeline elsewhere may cost more than none of it: it is
+    begun only where the API server would let every one of its pods go."""
+    if len(move.steps) > 1:
+        asked = [await _evict(client, step, move, only_ask=True) for step in move.steps]
+        kept = next((one for one in asked if one not in (EVICTED, GONE)), "")
+        if kept:
+            return [kept] * len(move.steps)
+    return [await _evict(client, step, move) for step in move.steps]
+
+
+async def _evict(client: ApiClient, step: Step, move: Move, only_ask: bool = False) -> str:
     """Evict by the API, which refuses what a PodDisruptionBudget does not allow."""
     namespace, _, name = step.pod.partition("/")
-    body = {
+    body: Row = {
         "apiVersion": "policy/v1",
         "kind": "Eviction",
         "metadata": {"name": name, "namespace": namespace},
-        "deleteOptions": {"preconditions": {"uid": step.uid}},
+        "deleteOptions": _options(step),
     }
     path = f"/api/v1/namespaces/{namespace}/pods/{name}/eviction"
-    reply = await client.request("POST", path, _encode(body))
+    if only_ask:
+        body["deleteOptions"] = {**_options(step), "dryRun": ["All"]}
+    try:
+        reply = await client.request("POST", path, _encode(body))
+    except TransportError as error:
+        return f"not known: {error}"
+    if reply.ok and only_ask:
+        return EVICTED
     if reply.ok:
         log.info("evicted", pod=step.pod, node=step.source, nearer=step.target, gain=move.gain)
         return EVICTED
@@ -161,6 +176,11 @@ async def _evict(client: ApiClient, step: Step, move: Move) -> str:
     if reply.status == 429:
         return f"kept: {reply.error.message}"
     return f"refused: {reply.error.message}"
+
+
+def _options(step: Step) -> Row:
+    """The uid keeps the API server from evicting a pod made anew under the name."""
+    return {"preconditions": {"uid": step.uid}}
 
 
 def _tell(rows: list[Row], output: str) -> None:

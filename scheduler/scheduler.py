@@ -248,11 +248,12 @@ class Scheduler:
         nominated = self.nominator.ahead_of(info)
         try:
             decision = self._cycle.decide(framework, info, nominated, prefer)
+            if decision.diagnosis is None:
+                self._tell(queued, framework, info, decision, placed)
         except Exception as error:
             log.exception("scheduling cycle failed", pod=queued.key)
-            self._binding.fail(
-                queued, f"internal error in the scheduling cycle: {error!r}", started
-            )
+            why = f"internal error in the scheduling cycle: {error!r}"
+            self._binding.fail(queued, why, started)
             return
         seconds = time.perf_counter() - started
         if decision.diagnosis is not None:
@@ -260,16 +261,6 @@ class Scheduler:
             self._refuse(queued, framework, info, decision.trial, decision.diagnosis, started)
             return
         self.metrics.point("Filter", "Success", profile, seconds)
-        self._note_latency(queued, framework, info, decision.row)
-        node = self.snapshot.names[decision.row]
-        why = framework.why_in_short(info, decision.trial, self.snapshot, decision.row)
-        if placed is not None and decision.row == placed.row:
-            why = placed.note
-            self._reporter.told(queued.pod, "PlacedJointly", why)
-        self._recent.placed(queued.key, node, info.policy, why)
-        if log.is_enabled_for(logging.DEBUG):
-            why = framework.why(info, decision.trial, self.snapshot, decision.row)
-            log.debug("decided", pod=queued.key, node=node, why=why)
         self.snapshot.assume(queued.pod, info.needs, decision.row)
         if decision.reservation is not None:
             self.snapshot.storage.assume(decision.reservation)
@@ -363,12 +354,27 @@ class Scheduler:
         self._recent.refused(queued.key, info.policy, diagnosis.message)
         self._binding.count("unschedulable", queued, started)
 
-    def _note_latency(
-        self, queued: QueuedPod, framework: Framework, info: PodInfo, row: int
+    def _tell(
+        self,
+        queued: QueuedPod,
+        framework: Framework,
+        info: PodInfo,
+        decision: Decision,
+        placed: Placed | None,
     ) -> None:
-        note = framework.latency_note(info, self.snapshot, row)
+        """Why the pod goes where it goes, for its owner and for people who look on."""
+        node = self.snapshot.names[decision.row]
+        why = framework.why_in_short(info, decision.trial, self.snapshot, decision.row)
+        if placed is not None and decision.row == placed.row:
+            why = placed.note
+            self._reporter.told(queued.pod, "PlacedJointly", why)
+        self._recent.placed(queued.key, node, info.policy, why)
+        note = framework.latency_note(info, self.snapshot, decision.row)
         if note:
             self._reporter.note(queued.pod, "LatencyUnknown", note)
+        if log.is_enabled_for(logging.DEBUG):
+            why = framework.why(info, decision.trial, self.snapshot, decision.row)
+            log.debug("decided", pod=queued.key, node=node, why=why)
 
     # -- numbers ---------------------------------------------------------------------------
 

@@ -1,6 +1,5 @@
 """The finer options of the low-latency policy: a limit, weights, and a pipeline's shape."""
 
-import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -11,6 +10,7 @@ from scheduler.dependencies import BadDependency, parse
 _STAGE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
 MAX_STAGES = 64
 MAX_WEIGHT = 100
+MAX_MS = 1e9
 
 Given = Mapping[str, tuple[str, Any]]
 """Fields of a gschConfig with the path at which each was found."""
@@ -25,8 +25,8 @@ def max_latency_ms(given: Given) -> float | None:
     path, value = given.get("max_latency_ms", ("", None))
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-        raise BadTuning(f"{path}: a number of milliseconds above 0")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= MAX_MS:
+        raise BadTuning(f"{path}: a number of milliseconds above 0, and at most {MAX_MS:g}")
     return float(value)
 
 

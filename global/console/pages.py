@@ -19,7 +19,7 @@ from console import views
 from console.readings import Source, Unavailable
 from console.settings import Cluster
 from console.sources import Asking
-from console.views import RANGES, Asked, Table
+from console.views import OF, RANGES, Asked, Table
 
 STALE_AFTER = 60.0
 """Seconds after which numbers are shown as old."""
@@ -114,6 +114,8 @@ class Pages:
             "range": asked.range,
             "ranges": list(RANGES),
             "filter": asked.filter,
+            "of": asked.of,
+            "ofs": OF,
             "theme": theme if theme in THEMES else "auto",
             "kind": self._sources[name].kind,
             "version": version("gsch"),
@@ -156,11 +158,13 @@ class Pages:
 def _asked() -> Asked:
     """What the URL says; whatever makes no sense counts as not said."""
     span, page = request.args.get("range", "1h"), request.args.get("page", "1")
+    of = request.args.get("of", "nodes")
     number = int(page) if page.isdecimal() and len(page) < 7 else 1
     return Asked(
         span if span in RANGES else "1h",
         request.args.get("filter", "")[:LONGEST],
         0 if request.args.get("format") == "csv" else max(number, 1),
+        of if of in OF else "nodes",
     )
 
 

@@ -72,7 +72,8 @@ class Source(Protocol):
 
     def overview(self, seconds: float) -> Overview: ...
 
-    def pairs(self) -> list[Pair]: ...
+    def pairs(self, between_clusters: bool) -> list[Pair]:
+        """Node to node within the cluster, or from cluster to cluster."""
 
     def placements(self) -> list[Placement]: ...
 

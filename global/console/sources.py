@@ -12,12 +12,16 @@ from typing import Any
 
 import msgspec
 import requests
+import structlog
 from prometheus_client.parser import text_string_to_metric_families
+from urllib3.exceptions import HTTPError
 
 from console.readings import NodeUse, Overview, Pair, Placement, Series, Unavailable
 from console.settings import Cluster, Endpoint, SettingsError
 from latency.pairs import LatencyError
 from latency.prometheus import Login, Prometheus
+
+log = structlog.get_logger(__name__)
 
 POINTS = 180
 """Points of a chart's line."""
@@ -107,7 +111,9 @@ class FromPrometheus:
             p99_seconds=self._one(quantile),
         )
 
-    def pairs(self) -> list[Pair]:
+    def pairs(self, between_clusters: bool) -> list[Pair]:
+        if between_clusters:
+            return self._between_clusters()
         times = self._query(f'gsch_rtt_seconds{{quantile="0.5"{self._label}}}')
         loss = {_pair(m): v for m, v in self._query("gsch_probe_loss_ratio")}
         at = {_pair(m): v for m, v in self._query("gsch_rtt_measured_timestamp_seconds")}
@@ -124,6 +130,18 @@ class FromPrometheus:
             if m.get("source_cluster", "") == m.get("target_cluster", "")
         ]
 
+    def _between_clusters(self) -> list[Pair]:
+        try:
+            found = self._server.cluster_readings()
+        except LatencyError as error:
+            raise Unavailable(str(error)) from error
+        now = time.time()
+        columns = zip(found.sources, found.targets, found.times, found.stamps, strict=True)
+        return [
+            Pair(one, other, float(ms), None, max(now - float(at), 0.0) if at else None)
+            for one, other, ms, at in columns
+        ]
+
     def placements(self) -> list[Placement]:
         return _placements(self._query(DECISIONS))
 
@@ -131,7 +149,7 @@ class FromPrometheus:
         return _uses(self._query(ALLOCATABLE), self._query(REQUESTED))
 
     def data_age(self) -> float | None:
-        newest = self._one(f"max(timestamp({SIZES} or gsch_rtt_seconds))")
+        newest = self._one(f"max(timestamp({SIZES}) or timestamp(gsch_rtt_seconds))")
         return None if newest is None else max(time.time() - newest, 0.0)
 
 
@@ -162,6 +180,10 @@ class FromScheduler:
                 self._read_at, self._problem = now, ""
             except Unavailable as error:
                 self._problem = str(error)
+            except Exception as error:
+                # Whatever it was, the next reading may be better.
+                log.exception("reading not taken")
+                self._problem = f"a reading failed: {error!r}"
             time.sleep(POLL)
 
     def _samples(self, name: str) -> list[tuple[Mapping[str, str], float]]:
@@ -183,7 +205,9 @@ class FromScheduler:
             p99_seconds=_quantile(self._samples(f"{SLI}_bucket"), 0.99),
         )
 
-    def pairs(self) -> list[Pair]:
+    def pairs(self, between_clusters: bool) -> list[Pair]:
+        if between_clusters:
+            return []
         return [
             Pair(one["source"], one["target"], float(one["rtt_ms"]))
             for one in self._http.json("/latency")
@@ -217,7 +241,7 @@ class Asking:
         try:
             answer = self._session.get(f"{self._url}{path}", timeout=TIMEOUT, stream=True)
             body = answer.raw.read(MAX_BODY + 1, decode_content=True)
-        except (requests.RequestException, OSError) as error:
+        except (requests.RequestException, HTTPError, OSError) as error:
             reason = type(error).__name__
             raise Unavailable(f"{self._url} does not answer ({reason})") from error
         if answer.status_code != 200 or len(body) > MAX_BODY:

@@ -10,6 +10,7 @@ from console import shapes
 from console.readings import NodeUse, Pair, Placement, Source
 
 RANGES = {"15m": 900, "1h": 3600, "6h": 21_600, "24h": 86_400}
+OF = ("nodes", "clusters")
 PAGE = 100
 """Rows of a table's page; the CSV has all of them."""
 RESOURCES = ("cpu", "memory", "nvidia.com/gpu", "pods")
@@ -17,11 +18,12 @@ RESOURCES = ("cpu", "memory", "nvidia.com/gpu", "pods")
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What the URL says: a time range, words to filter by, a page (0 for all of it)."""
+    """What the URL says: a time range, words to filter by, a page (0: all of it), and of what."""
 
     range: str = "1h"
     filter: str = ""
     page: int = 1
+    of: str = "nodes"
 
     @property
     def seconds(self) -> int:
@@ -98,7 +100,8 @@ def _milli(seconds: float | None) -> float | None:
 
 def latency(source: Source, asked: Asked) -> dict[str, Any]:
     wanted = asked.wants()
-    pairs = [p for p in source.pairs() if wanted(p.source) and wanted(p.target)]
+    found = source.pairs(asked.of == "clusters")
+    pairs = [p for p in found if wanted(p.source) and wanted(p.target)]
     pairs.sort(key=lambda p: -p.rtt_ms)
     return {
         "table": _paged(

@@ -275,6 +275,51 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return folder / "cert.pem", folder / "key.pem"
 
 
+def test_a_prometheus_behind_tls_and_a_password_is_asked_with_both(
+    world: World, certificate: tuple[Path, Path], chromium: Browser, tmp_path: Path
+) -> None:
+    certfile, keyfile = certificate
+    settings = {
+        "tls_server_config": {"cert_file": str(certfile), "key_file": str(keyfile)},
+        # bcrypt of the password below.
+        "basic_auth_users": {"me": "$2b$05$abcdefghijklmnopqrstuuO6GRt3JwkgQVngJ5VD9PxuqMLrAKaCy"},
+    }
+    (tmp_path / "web.yml").write_text(json.dumps(settings))
+    (tmp_path / "right").write_text("pass-of-prometheus\n")
+    (tmp_path / "wrong").write_text("some-other-password\n")
+    target = world.scheduler.removeprefix("http://")
+    further = [f"--web.config.file={tmp_path}/web.yml"]
+    with Prometheus(tmp_path / "p", [target], "1s", further) as server:
+        url = server.url.replace("http://", "https://")
+        clusters = [
+            {
+                "name": name,
+                "prometheus": {
+                    "url": url,
+                    "username": "me",
+                    "passwordFile": str(tmp_path / password),
+                    "caFile": ca,
+                },
+            }
+            for name, password, ca in (
+                ("good", "right", str(certfile)),
+                ("bad", "wrong", str(certfile)),
+                ("strange", "right", ""),
+            )
+        ]
+        (tmp_path / "clusters.yaml").write_text(json.dumps(clusters))
+        with console(tmp_path, "--clusters", str(tmp_path / "clusters.yaml")) as shown:
+            wait_for(lambda: "Nothing to show" not in text(shown), 30)
+            page = Looking(chromium).open(shown)
+            expect(page.locator(".tiles div", has_text="Nodes").first).to_contain_text("12")
+            # The selector leads to the next cluster, whose password is wrong.
+            page.get_by_label("Cluster").select_option("bad")
+            expect(page.get_by_role("alert")).to_contain_text("No numbers from Prometheus")
+            assert "some-other-password" not in page.content()
+            page.get_by_label("Cluster").select_option("strange")
+            expect(page.get_by_role("alert")).to_contain_text("certificate")
+
+
 def test_beyond_loopback_it_wants_tls_and_a_token(tmp_path: Path) -> None:
     said = gsch("console", "--prometheus", "http://x", "--bind-address", "192.0.2.1")
     assert said.returncode == 1

@@ -4,7 +4,7 @@ import os
 
 from bench.differential import preemption, volumes
 from bench.differential.arena import OURS, STOCK, Arena
-from bench.differential.compare import differs
+from bench.differential.compare import TRIES, differs
 from bench.differential.worlds import crowded, stored, world
 from lab import binaries
 
@@ -32,8 +32,12 @@ async def test_claims_that_wait_get_the_same_volumes() -> None:
     async with one, other:
         for seed in (104, 107, 120, 134):
             made = stored(seed)
-            theirs = await volumes.outcome(one, STOCK, made)
-            mine = await volumes.outcome(other, OURS, made)
+            # Two volume controllers do not always keep step: as the comparison itself, offer again.
+            for _ in range(TRIES):
+                theirs = await volumes.outcome(one, STOCK, made)
+                mine = await volumes.outcome(other, OURS, made)
+                if volumes.same(made, theirs, mine):
+                    break
             assert volumes.same(made, theirs, mine), (theirs, mine)
 
 

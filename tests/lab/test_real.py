@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -27,7 +28,14 @@ def test_a_pod_runs_speaks_and_answers_and_down_leaves_nothing(tmp_path: Path) -
     name = f"one-{os.getpid()}"
     file = tmp_path / "nodes.yaml"
     file.write_text(json.dumps(NODE))
+    root, archive = tmp_path / "root", tmp_path / "own.tar"
+    root.mkdir()
+    (root / "hello").write_text("from a folder\n")
+    shutil.copy(binaries.ensure(["pause"])["pause"], root / "wait")
+    said = gsch("lab", "image", "local/own:1", str(root), str(archive))
+    assert said.returncode == 0, said.stderr
     words = ["up", name, "--real", "--kube-scheduler", "--node-file", str(file)]
+    words += ["--image", str(archive)]
     said = gsch("lab", *words)
     assert said.returncode == 0, said.stderr
     cluster = RealCluster(name)
@@ -57,16 +65,21 @@ def test_a_pod_runs_speaks_and_answers_and_down_leaves_nothing(tmp_path: Path) -
     assert wait_until(lambda: ask("logs", "chatty") == "here I am\n", 10)
     assert ask("exec", "chatty", "--", "cat", "/etc/hostname") == "chatty\n"
 
+    own = {"name": "c", "image": "local/own:1", "imagePullPolicy": "Never", "command": ["/wait"]}
+    spec = {"containers": [own], "terminationGracePeriodSeconds": 0}
+    ask("create", "-f", "-", text=json.dumps({**pod, "metadata": {"name": "own"}, "spec": spec}))
+    assert ask("wait", "pod/own", "--for=condition=Ready", "--timeout=30s")
+
     link = cluster.link
     assert gsch("lab", "down", name).returncode == 0
     assert not cluster.exists
-    assert not list(host.NAMESPACES.glob(f"gsch-{name}-*"))
-    assert not host.members(f"gsch-lab-{name}-*")
-    assert not [g for root in host.hierarchies() for g in root.glob(f"gsch-lab-{name}-*")]
+    assert not list(host.NAMESPACES.glob(f"gsch-{name}.*"))
+    assert not host.members(f"gsch-lab-{name}.*")
+    assert not [g for root in host.hierarchies() for g in root.glob(f"gsch-lab-{name}.*")]
     assert str(cluster.folder) not in Path("/proc/mounts").read_text()
     assert link not in [line.split(":")[1].split("@")[0].strip()
                         for line in host.run("ip", "-o", "link").splitlines()]  # fmt: skip
-    assert not list(Path("/var/lib/cni/results").glob(f"gsch-{name}-*"))
+    assert not list(Path("/var/lib/cni/results").glob(f"gsch-{name}.*"))
 
 
 def test_a_bad_distance_is_refused_and_nothing_stays(tmp_path: Path) -> None:
@@ -78,4 +91,4 @@ def test_a_bad_distance_is_refused_and_nothing_stays(tmp_path: Path) -> None:
     assert said.returncode == 1
     assert "node one: annotation lab.gsch.io/rtt-ms: 'far' is no number" in said.stderr
     assert not RealCluster(name).exists
-    assert not list(host.NAMESPACES.glob(f"gsch-{name}-*"))
+    assert not list(host.NAMESPACES.glob(f"gsch-{name}.*"))

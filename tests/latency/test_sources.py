@@ -1,5 +1,8 @@
 """Ages, coordinates, and what Prometheus and the agents say."""
 
+import asyncio
+import json
+
 import numpy as np
 import pytest
 from aiohttp import web
@@ -11,7 +14,7 @@ from latency.coordinates import fit, relative_errors
 from latency.matrix import Matrix, Readings
 from latency.pairs import LatencyError
 from latency.peers import Peer
-from latency.prometheus import Login, Prometheus, between_clusters, node_readings
+from latency.prometheus import TIMES, Login, Prometheus, between_clusters, node_readings
 from scheduler.latency_source import predicted
 
 
@@ -133,6 +136,65 @@ def test_a_prometheus_that_is_not_there_is_said_in_a_line() -> None:
     assert "http://127.0.0.1:1" in said
     assert "very-secret" not in said
     assert "\n" not in said
+
+
+def test_predictions_end_with_the_measurements_that_they_rest_on() -> None:
+    times = world(20, seed=1)
+    names = [f"n{number}" for number in range(20)]
+    rows = [
+        (names[i], names[(i + step) % 20], float(times[i, (i + step) % 20]), 100.0)
+        for i in range(20)
+        for step in (1, 3)
+    ]
+    sparse = readings(*rows)
+    matrix = Matrix(max_age=60)
+    matrix.replace(sparse, predicted(sparse))
+    matrix.tick(110)
+    assert not np.isnan(matrix.from_source("n0", names)).any()
+    matrix.tick(200)
+    assert len(matrix) == 0
+    assert np.isnan(matrix.from_source("n0", names)[1:]).all()
+
+
+async def test_an_agent_s_answer_may_come_in_parts() -> None:
+    rows = [{"node": f"n{i}", "latency": 1.0, "loss": 0, "age_s": 1} for i in range(2000)]
+    body = json.dumps(rows).encode()
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        response.content_length = len(body)
+        await response.prepare(request)
+        for start in range(0, len(body), 14_000):
+            await response.write(body[start : start + 14_000])
+            await asyncio.sleep(0.001)
+        return response
+
+    app = web.Application()
+    app.router.add_get("/monitoring/near-nodes/latency", answer)
+    async with TestServer(app) as server:
+        agents = Agents()
+        agents.peers = [Peer("a", "127.0.0.1", port=server.port or 0)]
+        assert len(await agents.readings()) == 2000
+
+
+async def test_a_token_is_sent_to_prometheus_and_a_refusal_said() -> None:
+    asked: list[str] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        if request.headers.get("Authorization") != "Bearer the-token-of-it":
+            return web.Response(status=401, text="who are you")
+        asked.append(request.query["query"])
+        return web.json_response({"status": "success", "data": {"result": []}})
+
+    app = web.Application()
+    app.router.add_get("/api/v1/query", answer)
+    async with TestServer(app) as server:
+        url = str(server.make_url("/"))
+        right = Prometheus(url, Login(token="the-token-of-it"))
+        assert len(await asyncio.to_thread(right.readings)) == 0
+        assert asked[0] == TIMES
+        with pytest.raises(LatencyError, match="401"):
+            await asyncio.to_thread(Prometheus(url, Login(token="another")).query, "up")
 
 
 async def test_agents_that_do_not_answer_cost_only_their_own_rows() -> None:

@@ -1,6 +1,8 @@
 """Joint placement against trying everything, and on the examples that it exists for."""
 
 import itertools
+import time
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -78,6 +80,26 @@ def test_three_stages_on_different_nodes_go_in_the_order_of_the_line() -> None:
 def test_stages_that_may_share_a_node_do() -> None:
     line = [[0, 5, 10], [5, 0, 5], [10, 5, 0]]
     assert solve(chain([[0.0, 5, 10], [0, 0, 0], [0, 0, 0]], line, apart=False)) == [0, 0, 0]
+
+
+def test_a_large_pipeline_is_placed_in_bounded_time_and_memory() -> None:
+    """Two stages of sixteen replicas that all talk to one another: the program would be huge."""
+    rng = np.random.default_rng(5)
+    at = rng.uniform(0, 50, size=(150, 2))
+    distance = np.linalg.norm(at[:, None] - at[None], axis=2)
+    edges = [Edge(i, 16 + j, 0.1) for i in range(16) for j in range(16)]
+    alone = rng.uniform(0, 5, size=(32, 150))
+    needs = np.ones((32, 1), np.int64)
+    problem = Problem(alone, distance, edges, needs, np.full((150, 1), 2))
+    started = time.process_time()
+    tracemalloc.start()
+    found = solve(problem)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found is not None
+    assert np.isfinite(problem.cost(found))
+    assert peak < 64 * 2**20
+    assert time.process_time() - started < 20
 
 
 def test_a_hundred_nodes_and_a_graph_with_cycles_are_decided_in_time() -> None:

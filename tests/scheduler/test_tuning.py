@@ -60,6 +60,8 @@ def test_a_stage_says_what_it_talks_to() -> None:
         ({"dependsOn": [3]}, "$.option.dependsOn[0]: expected the name of a stage"),
         ({"dependsOn": [{"node": f"n{i}"} for i in range(65)]}, "more than 64 entries"),
         ({"sourceNode": "n", "maxLatencyMs": 0}, "above 0"),
+        ({"sourceNode": "n", "maxLatencyMs": 10**400}, "above 0"),
+        ({"dependsOn": [{"node": "a", "callsPerSecond": 10**400}]}, "a number from 0"),
         ({"sourceNode": "n", "maxLatencyMs": "5"}, "$.option.maxLatencyMs"),
         ({"mode": "default", "maxLatencyMs": 5}, "from where?"),
         ({"sourceNode": "n", "weights": {"latency": 0, "packing": 0}}, "has to be above 0"),
