@@ -5,8 +5,6 @@ import gc
 import signal
 import ssl
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -16,6 +14,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from cluster.access import Access
 from cluster.client import ApiClient
+from cluster.quiet_server import QuietServer
 from cluster.snapshot import Snapshot
 from extender.asgi import Front, Limits, Metrics
 from extender.pages import pages
@@ -148,15 +147,7 @@ def _server(front: Front, settings: ExtenderServer) -> uvicorn.Server:
         port=settings.port,
         tls=bool(settings.tls_cert_file),
     )
-    return _Server(config)
-
-
-class _Server(uvicorn.Server):
-    """Leaves signals to `_run`: its own way ends the process by the signal, not with code 0."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
+    return QuietServer(config)
 
 
 class _Protocol(HttpToolsProtocol):

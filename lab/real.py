@@ -11,7 +11,6 @@ import contextlib
 import json
 import os
 import re
-import secrets
 import shutil
 import signal
 import subprocess
@@ -22,9 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from lab import binaries, host, images, processes
+from lab import binaries, credentials, host, images, processes
 from lab.binaries import LabError
 from lab.cluster import LabCluster, one_at_a_time, root
 from lab.node import RealNode
@@ -115,7 +112,9 @@ class RealCluster(LabCluster):
         folders: Sequence[str],
         tick: Tick,
     ) -> None:
-        self._write_credentials(nodes)
+        names = [node["metadata"]["name"] for node in nodes]
+        credentials.write(self.folder, f"https://{self.address()}:6443", names)
+        shutil.copy(self.credential("admin"), self.kubeconfig)
         archives = self._make_images(found["pause"], image_files, folders)
         real = [RealNode(self, index, node) for index, node in enumerate(nodes, 1)]
         self._connect(real)
@@ -128,46 +127,9 @@ class RealCluster(LabCluster):
             node.start_kubelet(found["kubelet"])
         self._wait_for_nodes(real, tick)
 
-    def _write_credentials(self, nodes: Sequence[Mapping[str, Any]]) -> None:
-        people = {"admin": "system:masters", "kube-controller-manager": "", "kube-scheduler": ""}
-        rows = []
-        for name, group in people.items():
-            user = "admin" if name == "admin" else f"system:{name}"
-            rows.append(self._credential(name, user, group))
-        for node in nodes:
-            name = node["metadata"]["name"]
-            rows.append(self._credential(name, f"system:node:{name}", "system:nodes"))
-        tokens = self.folder / "tokens.csv"
-        tokens.touch(0o600)
-        tokens.write_text("".join(f"{row}\n" for row in rows))
-        shutil.copy(self.credential("admin"), self.kubeconfig)
-        for words in (["genrsa", "-out", "sa.key", "2048"], ["rsa", "-in", "sa.key", "-pubout"]):
-            out = ["-out", "sa.pub"] if "-pubout" in words else []
-            subprocess.run(
-                ["openssl", *words, *out], cwd=self.folder, check=True, capture_output=True
-            )
-
     def credential(self, name: str) -> Path:
         """The kubeconfig of a component, of a node, or of `admin`."""
-        return self.folder / "credentials" / f"{name}.yaml"
-
-    def _credential(self, name: str, user: str, group: str) -> str:
-        token = secrets.token_hex(16)
-        authority = str(self.folder / "certs" / "apiserver.crt")
-        server = {"server": f"https://{self.address()}:6443", "certificate-authority": authority}
-        config = {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "clusters": [{"name": "lab", "cluster": server}],
-            "users": [{"name": name, "user": {"token": token}}],
-            "contexts": [{"name": "lab", "context": {"cluster": "lab", "user": name}}],
-            "current-context": "lab",
-        }
-        path = self.credential(name)
-        path.parent.mkdir(exist_ok=True, mode=0o700)
-        path.touch(0o600)
-        path.write_text(yaml.safe_dump(config))
-        return f"{token},{user},{name},{group}" if group else f"{token},{user},{name}"
+        return credentials.kubeconfig(self.folder, name)
 
     def _make_images(
         self, pause: Path, given: Sequence[Path], folders: Sequence[str]

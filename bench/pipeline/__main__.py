@@ -38,6 +38,7 @@ INTERVAL = 0.3
 @click.option("--repeats", default=3, show_default=True, help="Runs of each way and form.")
 @click.option("--window", default=1, show_default=True, help="Frames under way at a time.")
 @click.option("--quick", is_flag=True, help="One short run of each way, and no curve.")
+@click.option("--curve/--no-curve", "with_curve", default=True, help="Go over the gap too.")
 @click.option("--seed", default=1, show_default=True)
 @click.option(
     "--out",
@@ -46,7 +47,15 @@ INTERVAL = 0.3
     show_default=True,
 )
 @click.option("--report", "again", is_flag=True, help="Only show what an earlier run left in OUT.")
-def main(repeats: int, window: int, quick: bool, seed: int, out: Path, again: bool) -> None:
+def main(
+    repeats: int,
+    window: int,
+    quick: bool,
+    with_curve: bool,
+    seed: int,
+    out: Path,
+    again: bool,
+) -> None:
     """Run the experiment; tables to the terminal, results and plots into OUT."""
     console = Console()
     out.mkdir(parents=True, exist_ok=True)
@@ -84,7 +93,7 @@ def main(repeats: int, window: int, quick: bool, seed: int, out: Path, again: bo
                 progress.console.print(report.line(results[-1]))
                 progress.advance(task)
                 save(results, out / "results.json")
-            if not quick:
+            if with_curve and not quick:
                 experiment = Experiment(cluster, short, model, seed + 1)
                 task = progress.add_task("curve", total=len(CURVE) * len(WAYS) * 2)
                 for far_ms in CURVE:

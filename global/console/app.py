@@ -4,12 +4,11 @@ import asyncio
 import contextlib
 import signal
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import structlog
 import uvicorn
 
+from cluster.quiet_server import QuietServer
 from console.front import Front
 from console.pages import application
 from console.settings import Cluster, SettingsError
@@ -48,7 +47,7 @@ async def _serve(
         ssl_certfile=tls[0] or None,
         ssl_keyfile=tls[1] or None,
     )
-    server = _Server(config)
+    server = QuietServer(config)
 
     def stop() -> None:
         front.closing.set()
@@ -59,11 +58,3 @@ async def _serve(
     log.info("serving the console", host=address, port=listening.getsockname()[1])
     with contextlib.closing(listening):
         await server.serve([listening])
-
-
-class _Server(uvicorn.Server):
-    """Leaves signals to us: its own way ends the process by the signal, not with code 0."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield

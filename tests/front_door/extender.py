@@ -2,7 +2,6 @@
 
 import http.client
 import json
-import socket
 from typing import Any
 
 from tests.front_door.kube import wait_for
@@ -53,10 +52,3 @@ class Extender(Gsch):
 def args(pod: Json, *names: str) -> Json:
     """What kube-scheduler sends to an extender with caches of its own."""
     return {"Pod": pod, "Nodes": None, "NodeNames": list(names)}
-
-
-def free_port() -> int:
-    """A port of loopback that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -13,8 +13,9 @@ import yaml
 from bench import schedulers
 from lab import binaries
 from lab.cluster import LabCluster
+from lab.measure import free_port
 from tests.front_door.conftest import MakeNodes
-from tests.front_door.extender import Extender, args, free_port
+from tests.front_door.extender import Extender, args
 from tests.front_door.kube import Kube, wait_for
 from tests.front_door.process import ROOT
 from tests.make import Json, node_json, pod_json

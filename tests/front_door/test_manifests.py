@@ -14,8 +14,9 @@ from cluster.client import ApiClient
 from cluster.objects import Node, ObjectList
 from lab import binaries
 from lab.cluster import LabCluster
+from lab.measure import free_port
 from tests.front_door.conftest import MakeNodes
-from tests.front_door.extender import Extender, args, free_port
+from tests.front_door.extender import Extender, args
 from tests.front_door.kube import Kube, wait_for
 from tests.front_door.process import ROOT, Gsch
 from tests.make import Json, node_json, pod_json
