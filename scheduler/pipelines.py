@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 
 from cluster.objects import Pod
 from cluster.snapshot import Snapshot
+from filters.framework import PodInfo
 from filters.member import Member
 from scheduler.gschconfig import ENV_NAME, InvalidGschConfig, of_pod
-from scheduler.plan import Part, Placed, Plan
+from scheduler.plan import Placed, together
 from scheduler.profiles import Framework
 from scheduler.queue import QueuedPod, SchedulingQueue
 from scheduler.trial import Trial
@@ -143,18 +144,12 @@ class Pipelines:
     def plan(
         self,
         members: Sequence[QueuedPod],
-        trial: Callable[..., Trial],
+        trial: Callable[[PodInfo], Trial],
         framework: Framework,
     ) -> dict[str, Placed]:
         """By key, where each pod is best placed beside the others; pods that fit nowhere are left
         out, and decided like any other."""
-        parts = []
-        for queued in members:
-            if queued.info is None or queued.info.member is None:
-                continue
-            found = trial(queued.info)
-            if found.rejection is None and found.feasible.any():
-                parts.append(Part(queued, queued.info.member, found))
         pipeline = self._known.get(self._of.get(members[0].key, ""))
         placed = {} if pipeline is None else self._placed(pipeline)
-        return Plan(self._snapshot, framework, parts, placed).rows() if parts else {}
+        pods = [(q, q.info.member) for q in members if q.info is not None and q.info.member]
+        return together(pods, placed, self._snapshot, framework, trial)

@@ -1,6 +1,6 @@
 """One joint placement, put together from the snapshot, the latency matrix and what pods say."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from cluster.label_selectors import equal_to
 from cluster.pod_index import PodQuery
 from cluster.snapshot import Snapshot
+from filters.framework import PodInfo
 from filters.member import Dependency, Kind, Member
 from scheduler.joint import Bools, Edge, Floats, Ints, Problem, solve
 from scheduler.profiles import Framework
@@ -45,6 +46,27 @@ class Part:
     trial: Trial
 
 
+def together(
+    pods: Iterable[tuple[QueuedPod, Member]],
+    placed: dict[str, Member],
+    snapshot: Snapshot,
+    framework: Framework,
+    trial: Callable[[PodInfo], Trial],
+) -> dict[str, Placed]:
+    """By key, where each of these pods is best placed beside the others and those that are `placed`.
+
+    Pods that fit nowhere are left out; nothing at all where no placement of the rest was found.
+    """
+    parts = []
+    for queued, member in pods:
+        if queued.info is None:
+            continue
+        found = trial(queued.info)
+        if found.rejection is None and found.feasible.any():
+            parts.append(Part(queued, member, found))
+    return Plan(snapshot, framework, parts, placed).rows() if parts else {}
+
+
 class Plan:
     """One joint placement: the problem's arrays, put together from snapshot and matrix."""
 
@@ -69,7 +91,7 @@ class Plan:
         found = {}
         for part, node in zip(self._parts, nodes, strict=True):
             others = len(self._parts) - 1 + len(self._placed)
-            mates = f"{others} other pods of {part.member.pipeline}"
+            mates = f"{others} other pod{'s' * (others > 1)} of {part.member.pipeline}"
             whom = mates if others else "what it talks to"
             note = f"placed jointly with {whom}: {cost:.3g} ms of round trips a second in all"
             found[part.queued.key] = Placed(int(rows[node]), note)

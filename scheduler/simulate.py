@@ -1,6 +1,6 @@
 """Decide pods of files against nodes of files with the very same core, and no cluster at all."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -8,13 +8,16 @@ from cluster.kinds import put
 from cluster.objects import Pod
 from cluster.quantity import QuantityError
 from cluster.snapshot import Snapshot, load
+from filters.framework import PodInfo
 from latency.matrix import Matrix, Readings
 from scheduler.configuration import Configuration
 from scheduler.cycle import Cycle
 from scheduler.gschconfig import InvalidGschConfig
 from scheduler.manifests import ManifestError, Objects
+from scheduler.plan import Placed, together
 from scheduler.pods import WaitsForGlobal, pod_info
-from scheduler.profiles import frameworks
+from scheduler.profiles import Framework, frameworks
+from scheduler.queue import QueuedPod
 
 PLACED, PENDING, INVALID, GATED, RUNNING, OTHER = (
     "Placed", "Pending", "Invalid", "Gated", "Running", "Other scheduler",
@@ -51,7 +54,7 @@ def simulate(
         put(snapshot, kind, item)
     matrix = Matrix()
     matrix.replace(Readings.of(objects.pairs))
-    decider = _Decider(snapshot, configuration, matrix)
+    decider = _Decider(snapshot, configuration, matrix, objects.pods)
     results: dict[int, Placement] = {}
     order = sorted(range(len(objects.pods)), key=lambda i: (-objects.pods[i].spec.priority, i))
     waiting: list[int] = []
@@ -68,8 +71,15 @@ def simulate(
 
 
 class _Decider:
-    def __init__(self, snapshot: Snapshot, configuration: Configuration, matrix: Matrix) -> None:
-        self._snapshot = snapshot
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        configuration: Configuration,
+        matrix: Matrix,
+        pods: Sequence[Pod],
+    ) -> None:
+        self._snapshot, self._pods = snapshot, pods
+        self._plans: dict[str, dict[str, Placed]] = {}
         seed = 0 if configuration.seed is None else configuration.seed
         self._cycle = Cycle(snapshot, seed)
         self._frameworks = frameworks(configuration, matrix)
@@ -94,12 +104,44 @@ class _Decider:
         if pod.group:
             why = f"pod of group {pod.group}: pods are decided one by one here, groups are not"
             return Placement(key, PENDING, "", why), False
-        decision = self._cycle.decide(framework, info)
+        placed = self._planned(pod, info, framework)
+        row = placed.row if placed is not None else -1
+        decision = self._cycle.decide(framework, info, prefer=row)
         if decision.diagnosis is not None:
             waits = info.near_pod is not None and bool(decision.diagnosis.whole)
             return Placement(key, PENDING, "", decision.diagnosis.message), waits
         why = framework.why(info, decision.trial, self._snapshot, decision.row)
+        if placed is not None and decision.row == row:
+            why = placed.note
         self._snapshot.assume(pod, info.needs, decision.row)
         if decision.reservation is not None:
             self._snapshot.storage.assume(decision.reservation)
         return Placement(key, PLACED, self._snapshot.names[decision.row], why), False
+
+    def _planned(self, pod: Pod, info: PodInfo, framework: Framework) -> Placed | None:
+        """Where the pod's pipeline as a whole would have it: all its pods are there already."""
+        if info.member is None:
+            return None
+        name = info.member.pipeline or pod.key
+        if name not in self._plans:
+            self._plans[name] = self._plan(name, framework)
+        return self._plans[name].get(pod.key)
+
+    def _plan(self, name: str, framework: Framework) -> dict[str, Placed]:
+        waiting, placed = [], {}
+        for pod in self._pods:
+            if pod.terminal:
+                continue
+            try:
+                info = pod_info(pod)
+            except (InvalidGschConfig, QuantityError, WaitsForGlobal):
+                continue
+            if info.member is None or (info.member.pipeline or pod.key) != name:
+                continue
+            if pod.spec.node_name:
+                placed[pod.key] = info.member
+            elif pod.spec.scheduler_name == framework.name:
+                waiting.append((QueuedPod(pod, info, 0.0), info.member))
+        return together(
+            waiting, placed, self._snapshot, framework, lambda i: self._cycle.trial(framework, i)
+        )
