@@ -2,14 +2,11 @@
 
 import asyncio
 import socket
+import sys
 from pathlib import Path
+from typing import Any
 
 import click
-
-from cluster import logs
-from cluster.access import AccessError
-from cluster.serving import ServingError
-from latency.pairs import LatencyError
 
 _file = click.Path(dir_okay=False, path_type=Path)
 
@@ -64,7 +61,16 @@ def agent(node: str | None, verbose: bool, **options: object) -> None:
       gsch agent --service gsch-system/gsch-agent --bind-address "$POD_IP"
       gsch agent --node n1 --peers peers.yaml --interval 1
     """
+    if "structlog" not in sys.modules:
+        # Where rich is installed, structlog loads it for the sake of pretty tracebacks: eight
+        # megabytes on every node, for nobody.
+        modules: dict[str, Any] = sys.modules
+        modules["rich"] = None
+    from cluster import logs
+    from cluster.access import AccessError
+    from cluster.serving import ServingError
     from latency.agent import Agent, Settings
+    from latency.pairs import LatencyError
 
     logs.configure(verbose)
     try:
