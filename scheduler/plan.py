@@ -53,7 +53,7 @@ def together(
     framework: Framework,
     trial: Callable[[PodInfo], Trial],
 ) -> dict[str, Placed]:
-    """By key, where each of these pods is best placed beside the others and those that are `placed`.
+    """By key, where each of these pods is best placed beside the others and the `placed` ones.
 
     Pods that fit nowhere are left out; nothing at all where no placement of the rest was found.
     """
