@@ -53,10 +53,10 @@ differential: setup lab ## Compare with kube-scheduler: verdicts, victims, volum
 	.venv/bin/python -m bench.differential.preemption --worlds 20
 	.venv/bin/python -m bench.differential.volumes --worlds 40
 
-experiment: setup lab ## Place a video pipeline on six real nodes in three ways (needs root; 20 min)
+experiment: setup lab ## Place a video pipeline on six real nodes in three ways (root; 25 min; ARGS=--quick: 2)
 	.venv/bin/python -m pip install -q --disable-pip-version-check --require-hashes \
 		-r requirements-experiment.lock
-	.venv/bin/python -m bench.pipeline
+	.venv/bin/python -m bench.pipeline $(ARGS)
 
 clean: ## Remove environments and caches of this checkout
 	rm -rf .venv .venv-3.* .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info

@@ -40,6 +40,7 @@ function heat(chart) {
   const layout = look();
   layout.yaxis.autorange = "reversed";
   layout.xaxis.tickangle = -45;
+  layout.xaxis.nticks = layout.yaxis.nticks = 20;
   layout.xaxis.constrain = "domain";
   return [[{
     type: "heatmap", x: chart.labels, y: chart.labels, z: chart.cells, colorscale: "Viridis",
