@@ -184,20 +184,6 @@ def one_at_a_time() -> Iterator[None]:
         yield
 
 
-def clusters() -> list[LabCluster]:
-    """Every cluster of which anything is left."""
-    folder = root() / "clusters"
-    names = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
-    return [by_name(name) for name in names]
-
-
-def by_name(name: str) -> LabCluster:
-    """The cluster of this name, of whichever kind it is. Raises LabError."""
-    from lab.real import RealCluster
-
-    return RealCluster(name) if RealCluster.there(name) else LabCluster(name)
-
-
 # Everything on loopback: the lab's etcd asks nobody for a password.
 _KWOKCTL_SETTINGS = """\
 apiVersion: config.kwok.x-k8s.io/v1alpha1

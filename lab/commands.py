@@ -14,7 +14,8 @@ from rich.table import Table
 
 from lab import binaries, images, nodes
 from lab.binaries import LabError
-from lab.cluster import LabCluster, Options, by_name, clusters
+from lab.cluster import LabCluster, Options
+from lab.clusters import by_name, clusters
 from lab.real import RealCluster
 
 

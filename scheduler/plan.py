@@ -25,16 +25,25 @@ TIE = 1e-6
 """Share of a cost by which the other scores break ties."""
 
 
+GUESSED = (
+    "no fresh round-trip time is known for some of what this pod talks to: went by zones and "
+    "regions, and took what is wholly unknown for far away"
+)
+
 Anchor = tuple[str, float, bool]
 """(place, round trips a second to it, whether the pod may not be on that node)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """The row that the joint plan has for a pod, and what to tell its owner."""
+    """The row that the joint plan has for a pod, and what to tell its owner.
+
+    `guessed` where some of the times that the plan rests on are neither measured nor predicted.
+    """
 
     row: int
     note: str
+    guessed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +97,14 @@ class Plan:
         if nodes is None:
             return {}
         cost = problem.cost(nodes)
+        guessed = not self._known([int(rows[node]) for node in nodes], predicted=True)
         found = {}
         for part, node in zip(self._parts, nodes, strict=True):
             others = len(self._parts) - 1 + len(self._placed)
             mates = f"{others} other pod{'s' * (others > 1)} of {part.member.pipeline}"
             whom = mates if others else "what it talks to"
             note = f"placed jointly with {whom}: {cost:.3g} ms of round trips a second in all"
-            found[part.queued.key] = Placed(int(rows[node]), note)
+            found[part.queued.key] = Placed(int(rows[node]), note, guessed)
         return found
 
     def compare(self, here: Sequence[int]) -> tuple[float, float, list[int]] | None:
@@ -109,12 +119,12 @@ class Plan:
         if nodes is None or problem.cost(nodes) >= before:
             return None
         there = [int(rows[node]) for node in nodes]
-        if not self._measured(here) or not self._measured(there):
+        if not self._known(here) or not self._known(there):
             return None
         return before, problem.cost(nodes), there
 
-    def _measured(self, rows: Sequence[int]) -> bool:
-        """Whether all times that make up the cost of these rows were measured, and none guessed."""
+    def _known(self, rows: Sequence[int], predicted: bool = False) -> bool:
+        """Whether all times that make up the cost of these rows were measured (or `predicted`)."""
         names = self._snapshot.names
         terms = [
             (node, row)
@@ -123,11 +133,15 @@ class Plan:
             if weight
         ]
         terms += [(names[rows[e.one]], rows[e.other]) for e in self._edges if e.weight]
-        for node, row in terms:
-            near = self._framework.from_node(node, self._snapshot)
-            if names[row] != node and (near is None or not near.measured[row]):
-                return False
-        return True
+        return all(names[row] == node or self._knows(node, row, predicted) for node, row in terms)
+
+    def _knows(self, node: str, row: int, predicted: bool) -> bool:
+        near = self._framework.from_node(node, self._snapshot)
+        if near is None:
+            return False
+        if near.measured[row]:
+            return True
+        return predicted and not near.estimated[row] and not np.isnan(near.times[row])
 
     def _problem(self, include: Sequence[int] = ()) -> tuple[Problem, NDArray[np.intp]]:
         """The arrays, over the rows that come into question and those to `include`."""

@@ -30,7 +30,7 @@ from scheduler.gschconfig import InvalidGschConfig
 from scheduler.metrics import Metrics
 from scheduler.nominator import Nominator
 from scheduler.pipelines import Pipelines
-from scheduler.plan import Placed
+from scheduler.plan import GUESSED, Placed
 from scheduler.pods import WaitsForGlobal, pod_info
 from scheduler.preemption import TERMINATING, Candidate
 from scheduler.preemptor import Preemptor
@@ -368,6 +368,8 @@ class Scheduler:
         if placed is not None and decision.row == placed.row:
             why = placed.note
             self._reporter.told(queued.pod, "PlacedJointly", why)
+            if placed.guessed:
+                self._reporter.note(queued.pod, "LatencyUnknown", GUESSED)
         self._recent.placed(queued.key, node, info.policy, why)
         note = framework.latency_note(info, self.snapshot, decision.row)
         if note:

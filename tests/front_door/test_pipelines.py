@@ -21,7 +21,7 @@ Rtts = Callable[[dict[tuple[str, str], float]], None]
 
 @pytest.fixture
 def measured(lab: LabCluster, tmp_path: Path) -> Iterator[Rtts]:
-    """A scheduler of profile `piped`; called with round-trip times, it writes them to its file."""
+    """A scheduler of profile `piped`; called with round-trip times, it has them known to it."""
     times = tmp_path / "times.yaml"
 
     def write(pairs: dict[tuple[str, str], float]) -> None:
@@ -33,8 +33,16 @@ def measured(lab: LabCluster, tmp_path: Path) -> Iterator[Rtts]:
     }
     write(line | {("gateway", name): 1 + 5.0 * i for i, name in enumerate(LINE)})
     settings: Json = {"profiles": [{"schedulerName": "piped"}], "latency": {"file": str(times)}}
-    with Gsch(tmp_path, lab.kubeconfig, **settings):
-        yield write
+    with Gsch(tmp_path, lab.kubeconfig, **settings) as running:
+
+        def known(pairs: dict[tuple[str, str], float]) -> None:
+            write(pairs)
+            wanted = sorted(pairs.values())
+            wait_for(
+                lambda: wanted == sorted(p["rtt_ms"] for p in json.loads(running.get("/latency")))
+            )
+
+        yield known
 
 
 def stage(name: str, namespace: str, option: Json, cpu: str = "500m", **fields: Any) -> Json:
@@ -105,6 +113,17 @@ def test_a_stage_that_comes_back_goes_near_those_that_run(
     wait_for(lambda: "b" not in kube.pods(namespace), 30)
     kube.create(b)
     assert where(kube, namespace, "b") == ["n2"]
+
+
+def test_a_pipeline_of_which_no_time_is_known_is_placed_and_told(
+    measured: Rtts, kube: Kube, namespace: str, make_nodes: MakeNodes
+) -> None:
+    measured({})
+    make_nodes(*(node_json(name) for name in LINE))
+    kube.create(*abc(namespace, differentNodes=True))
+    assert len(set(where(kube, namespace, "a", "b", "c"))) == 3
+    (event,) = wait_for(lambda: kube.events(namespace, "b", "LatencyUnknown"))
+    assert "some of what this pod talks to" in event["note"]
 
 
 def test_a_pod_whose_mates_never_come_is_placed_all_the_same(

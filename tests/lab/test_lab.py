@@ -12,7 +12,8 @@ import yaml
 
 from lab import binaries, processes
 from lab.binaries import LabError
-from lab.cluster import LabCluster, clusters
+from lab.cluster import LabCluster
+from lab.clusters import clusters
 from lab.nodes import wanted
 from tests.front_door.kube import Kube, wait_for
 from tests.front_door.process import ROOT, gsch

@@ -17,6 +17,7 @@ from scheduler.configuration import Profile
 from scheduler.cycle import Cycle
 from scheduler.gschconfig import LOW_LATENCY
 from scheduler.pipelines import HOLD, MOST_AT_ONCE, QUIET, Pipelines
+from scheduler.plan import Placed
 from scheduler.pods import pod_info
 from scheduler.profiles import Framework
 from scheduler.queue import QueuedPod, SchedulingQueue
@@ -53,12 +54,15 @@ class World:
         self.pipelines.bound(made)
         return made
 
-    def plan(self, first: QueuedPod) -> dict[str, str]:
+    def placed(self, first: QueuedPod) -> dict[str, Placed]:
         self.queue.take(first)
         members = self.pipelines.members(first)
-        found = self.pipelines.plan(
+        return self.pipelines.plan(
             members, lambda i: self.cycle.trial(self.framework, i), self.framework
         )
+
+    def plan(self, first: QueuedPod) -> dict[str, str]:
+        found = self.placed(first)
         return {key: self.snapshot.names[placed.row] for key, placed in found.items()}
 
 
@@ -198,3 +202,13 @@ def test_no_pod_is_moved_on_a_guess(pairs: list[Pair], moved: bool) -> None:
     assert bool(moves) is moved
     if moved:
         assert (moves[0].steps[0].source, moves[0].steps[0].target) == ("n3", "n0")
+
+
+@pytest.mark.parametrize(("pairs", "guessed"), [(PAIRS, False), ([], True)])
+def test_a_plan_that_rests_on_guesses_says_so(pairs: list[Pair], guessed: bool) -> None:
+    world = World(pairs)
+    talks = [{"node": "n0"}]
+    first = world.pending("a", stage="a", differentNodes=True, dependsOn=talks)
+    world.pending("b", stage="b", differentNodes=True, dependsOn=["a"])
+    found = world.placed(first)
+    assert [placed.guessed for placed in found.values()] == [guessed, guessed]
