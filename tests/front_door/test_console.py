@@ -5,6 +5,7 @@ import os
 import re
 import ssl
 import subprocess
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from lab.cluster import LabCluster
-from lab.measure import Prometheus
+from lab.measure import Prometheus, free_port
 from tests.front_door.console import Looking, browser, console
 from tests.front_door.kube import Kube, wait_for
 from tests.front_door.process import ROOT, Gsch, gsch
@@ -226,6 +227,37 @@ def test_with_prometheus_everything_comes_from_there(
         page.goto(f"{url}/packing")
         expect(page.locator("main")).to_contain_text("/metrics/resources")
         assert looking.errors == []
+
+
+def test_what_agents_measure_is_shown_between_nodes_and_between_clusters(
+    world: World, chromium: Browser, tmp_path: Path
+) -> None:
+    peers = [
+        {"name": "beside", "address": "127.0.0.2"},
+        {"name": "gate", "address": "127.0.0.3", "cluster": "c2"},
+    ]
+    (tmp_path / "peers.yaml").write_text(json.dumps(peers))
+    port = free_port()
+    command = [sys.executable, "-m", "gsch", "agent", "--node", "here", "--cluster", "c1"]
+    command += ["--peers", str(tmp_path / "peers.yaml"), "--interval", "0.3", "--port", str(port)]
+    agent = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+    try:
+        with (
+            Prometheus(tmp_path / "p", [f"127.0.0.1:{port}"], "1s") as server,
+            console(tmp_path, "--prometheus", server.url) as url,
+        ):
+            wait_for(lambda: len(server.query('gsch_rtt_seconds{quantile="0.5"}')) == 2, 40)
+            page = Looking(chromium).open(f"{url}/latency")
+            expect(page.locator("tbody tr")).to_have_count(1)
+            expect(page.locator("tbody tr")).to_contain_text("beside")
+            page.get_by_label("Between").select_option("clusters")
+            page.wait_for_url(re.compile("of=clusters"))
+            expect(page.locator("tbody tr")).to_have_count(1)
+            expect(page.locator("tbody tr")).to_contain_text("c1")
+            expect(page.locator("tbody tr")).to_contain_text("c2")
+    finally:
+        agent.terminate()
+        agent.wait(10)
 
 
 def test_an_absent_prometheus_and_an_unknown_cluster_are_said(
