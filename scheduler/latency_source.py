@@ -30,6 +30,9 @@ log = structlog.get_logger(__name__)
 
 DENSE = 0.5
 """The share of all pairs above which those that are missing are not worth predicting."""
+REFIT, REFIT_SOON = 300.0, 30.0
+"""Seconds for which fitted coordinates are used again; with nodes that they do not know, fewer.
+A fit takes seconds of CPU in a large cluster, and nodes seldom move."""
 TICK = 2.0
 """Seconds between looks at which entries have become too old."""
 
@@ -86,6 +89,7 @@ class Poller:
         self, ask: Callable[[], Awaitable[Readings]], matrix: Matrix, interval: float
     ) -> None:
         self._ask, self._matrix, self._interval = ask, matrix, interval
+        self._fitted = Fitted()
 
     async def run(self) -> None:
         """Keep the matrix, for ever."""
@@ -100,17 +104,40 @@ class Poller:
     async def _poll(self) -> None:
         try:
             readings = await self._ask()
-            coordinates = await asyncio.to_thread(predicted, readings)
+            coordinates = await asyncio.to_thread(self._fitted.of, readings, time.monotonic())
         except LatencyError as error:
             log.error("latency not taken, the last one stays until too old", error=str(error))
             return
         self._matrix.replace(readings, coordinates)
 
 
+class Fitted:
+    """Coordinates, fitted anew only now and then."""
+
+    def __init__(self) -> None:
+        self._coordinates: Coordinates | None = None
+        self._at = 0.0
+
+    def of(self, readings: Readings, now: float) -> Coordinates | None:
+        """For what these readings lack. `now` in seconds, of one clock."""
+        kept = self._coordinates
+        if kept is not None:
+            strange = any(name not in kept.rows for name in (*readings.sources, *readings.targets))
+            if now - self._at < (REFIT_SOON if strange else REFIT) and sparse(readings):
+                return kept
+        self._coordinates, self._at = predicted(readings), now
+        return self._coordinates
+
+
+def sparse(readings: Readings) -> bool:
+    """Whether so much was not measured that it is worth predicting."""
+    nodes = len({*readings.sources, *readings.targets})
+    return 0 < len(readings) < DENSE * nodes * (nodes - 1)
+
+
 def predicted(readings: Readings) -> Coordinates | None:
     """Coordinates for what was not measured, where that is much."""
-    nodes = len({*readings.sources, *readings.targets})
-    if len(readings) >= DENSE * nodes * (nodes - 1) or not len(readings):
+    if not sparse(readings):
         return None
     return fit(readings.sources, readings.targets, readings.times)
 

@@ -15,7 +15,7 @@ from latency.matrix import Matrix, Readings
 from latency.pairs import LatencyError
 from latency.peers import Peer
 from latency.prometheus import TIMES, Login, Prometheus, between_clusters, node_readings
-from scheduler.latency_source import predicted
+from scheduler.latency_source import REFIT, REFIT_SOON, Fitted, predicted
 
 
 def readings(*rows: tuple[str, str, float, float]) -> Readings:
@@ -154,6 +154,22 @@ def test_predictions_end_with_the_measurements_that_they_rest_on() -> None:
     matrix.tick(200)
     assert len(matrix) == 0
     assert np.isnan(matrix.from_source("n0", names)[1:]).all()
+
+
+def test_coordinates_are_fitted_anew_only_now_and_then_and_sooner_for_new_nodes() -> None:
+    ring = [(f"n{i}", f"n{(i + 1) % 9}", 5.0, 0.0) for i in range(9)]
+    fitted = Fitted()
+    first = fitted.of(readings(*ring), now=0)
+    assert first is not None
+    assert fitted.of(readings(*ring), now=REFIT - 1) is first
+    grown = readings(*ring, ("n0", "new", 7.0, 0.0))
+    assert fitted.of(grown, now=REFIT_SOON - 1) is first
+    second = fitted.of(grown, now=REFIT_SOON)
+    assert second is not None
+    assert "new" in second.rows
+    assert fitted.of(grown, now=REFIT_SOON + REFIT) is not second
+    dense = readings(*((a, b, 1.0, 0.0) for a in "abc" for b in "abc" if a != b))
+    assert fitted.of(dense, now=0) is None
 
 
 async def test_an_agent_s_answer_may_come_in_parts() -> None:
