@@ -35,7 +35,7 @@ def extended(
     with (cluster.folder / "extender.log").open("wb") as log:
         extender = subprocess.Popen(command, stdout=log, stderr=log)
     try:
-        _wait_until_ready(extender, f"{EXTENDER_URL}/readyz")
+        wait_until_ready(extender, f"{EXTENDER_URL}/readyz")
         extenders = [
             {
                 "urlPrefix": EXTENDER_URL,
@@ -51,7 +51,8 @@ def extended(
         extender.wait()
 
 
-def _wait_until_ready(process: subprocess.Popen[bytes], url: str) -> None:
+def wait_until_ready(process: subprocess.Popen[bytes], url: str) -> None:
+    """Until the page answers. Raises RuntimeError."""
     deadline = time.monotonic() + READY_WITHIN
     while time.monotonic() < deadline:
         if process.poll() is not None:

@@ -4,7 +4,6 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Iterable
 from pathlib import Path
 
 from lab.binaries import LabError
@@ -22,10 +21,10 @@ _FILES = {
 }
 
 
-def host_image(target: Path, extra: Iterable[str] = ()) -> None:
-    """An image with the outlines of a root file system; `extra` names further empty folders."""
+def host_image(target: Path) -> None:
+    """An image with the outlines of a root file system."""
     with _layer(target) as layer:
-        for name in (*_EMPTY, *extra):
+        for name in _EMPTY:
             entry = tarfile.TarInfo(name)
             entry.type, entry.mode = tarfile.DIRTYPE, 0o1777 if name == "tmp" else 0o755
             layer.addfile(entry)

@@ -76,14 +76,12 @@ class RealCluster(LabCluster):
         *,
         kube_scheduler: bool = False,
         image_files: Sequence[Path] = (),
-        folders: Sequence[str] = (),
         tick: Tick = lambda: None,
     ) -> None:
         """Bring up the cluster with these Node objects' names, labels, taints and sizes.
 
-        `image_files` are docker-archives that every node gets; `folders` are mount points that the
-        host image has beside its own. On any failure nothing stays. `tick` is called as nodes get
-        ready. Raises LabError.
+        `image_files` are docker-archives that every node gets. On any failure nothing stays. `tick`
+        is called as nodes get ready. Raises LabError.
         """
         host.check()
         if self.exists:
@@ -98,7 +96,7 @@ class RealCluster(LabCluster):
         try:
             with one_at_a_time():
                 (self.folder / MARK).write_text(json.dumps({"number": _free_number()}))
-            self._make(found, nodes, kube_scheduler, image_files, folders, tick)
+            self._make(found, nodes, kube_scheduler, image_files, tick)
         except BaseException:
             self.down()
             raise
@@ -109,13 +107,12 @@ class RealCluster(LabCluster):
         nodes: Sequence[Mapping[str, Any]],
         kube_scheduler: bool,
         image_files: Sequence[Path],
-        folders: Sequence[str],
         tick: Tick,
     ) -> None:
         names = [node["metadata"]["name"] for node in nodes]
         credentials.write(self.folder, f"https://{self.address()}:6443", names)
         shutil.copy(self.credential("admin"), self.kubeconfig)
-        archives = self._make_images(found["pause"], image_files, folders)
+        archives = self._make_images(found["pause"], image_files)
         real = [RealNode(self, index, node) for index, node in enumerate(nodes, 1)]
         self._connect(real)
         self._control_plane(found)
@@ -131,12 +128,10 @@ class RealCluster(LabCluster):
         """The kubeconfig of a component, of a node, or of `admin`."""
         return credentials.kubeconfig(self.folder, name)
 
-    def _make_images(
-        self, pause: Path, given: Sequence[Path], folders: Sequence[str]
-    ) -> list[Path]:
+    def _make_images(self, pause: Path, given: Sequence[Path]) -> list[Path]:
         made = [self.folder / "pause.tar", self.folder / "host.tar"]
         images.pause_image(pause, made[0])
-        images.host_image(made[1], folders)
+        images.host_image(made[1])
         return [*made, *given]
 
     # -- network ---------------------------------------------------------------------------
@@ -159,7 +154,7 @@ class RealCluster(LabCluster):
             *(node.link() for node in real),
         ]
         self._links.write_text(json.dumps({"nodes": everything, "pairs": []}))
-        self._spawn("switch", ["chrt", "-f", "50", sys.executable, "-m", "lab.delay", self._links])
+        self.spawn("switch", ["chrt", "-f", "50", sys.executable, "-m", "lab.delay", self._links])
         log = self.folder / "logs" / "switch.log"
         if not processes.wait_until(lambda: "ready" in log.read_text(), 20):
             raise LabError(f"the switch did not start:\n{log.read_text()[-800:]}")
@@ -220,7 +215,7 @@ class RealCluster(LabCluster):
 
     def _control_plane(self, found: Mapping[str, Path]) -> None:
         folder, number = self.folder, self.number
-        self._spawn(
+        self.spawn(
             "etcd",
             [found["etcd"], f"--data-dir={folder}/etcd", "--unsafe-no-fsync", "--log-level=error"],
             self.master,
@@ -240,7 +235,7 @@ class RealCluster(LabCluster):
             "kubelet-preferred-address-types": "InternalIP",
             "allow-privileged": "true",
         }
-        self._spawn("kube-apiserver", _command(found["kube-apiserver"], arguments), self.master)
+        self.spawn("kube-apiserver", _command(found["kube-apiserver"], arguments), self.master)
 
     def _controllers(self, found: Mapping[str, Path], kube_scheduler: bool) -> None:
         folder = self.folder
@@ -253,14 +248,14 @@ class RealCluster(LabCluster):
             "cert-dir": f"{folder}/certs-kcm",
         }
         binary = found["kube-controller-manager"]
-        self._spawn("kube-controller-manager", _command(binary, arguments), self.master)
+        self.spawn("kube-controller-manager", _command(binary, arguments), self.master)
         if kube_scheduler:
             arguments = {
                 "kubeconfig": str(self.credential("kube-scheduler")),
                 "leader-elect": "false",
                 "cert-dir": f"{folder}/certs-ks",
             }
-            self._spawn("kube-scheduler", _command(found["kube-scheduler"], arguments), self.master)
+            self.spawn("kube-scheduler", _command(found["kube-scheduler"], arguments), self.master)
 
     def kubectl(self, *words: str, text: str = "") -> str:
         """What kubectl printed, as admin. Raises LabError with its words."""
@@ -349,9 +344,8 @@ class RealCluster(LabCluster):
 
     # -- inside ----------------------------------------------------------------------------
 
-    def _spawn(
-        self, name: str, command: Sequence[str | Path], namespace: str | None = None
-    ) -> None:
+    def spawn(self, name: str, command: Sequence[str | Path], namespace: str | None = None) -> None:
+        """Start a process of the cluster, with a log of this name, in a network namespace."""
         logs = self.folder / "logs"
         logs.mkdir(exist_ok=True)
         words = host.inside(namespace, *command) if namespace else list(map(str, command))
@@ -365,8 +359,6 @@ class RealCluster(LabCluster):
                 start_new_session=True,
             )
         self._started.append(process)
-
-    spawn = _spawn
 
 
 def _command(binary: Path, arguments: Mapping[str, str]) -> list[str]:

@@ -100,24 +100,12 @@ class Matrix:
         heard[self._target[self._fresh]] = True
         return heard
 
-    def age(self, source: str, now: float) -> float | None:
-        """Seconds since the last measurement from or to `source`; None where there is none."""
-        known = self._ids.get(source)
-        if known is None:
-            return None
-        entries = np.concatenate([self._forward.entries(known), self._back.entries(known)])
-        return max(now - float(self._stamps[entries].max()), 0.0)
-
-    @property
-    def names(self) -> list[str]:
-        """Everything that was ever source or target of what is kept."""
-        return list(self._ids)
-
-    def pairs(self) -> Iterator[tuple[str, str, float]]:
-        """(source, target, ms) of every fresh entry."""
+    def pairs(self) -> Iterator[tuple[str, str, float, float]]:
+        """(source, target, ms, when it was measured) of every fresh entry."""
         names = list(self._ids)
         for entry in np.flatnonzero(self._fresh).tolist():
-            yield names[self._source[entry]], names[self._target[entry]], float(self._times[entry])
+            ends = names[self._source[entry]], names[self._target[entry]]
+            yield *ends, float(self._times[entry]), float(self._stamps[entry])
 
     def ids(self, names: Sequence[str]) -> Ints:
         """Where each name stands in this version of the matrix; -1 where it is unknown."""
@@ -162,15 +150,6 @@ class Matrix:
         """Times from `source` to each of `names`, shape (len(names),); NaN where unknown."""
         row = self.row(source, self.ids(names))
         return np.where(np.array([name == source for name in names], np.bool_), 0.0, row)
-
-    def square(self, names: Sequence[str]) -> Milliseconds:
-        """Times between all of `names`, shape (n, n), row = source; NaN where unknown."""
-        ids = self.ids(names)
-        square = np.full((len(names), len(names)), np.nan)
-        for index, name in enumerate(names):
-            square[index] = self.row(name, ids)
-        np.fill_diagonal(square, 0.0)
-        return square
 
     def measured(self, source: str, target: str) -> bool:
         """Whether the pair itself was measured, either way round, and not only predicted."""

@@ -8,12 +8,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import icmplib
-import structlog
 from aiohttp import ClientError, ClientSession, ClientTimeout
 
 from latency.peers import Peer
-
-log = structlog.get_logger(__name__)
 
 TIMEOUT = 2.0
 """Seconds that a reply may take."""

@@ -5,6 +5,7 @@ import os
 import secrets
 import signal
 import socket
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -52,7 +53,7 @@ class App:
                 ready=scheduler.watches.problem,
                 metrics=scheduler.metrics.text,
                 resources=lambda: resources.text(scheduler.snapshot),
-                latency=lambda: resources.latency(matrix),
+                latency=lambda: resources.latency(matrix, time.time()),
                 configuration=lambda: msgspec.json.encode(self._configuration),
                 explain=scheduler.questions.explain,
             )

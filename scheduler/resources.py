@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 
 from cluster.requests import CPU, EPHEMERAL_STORAGE
 from cluster.snapshot import Snapshot
-from latency.matrix import Matrix
+from latency.matrix import FOREVER, Matrix
 
 MILLI = 1000
 SKIPPED = (EPHEMERAL_STORAGE,)
@@ -57,8 +57,19 @@ def text(snapshot: Snapshot) -> bytes:
     return generate_latest(registry)
 
 
-def latency(matrix: Matrix) -> bytes:
-    """Every fresh pair as JSON: [{source, target, rtt_ms}]."""
+def latency(matrix: Matrix, now: float) -> bytes:
+    """Every fresh pair as JSON: [{source, target, rtt_ms, age_s}], no age for what is written down.
+
+    `now` is Unix time.
+    """
     return _encode(
-        [{"source": s, "target": t, "rtt_ms": round(ms, 4)} for s, t, ms in matrix.pairs()]
+        [
+            {
+                "source": source,
+                "target": target,
+                "rtt_ms": round(ms, 4),
+                "age_s": None if stamp == FOREVER else round(max(now - stamp, 0.0), 1),
+            }
+            for source, target, ms, stamp in matrix.pairs()
+        ]
     )

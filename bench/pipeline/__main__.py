@@ -4,17 +4,17 @@ Six real nodes, 5 ms and 1 ms from the video's sender; the three stages placed b
 kube-scheduler, by gsch sorting by ping alone, and by gsch's joint placement, in turns.
 """
 
-import subprocess
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+import json
+import urllib.request
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
-import yaml
 from rich.console import Console
 from rich.progress import Progress
 
+from bench import schedulers
 from bench.pipeline import report
 from bench.pipeline.detector import train
 from bench.pipeline.placements import CLIENT, WAYS
@@ -22,13 +22,13 @@ from bench.pipeline.run import Experiment, Result, Video, load, save, settled
 from bench.pipeline.scene import Scene
 from lab import nodes
 from lab.measure import HostAgent, Prometheus, deploy_agents
-from lab.pods import CHECKOUT
-from lab.processes import wait_until
 from lab.real import RealCluster
 
 FRAMES = 600
 CURVE_FRAMES = 150
 NEAR_MS, FAR_MS = 1.0, 5.0
+PAIRS = 6 * 5 + 6
+"""Every node to every other, and the client to each."""
 CURVE = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
 INTERVAL = 0.3
 """Seconds between probes and between readings, so that a change of links is known soon."""
@@ -77,8 +77,15 @@ def main(
     curve: list[Result] = []
     try:
         with ExitStack() as stack:
-            prometheus = _measured(stack, cluster, out)
-            stack.enter_context(_scheduler(cluster, prometheus, out))
+            prometheus = _measured(stack, cluster)
+            latency = {
+                "prometheus": {"url": prometheus.url},
+                "intervalSeconds": INTERVAL,
+                "maxAgeSeconds": 60,
+            }
+            gsch, metrics = stack.enter_context(schedulers.run("gsch", cluster, latency=latency))
+            schedulers.wait_until_ready(gsch, metrics)
+            settled(lambda: len(_known(metrics)) == PAIRS, 30)
             progress = stack.enter_context(Progress(console=console))
             experiment = Experiment(cluster, long, model, seed)
             plan = [
@@ -97,7 +104,7 @@ def main(
                 experiment = Experiment(cluster, short, model, seed + 1)
                 task = progress.add_task("curve", total=len(CURVE) * len(WAYS) * 2)
                 for far_ms in CURVE:
-                    _set_far(cluster, prometheus, far_ms)
+                    _set_far(cluster, metrics, far_ms)
                     for apart in (False, True):
                         for way in WAYS:
                             curve.append(experiment.run(way, apart, far_ms, 0, window))
@@ -124,71 +131,35 @@ def _video(out: Path, frames: int) -> Video:
     return Video(path, scene, frames)
 
 
-def _measured(stack: ExitStack, cluster: RealCluster, out: Path) -> Prometheus:
+def _measured(stack: ExitStack, cluster: RealCluster) -> Prometheus:
     """Agents on every node and beside the client, and a Prometheus that has their readings."""
     agents = deploy_agents(cluster, INTERVAL)
     client = stack.enter_context(HostAgent(cluster, CLIENT, agents, INTERVAL))
     targets = [client.target, *(f"{address}:8787" for address in agents.values())]
     prometheus = stack.enter_context(Prometheus(cluster.folder / "prometheus", targets))
-    pairs = len(agents) * (len(agents) - 1) + len(agents)
     query = 'gsch_rtt_seconds{quantile="0.5"}'
-    settled(lambda: len(prometheus.query(query)) == pairs, 60)
+    settled(lambda: len(prometheus.query(query)) == PAIRS, 60)
     return prometheus
 
 
-@contextmanager
-def _scheduler(cluster: RealCluster, prometheus: Prometheus, out: Path) -> Iterator[None]:
-    """`gsch run`, fed by Prometheus."""
-    config = out / "gsch.yaml"
-    config.write_text(
-        yaml.safe_dump(
-            {
-                "apiVersion": "config.gsch.io/v1alpha1",
-                "kind": "GschConfiguration",
-                "leaderElection": {"leaderElect": False},
-                "server": {"port": 0},
-                "latency": {
-                    "prometheus": {"url": prometheus.url},
-                    "intervalSeconds": INTERVAL,
-                    "maxAgeSeconds": 60,
-                },
-            }
-        )
-    )
-    log = out / "gsch.log"
-    command = [sys.executable, "-m", "gsch", "run", "--config", str(config)]
-    with log.open("wb") as file:
-        process = subprocess.Popen(
-            [*command, "--kubeconfig", str(cluster.kubeconfig)],
-            cwd=CHECKOUT,
-            stdout=file,
-            stderr=file,
-        )
-    try:
-        wait_until(lambda: '"scheduling"' in log.read_text(), 30)
-        yield
-    finally:
-        process.terminate()
-        process.wait(40)
+def _known(metrics: str) -> dict[tuple[str, str], float]:
+    """The round-trip times in ms that the scheduler itself goes by."""
+    with urllib.request.urlopen(metrics.replace("/metrics", "/latency"), timeout=5) as reply:  # noqa: S310
+        return {(row["source"], row["target"]): row["rtt_ms"] for row in json.load(reply)}
 
 
-def _set_far(cluster: RealCluster, prometheus: Prometheus, far_ms: float) -> None:
-    """The far nodes' links become so long; waits until the medians show it."""
+def _set_far(cluster: RealCluster, metrics: str, far_ms: float) -> None:
+    """The far nodes' links become so long; waits until the scheduler knows."""
     far = [f"far-{number}" for number in range(1, 5)]
     cluster.set_delays(dict.fromkeys(far, far_ms))
+    wanted = {(CLIENT, name): far_ms for name in far}
+    wanted |= {("near-1", name): NEAR_MS + far_ms for name in far}
 
     def shown() -> bool:
-        wanted = [(CLIENT, name, far_ms) for name in far]
-        wanted += [("near-1", name, NEAR_MS + far_ms) for name in far]
-        return all(
-            0.9 * ms < prometheus.median_ms(source, target) < 1.3 * ms + 1
-            for source, target, ms in wanted
-        )
+        known = _known(metrics)
+        return all(0.9 * ms < known[pair] < 1.3 * ms + 1 for pair, ms in wanted.items())
 
     settled(shown, 90)
-    # The scheduler reads Prometheus once an interval: let it have read this.
-    generation = prometheus.query("count(gsch_rtt_seconds)")[0]["value"][0]
-    settled(lambda: prometheus.query("count(gsch_rtt_seconds)")[0]["value"][0] > generation + 2, 30)
 
 
 if __name__ == "__main__":

@@ -209,7 +209,7 @@ class FromScheduler:
         if between_clusters:
             return []
         return [
-            Pair(one["source"], one["target"], float(one["rtt_ms"]))
+            Pair(one["source"], one["target"], float(one["rtt_ms"]), None, one.get("age_s"))
             for one in self._http.json("/latency")
         ]
 

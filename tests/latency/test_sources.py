@@ -37,9 +37,7 @@ def test_entries_that_grow_too_old_are_unknown_and_readers_are_told_by_the_versi
     assert np.isnan(matrix.from_source("a", ["b"])[0])
     assert matrix.from_source("a", ["c"])[0] == 2
     assert not matrix.measured("a", "b")
-    assert matrix.age("a", 170) == 20
-    assert matrix.age("b", 170) == 70
-    assert matrix.age("z", 170) is None
+    assert list(matrix.pairs()) == [("a", "c", 2.0, 150.0)]
     matrix.tick(171)
     assert matrix.version == 2
 
