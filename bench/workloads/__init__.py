@@ -1,0 +1,1 @@
+"""Workloads of `bench.decisions` as YAML: what a cluster has, and the pods that come."""
