@@ -1,8 +1,11 @@
 """The scheduling queue: active, backoff, unschedulable, gated, and pods in flight.
 
-Source: kube-scheduler's PriorityQueue. Highest priority first, then oldest. A pod that fitted
-nowhere waits for an event that one of its failing plugins named, at the latest five minutes; a
-pod whose attempt failed waits out a backoff that doubles with every attempt.
+Source: kube-scheduler's PriorityQueue. Highest priority first; within a priority by `timestamp`:
+when the pod could first be scheduled, set anew after each failed attempt, so that pods which fail
+again and again do not stand in front of new ones. A pod that fitted nowhere waits for an event that
+one of its failing plugins named, at the latest `max_unschedulable_s`; a pod whose attempt failed
+waits out a backoff that doubles with every failure. When nothing is active, pods that fitted nowhere
+need not wait for the end of their backoff (KEP-5142).
 """
 
 import asyncio
@@ -16,8 +19,9 @@ from enum import Enum
 from cluster.objects import Pod
 from filters.framework import Event, PodInfo
 
-UNSCHEDULABLE_AT_MOST = 300.0
+MAX_UNSCHEDULABLE_S = 300.0
 """Seconds after which an unschedulable pod is tried again without any event."""
+MIN_DEAD = 64
 
 
 class Place(Enum):
@@ -30,18 +34,26 @@ class Place(Enum):
 
 @dataclass(slots=True, eq=False)
 class QueuedPod:
-    """A pending pod with its history. Times are of the queue's clock, in seconds."""
+    """A pending pod with its history. Times are of the queue's clock, in seconds.
+
+    `added_at` is when the pod could first be scheduled: time behind gates does not count. `held` keeps
+    events from bringing the pod back while room is being made for it; `missed` are those that came.
+    """
 
     pod: Pod
     info: PodInfo | None
     added_at: float
+    timestamp: float = 0.0
     place: Place = Place.GATED
     attempts: int = 0
-    tried_at: float = 0.0
+    unschedulable_count: int = 0
+    error_count: int = 0
     waits_for: Event = Event.NONE
     plugins: frozenset[str] = frozenset()
     stamp: int = 0
+    heap: "_Heap | None" = None
     held: bool = False
+    missed: Event = Event.NONE
     unschedulable_since: float = 0.0
 
     @property
@@ -49,15 +61,59 @@ class QueuedPod:
         return self.pod.key
 
 
+class _Heap:
+    """Pods by a sort key. Those that left stay as dead entries until they are swept, which happens
+    before they outnumber the living: memory follows the pods that are there."""
+
+    def __init__(self) -> None:
+        self._entries: list[tuple[tuple[float, ...], int, QueuedPod]] = []
+        self._dead = 0
+
+    def __len__(self) -> int:
+        return len(self._entries) - self._dead
+
+    def push(self, key: tuple[float, ...], queued: QueuedPod) -> None:
+        queued.heap = self
+        heapq.heappush(self._entries, (key, queued.stamp, queued))
+
+    def first(self) -> float | None:
+        """The first sort key's first number; None when empty."""
+        while self._entries:
+            key, stamp, queued = self._entries[0]
+            if queued.stamp == stamp:
+                return key[0]
+            heapq.heappop(self._entries)
+            self._dead -= 1
+        return None
+
+    def pop(self) -> QueuedPod:
+        """The first pod. Raises IndexError when empty."""
+        self.first()
+        queued = heapq.heappop(self._entries)[2]
+        queued.heap = None
+        return queued
+
+    def leave(self, queued: QueuedPod) -> None:
+        """The pod's entry is dead: its stamp is no longer that of the entry."""
+        queued.heap = None
+        self._dead += 1
+        if self._dead > len(self) + MIN_DEAD:
+            self._entries = [entry for entry in self._entries if entry[2].stamp == entry[1]]
+            heapq.heapify(self._entries)
+            self._dead = 0
+
+
 @dataclass(slots=True)
 class Delays:
-    """Backoff in seconds: the first, and the limit of the doubling."""
+    """Backoff in seconds: the first, and the limit of the doubling; and the longest wait of an
+    unschedulable pod (`max_unschedulable_s`)."""
 
     first: float = 1.0
     most: float = 10.0
+    max_unschedulable_s: float = MAX_UNSCHEDULABLE_S
 
-    def after(self, attempts: int) -> float:
-        return min(self.first * 2.0 ** min(max(attempts - 1, 0), 30), self.most)
+    def after(self, failures: int) -> float:
+        return min(self.first * 2.0 ** min(max(failures - 1, 0), 30), self.most)
 
 
 Counter = Callable[[str, str], None]
@@ -75,9 +131,11 @@ class SchedulingQueue:
     groups: dict[str, set[str]] = field(default_factory=dict)
     """Keys of the pods by PodGroup, for those that belong to one."""
     counts: dict[Place, int] = field(default_factory=lambda: dict.fromkeys(Place, 0))
-    _active: list[tuple[int, float, int, QueuedPod]] = field(default_factory=list)
-    _backoff: list[tuple[float, int, QueuedPod]] = field(default_factory=list)
-    _late: list[tuple[float, int, QueuedPod]] = field(default_factory=list)
+    _active: _Heap = field(default_factory=_Heap)
+    _backoff: _Heap = field(default_factory=_Heap)
+    _error_backoff: _Heap = field(default_factory=_Heap)
+    """Apart from `_backoff`: these have to wait it out even when nothing else is to be done."""
+    _late: _Heap = field(default_factory=_Heap)
     _waiting: dict[Event, dict[str, QueuedPod]] = field(default_factory=dict)
     _stamps: "itertools.count[int]" = field(default_factory=itertools.count)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
@@ -89,7 +147,8 @@ class SchedulingQueue:
         known = self.pods.get(pod.key)
         if known is not None:
             self._leave(known)
-        queued = QueuedPod(pod, info, self.clock())
+        now = self.clock()
+        queued = QueuedPod(pod, info, now, now)
         self.pods[pod.key] = queued
         if pod.group:
             self.groups.setdefault(pod.group, set()).add(pod.key)
@@ -106,9 +165,12 @@ class SchedulingQueue:
         if queued is None:
             self.add(pod, info)
             return
+        ungated = queued.info is None and info is not None
         queued.pod, queued.info = pod, info
         if queued.place is Place.IN_FLIGHT:
             return
+        if ungated and not queued.attempts:
+            queued.added_at = queued.timestamp = self.clock()
         if info is None:
             self._move(queued, Place.GATED)
         elif queued.held:
@@ -141,29 +203,32 @@ class SchedulingQueue:
     def pop(self) -> QueuedPod | None:
         """The next pod to try, None with nothing to do now."""
         self._flush()
-        while self._active:
-            _, _, stamp, queued = heapq.heappop(self._active)
-            if queued.stamp == stamp and queued.place is Place.ACTIVE:
-                self._move(queued, Place.IN_FLIGHT)
-                queued.attempts += 1
-                queued.tried_at = self.clock()
-                return queued
-        return None
+        if len(self._active):
+            queued = self._active.pop()
+        elif len(self._backoff):
+            queued = self._backoff.pop()
+            self.on_incoming("active", "PopFromBackoffQ")
+        else:
+            return None
+        self._begin(queued)
+        return queued
 
     def take(self, queued: QueuedPod) -> bool:
         """Try this pod now, wherever it waits; whether it can be had."""
         if self.pods.get(queued.key) is not queued or queued.place is Place.IN_FLIGHT:
             return False
+        self._begin(queued)
+        return True
+
+    def _begin(self, queued: QueuedPod) -> None:
         self._move(queued, Place.IN_FLIGHT)
         queued.attempts += 1
-        queued.tried_at = self.clock()
-        return True
 
     async def wait(self) -> None:
         """Until a pod may be ready: an arrival, an event, or the end of a backoff."""
         self._wake.clear()
         due = self._next_due()
-        if self._active:
+        if len(self._active) or len(self._backoff):
             return
         timeout = None if due is None else max(due - self.clock(), 0.001)
         try:
@@ -186,25 +251,24 @@ class SchedulingQueue:
         if self.pods.get(queued.key) is not queued:
             return
         queued.waits_for, queued.plugins = waits_for, plugins
-        queued.unschedulable_since = self.clock()
+        queued.unschedulable_count += 1
+        queued.error_count = 0
+        queued.timestamp = queued.unschedulable_since = self.clock()
         self._move(queued, Place.UNSCHEDULABLE)
         self._waiting.setdefault(waits_for, {})[queued.key] = queued
-        late = queued.unschedulable_since + UNSCHEDULABLE_AT_MOST
-        heapq.heappush(self._late, (late, queued.stamp, queued))
-        if len(self._late) > 2 * len(self.pods) + 1024:
-            # Pods that came back before their time leave dead entries behind.
-            self._late = [entry for entry in self._late if entry[2].stamp == entry[1]]
-            heapq.heapify(self._late)
+        self._late.push((queued.timestamp + self.delays.max_unschedulable_s,), queued)
         self.on_incoming("unschedulable", "ScheduleAttemptFailure")
 
     def back_off(self, queued: QueuedPod) -> None:
         """The attempt failed for a reason that is not the nodes': try again after a while."""
         if self.pods.get(queued.key) is not queued:
             return
+        queued.error_count += 1
+        queued.timestamp = self.clock()
         if queued.info is None:
             self._move(queued, Place.GATED)
             return
-        self._into_backoff(queued, "ScheduleAttemptFailure")
+        self._into_backoff(queued, "ScheduleAttemptFailure", self._error_backoff)
 
     def postpone(self, queued: QueuedPod, seconds: float) -> None:
         """Not now, and no fault of the pod's: as if this attempt had not been."""
@@ -212,7 +276,7 @@ class SchedulingQueue:
             return
         queued.attempts -= 1
         self._move(queued, Place.BACKOFF)
-        heapq.heappush(self._backoff, (self.clock() + seconds, queued.stamp, queued))
+        self._error_backoff.push((self.clock() + seconds,), queued)
         self._wake.set()
 
     def move(self, event: Event, name: str) -> int:
@@ -221,19 +285,26 @@ class SchedulingQueue:
         for waits_for in [mask for mask in self._waiting if mask & event]:
             for queued in list(self._waiting[waits_for].values()):
                 if queued.held:
+                    queued.missed |= event
                     continue
                 moved += 1
-                if self._backoff_until(queued) > self.clock():
-                    self._into_backoff(queued, name)
-                else:
-                    self._activate(queued, name)
+                self._requeue(queued, name)
         return moved
 
     def hold(self, key: str) -> None:
         """Let no event bring the pod back until `release`: room is being made for it."""
         queued = self.pods.get(key)
         if queued is not None:
-            queued.held = True
+            queued.held, queued.missed = True, Event.NONE
+
+    def resume(self, key: str) -> None:
+        """End a `hold` that came to nothing: events that came meanwhile take effect now."""
+        queued = self.pods.get(key)
+        if queued is None:
+            return
+        queued.held = False
+        if queued.place is Place.UNSCHEDULABLE and queued.missed & queued.waits_for:
+            self._requeue(queued, "MissedEvent")
 
     def release(self, key: str, event: str) -> None:
         """Look at the pod again, after its backoff."""
@@ -241,28 +312,32 @@ class SchedulingQueue:
         if queued is None:
             return
         queued.held = False
-        if queued.place is not Place.UNSCHEDULABLE:
-            return
-        if self._backoff_until(queued) > self.clock():
-            self._into_backoff(queued, event)
-        else:
-            self._activate(queued, event)
+        if queued.place is Place.UNSCHEDULABLE:
+            self._requeue(queued, event)
 
     # -- inside ----------------------------------------------------------------------------
 
     def _backoff_until(self, queued: QueuedPod) -> float:
-        return queued.tried_at + self.delays.after(queued.attempts)
+        return queued.timestamp + self.delays.after(
+            queued.error_count or queued.unschedulable_count
+        )
 
-    def _into_backoff(self, queued: QueuedPod, event: str) -> None:
+    def _requeue(self, queued: QueuedPod, event: str) -> None:
+        """An unschedulable pod is to be tried again, once its backoff is over."""
+        if self._backoff_until(queued) > self.clock():
+            self._into_backoff(queued, event, self._backoff)
+        else:
+            self._activate(queued, event)
+
+    def _into_backoff(self, queued: QueuedPod, event: str, heap: _Heap) -> None:
         self._move(queued, Place.BACKOFF)
-        heapq.heappush(self._backoff, (self._backoff_until(queued), queued.stamp, queued))
+        heap.push((self._backoff_until(queued),), queued)
         self._wake.set()
         self.on_incoming("backoff", event)
 
     def _activate(self, queued: QueuedPod, event: str) -> None:
         self._move(queued, Place.ACTIVE)
-        order = (-queued.pod.spec.priority, queued.added_at, queued.stamp, queued)
-        heapq.heappush(self._active, order)
+        self._active.push((-queued.pod.spec.priority, queued.timestamp), queued)
         self._wake.set()
         self.on_incoming("active", event)
 
@@ -276,6 +351,8 @@ class SchedulingQueue:
     def _leave(self, queued: QueuedPod) -> None:
         self.counts[queued.place] -= 1
         queued.stamp = -1
+        if queued.heap is not None:
+            queued.heap.leave(queued)
         if queued.place is Place.UNSCHEDULABLE:
             group = self._waiting[queued.waits_for]
             del group[queued.key]
@@ -283,23 +360,18 @@ class SchedulingQueue:
                 del self._waiting[queued.waits_for]
 
     def _flush(self) -> None:
-        """Take up the pods whose backoff, or longest wait, is over."""
+        """Activate the pods whose backoff, or longest wait, is over."""
         now = self.clock()
-        while self._backoff and self._backoff[0][0] <= now:
-            _, stamp, queued = heapq.heappop(self._backoff)
-            if queued.stamp == stamp:
-                self._activate(queued, "BackoffComplete")
-        while self._late and self._late[0][0] <= now:
-            _, stamp, queued = heapq.heappop(self._late)
-            if queued.stamp == stamp:
+        for heap, event in (
+            (self._backoff, "BackoffComplete"),
+            (self._error_backoff, "BackoffComplete"),
+            (self._late, "UnschedulableTimeout"),
+        ):
+            while (due := heap.first()) is not None and due <= now:
+                queued = heap.pop()
                 queued.held = False
-                self._activate(queued, "UnschedulableTimeout")
+                self._activate(queued, event)
 
     def _next_due(self) -> float | None:
-        dues = []
-        for heap in (self._backoff, self._late):
-            while heap and heap[0][2].stamp != heap[0][1]:
-                heapq.heappop(heap)
-            if heap:
-                dues.append(heap[0][0])
-        return min(dues, default=None)
+        heaps = (self._backoff, self._error_backoff, self._late)
+        return min((due for heap in heaps if (due := heap.first()) is not None), default=None)
