@@ -1,7 +1,8 @@
 """Writes that may come late and, under pressure, not at all: events and status conditions.
 
-Each key is written in the order of its puts, the newest replacing one that has not gone out, so
-that a slow API server sees the last word instead of all of them.
+A write replaces an unsent one of the same key, so that a slow API server gets the newest state
+instead of every state. Writes of one `order` (an object's, say) go out one after another, in the
+order in which they were put.
 """
 
 import asyncio
@@ -46,21 +47,21 @@ class Outbox:
         self.dropped = 0
         self.sent = 0
 
-    def _shard(self, key: str) -> int:
-        return zlib.crc32(key.encode()) % len(self._shards)
+    def _shard(self, order: str) -> int:
+        return zlib.crc32(order.encode()) % len(self._shards)
 
-    def discard(self, key: str) -> None:
+    def discard(self, key: str, order: str = "") -> None:
         """Leave this unwritten if it has not gone out yet."""
-        self._shards[self._shard(key)].pop(key, None)
+        self._shards[self._shard(order or key)].pop(key, None)
         self._note_if_empty()
 
     def _note_if_empty(self) -> None:
         if not len(self):
             self._all_sent.set()
 
-    def put(self, key: str, write: Write) -> None:
+    def put(self, key: str, write: Write, order: str = "") -> None:
         """Have this written soon. Beyond the capacity the oldest write is dropped and counted."""
-        number = self._shard(key)
+        number = self._shard(order or key)
         shard = self._shards[number]
         self._all_sent.clear()
         shard.pop(key, None)

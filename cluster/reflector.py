@@ -25,6 +25,9 @@ WATCH_SECONDS = (240, 480)
 LOOK_AGAIN = 60.0
 """Seconds between looks for an optional resource that the API server does not have."""
 BACKOFF_FIRST, BACKOFF_MOST = 0.2, 10.0
+MIN_WATCH_S = 1.0
+"""A watch that ends sooner is a failure, whatever it brought: the next one waits (client-go's
+"very short watch")."""
 
 
 class Kind(Enum):
@@ -46,6 +49,14 @@ Handler = Callable[[Kind, T | None, T | None], None]
 
 class Expired(Exception):
     """The watch cannot go on from where it was: list again."""
+
+
+class _WatchRefused(Exception):
+    """The API server answered a watch with an error that may pass."""
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__(f"{reply.status} {reply.error.message}")
+        self.reply = reply
 
 
 class Backoff:
@@ -152,7 +163,6 @@ class Reflector(Generic[T]):
         self.heard_at = time.monotonic()
         self._replace(fresh)
         self._version = page.metadata.resource_version
-        self._backoff.reset()
         self.synced.set()
 
     def _collect(self, raw: msgspec.Raw, fresh: dict[str, T]) -> None:
@@ -185,11 +195,25 @@ class Reflector(Generic[T]):
     async def _watch_on(self) -> None:
         """Watch, and watch again from the last version, until the history is gone."""
         while True:
+            started = time.monotonic()
             try:
                 async for line in self._lines():
                     self._take(line)
             except TransportError as error:
+                self._reset_if_long(started)
                 await self._pause("watch dropped", error)
+            except _WatchRefused as error:
+                await self._pause("watch refused", error, error.reply.retry_after)
+            else:
+                if not self._reset_if_long(started):
+                    await self._pause("watch ended at once", "")
+
+    def _reset_if_long(self, started: float) -> bool:
+        """Whether the watch lasted: then the next failure is the first again."""
+        lasted = time.monotonic() - started >= MIN_WATCH_S
+        if lasted:
+            self._backoff.reset()
+        return lasted
 
     async def _lines(self) -> AsyncIterator[bytes]:
         query: dict[str, str | int | None] = {
@@ -204,12 +228,10 @@ class Reflector(Generic[T]):
                 reply = await stream.reply()
                 if reply.status in (410, 504):
                     raise Expired(reply.error.message)
-                await self._pause("watch refused", reply.error.message, reply.retry_after)
-                return
+                raise _WatchRefused(reply)
             rest = b""
             while (chunk := await stream.chunk()) is not None:
                 self.heard_at = time.monotonic()
-                self._backoff.reset()
                 *lines, rest = (rest + chunk).split(b"\n")
                 for line in lines:
                     if line:

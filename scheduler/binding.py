@@ -6,8 +6,11 @@ long as it takes, before the room that it was promised is given back.
 """
 
 import asyncio
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 import msgspec
 import structlog
@@ -18,8 +21,8 @@ from cluster.reflector import Backoff
 
 log = structlog.get_logger(__name__)
 
-PATIENCE = 30.0
-"""Seconds for which a bind that the API server refuses for now is tried again on its node."""
+RETRY_FOR_S = 30.0
+"""For so long a bind that the API server refuses for now is tried again on its node."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -54,26 +57,47 @@ class _Answer:
     pause: float | None = None
 
 
+Slot = AbstractAsyncContextManager[Any]
+"""Held while a request is out, so that no more than so many are; free while waiting to try
+again."""
+
+
 class Binder:
-    """Binds pods to nodes, a bounded number at a time."""
+    """Binds pods to nodes. `observed` is the node that the watch shows for a pod: None where it
+    shows none yet, empty where the pod is deleted."""
 
-    def __init__(self, client: ApiClient, patience: float = PATIENCE) -> None:
-        self._client, self._patience = client, patience
+    def __init__(
+        self,
+        client: ApiClient,
+        retry_for_s: float = RETRY_FOR_S,
+        observed: Callable[[Pod], str | None] = lambda pod: None,
+    ) -> None:
+        self._client, self._retry_for_s, self._observed = client, retry_for_s, observed
 
-    async def bind(self, pod: Pod, node: str) -> Bind:
-        """Bring about that `pod` runs on `node`, or find out why not. Never raises for I/O."""
+    async def bind(
+        self,
+        pod: Pod,
+        node: str,
+        slot: Slot = nullcontext(),
+        uncertain: Callable[[Pod, str], None] = lambda pod, why: None,
+    ) -> Bind:
+        """Bring about that `pod` runs on `node`, or find out why not. Never raises for I/O.
+
+        `uncertain` is called with the reason where the outcome cannot be read for now.
+        """
         body = _binding(pod, node)
         backoff = Backoff()
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._patience
+        deadline = loop.time() + self._retry_for_s
         while True:
-            answer = await self._attempt(f"{_pod_path(pod)}/binding", body)
+            async with slot:
+                answer = await self._attempt(f"{_pod_path(pod)}/binding", body)
             if answer.bound:
                 return Bind(Outcome.BOUND)
             if answer.doubtful:
-                found = await self._settle(pod, node, answer.why)
-                if found is not None:
-                    return found
+                settled = await self._settle(pod, node, answer.why, uncertain)
+                if settled is not None:
+                    return settled
             if answer.refused or loop.time() >= deadline:
                 return Bind(Outcome.FAILED, answer.why)
             await asyncio.sleep(backoff.next() if answer.pause is None else answer.pause)
@@ -97,38 +121,43 @@ class Binder:
             pause=reply.retry_after,
         )
 
-    async def _settle(self, pod: Pod, node: str, why: str) -> Bind | None:
-        """Read the pod to learn what happened; None where it is pending still."""
+    async def _settle(
+        self, pod: Pod, node: str, why: str, uncertain: Callable[[Pod, str], None]
+    ) -> Bind | None:
+        """Read the pod to learn what happened; None where it is pending still.
+
+        Goes on for as long as it takes, and believes the watch as well: rights to read may be
+        missing."""
         backoff = Backoff()
         while True:
+            observed = self._observed(pod)
+            if observed is not None:
+                return _on_node(observed, node) if observed else Bind(Outcome.GONE, why)
+            pause = None
             try:
                 reply = await self._client.request("GET", _pod_path(pod))
-            except TransportError as error:
-                log.warning("cannot read pod after a bind", pod=pod.key, error=str(error))
-                await asyncio.sleep(backoff.next())
-                continue
-            if reply.status == 404:
-                return Bind(Outcome.GONE, why)
-            if not reply.ok:
-                await asyncio.sleep(reply.retry_after or backoff.next())
-                continue
-            try:
-                current = reply.decode(Pod)
-            except msgspec.DecodeError as error:
-                log.warning("pod not readable after a bind", pod=pod.key, error=str(error))
-                await asyncio.sleep(backoff.next())
-                continue
-            return _outcome(pod, current, node, why)
+                if reply.status == 404:
+                    return Bind(Outcome.GONE, why)
+                if reply.ok:
+                    return _outcome(pod, reply.decode(Pod), node, why)
+                problem, pause = f"{reply.status} {reply.error.message}", reply.retry_after
+            except (TransportError, msgspec.DecodeError) as error:
+                problem = str(error)
+            log.warning("cannot read pod after a bind", pod=pod.key, error=problem)
+            uncertain(pod, problem)
+            await asyncio.sleep(backoff.next() if pause is None else pause)
 
 
 def _outcome(pod: Pod, current: Pod, node: str, why: str) -> Bind | None:
     if current.metadata.uid != pod.metadata.uid or current.metadata.deletion_timestamp:
         return Bind(Outcome.GONE, why)
-    if current.spec.node_name == node:
+    return _on_node(current.spec.node_name, node) if current.spec.node_name else None
+
+
+def _on_node(actual: str, wanted: str) -> Bind:
+    if actual == wanted:
         return Bind(Outcome.BOUND)
-    if current.spec.node_name:
-        return Bind(Outcome.TAKEN, f"already on node {current.spec.node_name}")
-    return None
+    return Bind(Outcome.TAKEN, f"already on node {actual}")
 
 
 def _binding(pod: Pod, node: str) -> bytes:

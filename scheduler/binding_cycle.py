@@ -6,6 +6,7 @@ import time
 import structlog
 
 from cluster.client import ApiClient
+from cluster.objects import Pod
 from cluster.snapshot import Snapshot
 from cluster.storage import VolumePlan
 from filters.framework import Event
@@ -37,12 +38,13 @@ class BindingCycle:
         volumes: VolumeBinder,
         parallelism: int,
     ) -> None:
-        self._binder, self._volumes = Binder(client), volumes
+        self._binder, self._volumes = Binder(client, observed=self._observed), volumes
         self._snapshot, self._queue = snapshot, queue
         self._nominator, self._reporter, self._metrics = nominator, reporter, metrics
         self._room = asyncio.Semaphore(parallelism)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._volume_binds: dict[str, asyncio.Future[None]] = {}
+        self._volume_binds: dict[tuple[str, str], asyncio.Future[None]] = {}
+        """By key and uid of the pod whose volumes are being bound."""
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -81,9 +83,8 @@ class BindingCycle:
         if plan is not None and not await self._bind_volumes(queued, plan, started):
             return
         try:
-            async with self._room:
-                began = time.perf_counter()
-                result = await self._binder.bind(queued.pod, node)
+            began = time.perf_counter()
+            result = await self._binder.bind(queued.pod, node, self._room, self._uncertain)
         except Exception as error:
             log.exception("binding cycle failed", pod=key)
             self._release(key, uid)
@@ -111,7 +112,7 @@ class BindingCycle:
     async def _bind_volumes(self, queued: QueuedPod, plan: VolumePlan, started: float) -> bool:
         """Whether the pod's claims are bound; if not, the pod waits to be decided anew."""
         work = asyncio.ensure_future(self._volumes.bind(queued.pod, plan))
-        self._volume_binds[queued.key] = work
+        self._volume_binds[queued.key, queued.pod.metadata.uid] = work
         try:
             await asyncio.wait([work])
             work.result()
@@ -129,16 +130,29 @@ class BindingCycle:
             self._snapshot.storage.forget(plan)
             return True
         finally:
-            self._volume_binds.pop(queued.key, None)
+            self._volume_binds.pop((queued.key, queued.pod.metadata.uid), None)
         self._snapshot.storage.forget(plan)
         self._release(queued.key, queued.pod.metadata.uid)
         self.fail(queued, f"binding volumes: {why}", started)
         return False
 
-    def give_up(self, key: str) -> bool:
+    def give_up(self, key: str, uid: str) -> bool:
         """Stop waiting for the volumes of a pod that has no node yet; whether it was waiting."""
-        work = self._volume_binds.get(key)
+        work = self._volume_binds.get((key, uid))
         return work is not None and work.cancel()
+
+    def _observed(self, pod: Pod) -> str | None:
+        """The node of the pod as the watch shows it: None where it shows none yet, empty where the
+        pod is deleted (until then a pod that is being bound is at least assumed)."""
+        record = self._snapshot.pods.get(pod.key)
+        if record is None or record.uid != pod.metadata.uid:
+            return ""
+        return None if record.assumed else record.node
+
+    def _uncertain(self, pod: Pod, why: str) -> None:
+        """A bind's outcome cannot be read: the room stays taken, and the pod's owner is told
+        why."""
+        self._reporter.note(pod, "BindingUncertain", f"cannot read the pod after a bind: {why}")
 
     def _release(self, key: str, uid: str) -> None:
         """Give back the room of a pod that was not bound; others may be waiting for it."""

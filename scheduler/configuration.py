@@ -173,9 +173,10 @@ class Configuration(_Struct, frozen=True):
     """The whole file.
 
     `parallelism`: binds in flight. `podInitialBackoffSeconds`, `podMaxBackoffSeconds`: the first
-    and longest pause before a pod whose attempt failed is tried again. `seed`: of the draw between
-    equally good nodes; null for a new one at each start.
-    """
+    and longest pause before a pod whose attempt failed is tried again.
+    `podMaxInUnschedulablePodsDuration`: seconds after which an unschedulable pod is tried again
+    without any event. `seed`: of the draw between equally good nodes; null for a new one at each
+    start."""
 
     api_version: str = API_VERSION
     kind: str = KIND
@@ -187,6 +188,7 @@ class Configuration(_Struct, frozen=True):
     parallelism: int = 64
     pod_initial_backoff_seconds: float = 1.0
     pod_max_backoff_seconds: float = 10.0
+    pod_max_in_unschedulable_pods_duration: float = 300.0
     seed: int | None = None
     profiles: tuple[Profile, ...] = (Profile("gsch"), Profile("griffin_scheduler"))
 
@@ -245,6 +247,8 @@ def check(configuration: Configuration) -> None:
     first, most = configuration.pod_initial_backoff_seconds, configuration.pod_max_backoff_seconds
     if not 0 < first <= most:
         raise ValueError("podInitialBackoffSeconds: above 0, at most podMaxBackoffSeconds")
+    if not 0 < configuration.pod_max_in_unschedulable_pods_duration < math.inf:
+        raise ValueError("podMaxInUnschedulablePodsDuration: seconds above 0")
     _check_profiles(configuration)
 
 

@@ -10,11 +10,14 @@ class Nominator:
     def __init__(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
         self._nodes: dict[str, str] = {}
+        self._given_up: dict[str, str] = {}
+        """By pod, the node that the API server may still show after the nomination was given up."""
         self._infos: dict[str, dict[str, PodInfo]] = {}
 
     def add(self, info: PodInfo, node: str) -> None:
         """The pod is nominated to the node, and to no other any more."""
         self.remove(info.pod.key)
+        self._given_up.pop(info.pod.key, None)
         self._nodes[info.pod.key] = node
         self._infos.setdefault(node, {})[info.pod.key] = info
 
@@ -27,6 +30,33 @@ class Nominator:
         if not self._infos[node]:
             del self._infos[node]
         return True
+
+    def give_up(self, key: str) -> bool:
+        """`remove`, when the API server still shows the nomination: until it does not, what it
+        shows is the past. Whether there was a nomination."""
+        node = self._nodes.get(key)
+        if node is not None:
+            self._given_up[key] = node
+        return self.remove(key)
+
+    def forget(self, key: str) -> bool:
+        """The pod is deleted or bound; whether it was nominated."""
+        self._given_up.pop(key, None)
+        return self.remove(key)
+
+    def shown(self, key: str, node: str) -> str:
+        """The node that `status.nominatedNodeName` really nominates the pod to; empty where it
+        shows a nomination that was given up."""
+        given_up = self._given_up.get(key)
+        if given_up is not None and given_up != node:
+            del self._given_up[key]
+        return "" if given_up == node else node
+
+    def refresh(self, info: PodInfo) -> None:
+        """The pod changed: what others leave it follows its new requests."""
+        node = self._nodes.get(info.pod.key)
+        if node is not None:
+            self._infos[node][info.pod.key] = info
 
     def row(self, key: str) -> int:
         """The row that the pod is nominated to; -1 with none."""

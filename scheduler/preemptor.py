@@ -37,7 +37,7 @@ class Preemptor:
         queue: SchedulingQueue,
         nominator: Nominator,
         reporter: Reporter,
-        give_up: Callable[[str], bool],
+        give_up: Callable[[str, str], bool],
         attempts: Callable[[], None],
         victims: Callable[[int], None],
         seed: int | None,
@@ -84,7 +84,7 @@ class Preemptor:
         )
         for other in self._nominator.behind(info, node):
             # They would find the room taken: another node may do.
-            self._nominator.remove(other.pod.key)
+            self._nominator.give_up(other.pod.key)
             self._reporter.clear_nomination(other.pod)
             self._queue.release(other.pod.key, "PreemptedNomination")
         self._nominator.add(info, node)
@@ -110,7 +110,9 @@ class Preemptor:
         try:
             # The least important first: should one not go, the fewest went in vain.
             for victim in reversed(victims):
-                if victim.shape.terminating or (victim.assumed and self._give_up(victim.key)):
+                if victim.shape.terminating or (
+                    victim.assumed and self._give_up(victim.key, victim.uid)
+                ):
                     # On its way out already, or sent back to the queue before it had a node.
                     continue
                 await evict(self._client, victim, scheduler)
@@ -127,6 +129,6 @@ class Preemptor:
     def _undo(self, queued: QueuedPod) -> None:
         """The room will not come: others may have it."""
         self._pending.pop(queued.key, None)
-        if self._nominator.remove(queued.key):
+        if self._nominator.give_up(queued.key):
             self._reporter.clear_nomination(queued.pod)
             self._queue.move(Event.POD_GONE, "AssignedPodDelete")

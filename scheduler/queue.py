@@ -4,9 +4,8 @@ Source: kube-scheduler's PriorityQueue. Highest priority first; within a priorit
 when the pod could first be scheduled, set anew after each failed attempt, so that pods which fail
 again and again do not stand in front of new ones. A pod that fitted nowhere waits for an event that
 one of its failing plugins named, at the latest `max_unschedulable_s`; a pod whose attempt failed
-waits out a backoff that doubles with every failure. When nothing is active, pods that fitted nowhere
-need not wait for the end of their backoff (KEP-5142).
-"""
+waits out a backoff that doubles with every failure. When nothing is active, pods that fitted
+nowhere need not wait for the end of their backoff (KEP-5142)."""
 
 import asyncio
 import heapq
@@ -36,9 +35,9 @@ class Place(Enum):
 class QueuedPod:
     """A pending pod with its history. Times are of the queue's clock, in seconds.
 
-    `added_at` is when the pod could first be scheduled: time behind gates does not count. `held` keeps
-    events from bringing the pod back while room is being made for it; `missed` are those that came.
-    """
+    `added_at` is when the pod could first be scheduled: time behind gates does not count. `held`
+    keeps events from bringing the pod back while room is being made for it; `missed` are those that
+    came."""
 
     pod: Pod
     info: PodInfo | None

@@ -29,7 +29,7 @@ class Reporter:
 
     def assumed(self, key: str) -> None:
         """The pod has a node: what was to be written of its being unschedulable is no longer so."""
-        self._outbox.discard(f"condition {key}")
+        self._outbox.discard(f"condition {key}", order=key)
 
     def scheduled(self, pod: Pod, node: str) -> None:
         """The pod was bound. The API server itself sets the condition to True."""
@@ -51,8 +51,8 @@ class Reporter:
         body = {"metadata": {"uid": meta.uid}, "status": {"nominatedNodeName": None}}
         path = f"/api/v1/namespaces/{meta.namespace}/pods/{meta.name}/status"
         write = Write("PATCH", path, _encode(body), STRATEGIC_PATCH)
-        # In the place of a condition that may still be unsent, and that would name the node.
-        self._outbox.put(f"condition {pod.key}", write)
+        # A condition that is still unsent may name the node: it goes out before, or not at all.
+        self._outbox.put(f"nomination {pod.key}", write, order=pod.key)
 
     def preempted(self, victim: PodRecord, preemptor: Pod, node: str) -> None:
         """The victim has to make room for another pod."""
@@ -126,6 +126,7 @@ class Reporter:
                 STRATEGIC_PATCH,
                 on_refused=lambda: self.gone(pod.key),
             ),
+            order=pod.key,
         )
 
 

@@ -116,7 +116,9 @@ class Scheduler:
         self._frameworks.update(fresh)
         self._cycle.clear()
         self.queue.delays = Delays(
-            configuration.pod_initial_backoff_seconds, configuration.pod_max_backoff_seconds
+            configuration.pod_initial_backoff_seconds,
+            configuration.pod_max_backoff_seconds,
+            configuration.pod_max_in_unschedulable_pods_duration,
         )
 
     def reconfigure(self, configuration: Configuration) -> None:
@@ -346,7 +348,7 @@ class Scheduler:
             node = self._preemptor.carry_out(queued, info, found)
             self._reporter.unschedulable(queued.pod, diagnosis.message, node)
         else:
-            if TERMINATING not in found and self.nominator.remove(queued.key):
+            if TERMINATING not in found and self.nominator.give_up(queued.key):
                 self._reporter.clear_nomination(queued.pod)
                 self.queue.move(Event.POD_GONE, "AssignedPodDelete")
             message = replace(diagnosis, sentence=found).message

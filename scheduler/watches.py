@@ -155,7 +155,7 @@ class Watches:
 
     def _on_gone(self, key: str) -> None:
         self._queue.delete(key)
-        nominated = self._nominator.remove(key)
+        nominated = self._nominator.forget(key)
         self._forget(key)
         if self._pipelines is not None:
             self._pipelines.gone(key)
@@ -165,7 +165,7 @@ class Watches:
 
     def _on_bound(self, old: Pod | None, new: Pod) -> None:
         self._queue.delete(new.key)
-        self._nominator.remove(new.key)
+        self._nominator.forget(new.key)
         try:
             changed = self._snapshot.set_pod(new)
         except QuantityError as error:
@@ -183,8 +183,12 @@ class Watches:
         if new.metadata.deletion_timestamp:
             self._queue.delete(new.key)
         elif self._snapshot.holds(new.key, new.metadata.uid):
-            # An event from before our bind that comes after its reply; in flight, keep the newest.
-            self._queue.see(new)
+            # An event from before our bind that comes after its reply, or an update in flight:
+            # should the bind fail, the next attempt is by the newest form of the pod.
+            if old is not None and new.key in self._queue.pods and changed_for_scheduling(old, new):
+                self._queue.update(new, self._prepare(new))
+            else:
+                self._queue.see(new)
         elif old is None or new.key not in self._queue.pods:
             self._queue.add(new, self._prepare(new))
         elif changed_for_scheduling(old, new):
@@ -203,7 +207,7 @@ class Watches:
     def _nominate(self, old: Pod | None, new: Pod) -> None:
         """Follow `status.nominatedNodeName`, which outlives a scheduler."""
         queued = self._queue.pods.get(new.key)
-        node = new.status.nominated_node_name
+        node = self._nominator.shown(new.key, new.status.nominated_node_name)
         if self._snapshot.holds(new.key, new.metadata.uid):
             # It has its node already: this is an echo from before.
             self._nominator.remove(new.key)
@@ -213,6 +217,8 @@ class Watches:
             self._nominator.add(queued.info, node)
         elif not node and old is not None and old.status.nominated_node_name:
             self._unnominate(new.key)
+        else:
+            self._nominator.refresh(queued.info)
 
     def _unnominate(self, key: str) -> None:
         if self._nominator.remove(key):

@@ -232,3 +232,27 @@ async def test_a_bug_met_in_an_event_costs_that_event_only(
     )  # fmt: skip
     assert told == ["a", "b", "c"]
     assert names == {"a", "b", "c"}
+
+
+async def test_watches_that_end_at_once_are_opened_less_and_less_often(
+    tmp_path: Path,
+) -> None:
+    """Each brings a bookmark first, so that they look alive."""
+    bookmark = event("BOOKMARK", {"metadata": {"resourceVersion": "40"}})
+    watches = 0
+
+    async def serve(request: web.Request) -> web.StreamResponse:
+        nonlocal watches
+        if "watch" not in request.query:
+            return listed(5, obj("a", 1))
+        watches += 1
+        return await lines(request, bookmark)
+
+    async with serving(serve, tmp_path) as api:
+        found = Reflector(api, "/api/v1/nodes", Node, lambda kind, old, new: None)
+        task = asyncio.create_task(found.run())
+        await found.synced.wait()
+        await asyncio.sleep(2)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    assert 1 <= watches <= 12

@@ -123,3 +123,20 @@ async def test_a_refusal_for_good_is_given_up_and_counted(tmp_path: Path) -> Non
     assert await written(tmp_path, Sink(403), use) == []
     assert kept[0].dropped == 1
     assert refused == [1]
+
+
+async def test_giving_up_a_nomination_and_a_condition_after_it_are_both_written_in_order(
+    tmp_path: Path,
+) -> None:
+    def use(outbox: Outbox) -> None:
+        reporter = Reporter(outbox)
+        reporter.speak()
+        for number in range(20):
+            new = pod(f"p{number}")
+            reporter.clear_nomination(new)
+            reporter.unschedulable(new, "0/1 nodes are available: 1 Insufficient cpu.")
+
+    bodies = await written(tmp_path, Sink(), use)
+    for number in range(20):
+        own = [b["status"] for b in bodies if b["metadata"].get("uid") == f"uid-p{number}"]
+        assert [set(status) for status in own] == [{"nominatedNodeName"}, {"conditions"}]

@@ -1,5 +1,6 @@
 """One bind and all that can become of it: each answer of the API server, and none."""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from cluster.objects import Pod
 from scheduler.binding import Bind, Binder, Outcome
 from tests.make import Json, pod, pod_json
 from tests.scripted import cut, refusal, serving
@@ -105,6 +107,30 @@ async def test_what_the_api_server_said_is_passed_on(tmp_path: Path) -> None:
 async def test_patience_ends(tmp_path: Path) -> None:
     script = Script([429], [])
     async with serving(script, tmp_path) as client:
-        result = await Binder(client, patience=0.3).bind(pod("p"), "n")
+        result = await Binder(client, retry_for_s=0.3).bind(pod("p"), "n")
     assert result == Bind(Outcome.FAILED, "429 no")
     assert script.binds > 1
+
+
+async def test_a_lasting_403_on_reading_ends_when_the_watch_shows_the_pod(tmp_path: Path) -> None:
+    """It holds no bind slot meanwhile, and the reason is passed on."""
+    script = Script([CUT], [403])
+    shown: list[str | None] = [None, None]
+    reasons: list[str] = []
+    slot = asyncio.Semaphore(1)
+
+    def observed(_: Pod) -> str | None:
+        assert not slot.locked()
+        return shown.pop(0) if shown else "n"
+
+    async with serving(script, tmp_path) as client:
+        binder = Binder(client, observed=observed)
+        result = await binder.bind(pod("p"), "n", slot, lambda _, why: reasons.append(why))
+    assert result.outcome is Outcome.BOUND
+    assert reasons == ["403 no", "403 no"]
+
+
+async def test_a_pod_deleted_while_it_cannot_be_read_is_gone(tmp_path: Path) -> None:
+    async with serving(Script([CUT], [403]), tmp_path) as client:
+        result = await Binder(client, observed=lambda _: "").bind(pod("p"), "n")
+    assert result.outcome is Outcome.GONE

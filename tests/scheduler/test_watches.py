@@ -7,7 +7,7 @@ import pytest
 
 from cluster.client import ApiClient
 from cluster.kinds import put
-from cluster.objects import Pod
+from cluster.objects import Pod, Toleration
 from cluster.reflector import Kind
 from cluster.snapshot import Snapshot
 from filters.framework import Event, PodInfo
@@ -172,3 +172,40 @@ def test_a_gang_is_complete_when_members_turn_out_to_be_bound() -> None:
     assert world.queue.counts[Place.GATED] == 1
     world.see(member("bound", nodeName="a"))
     assert world.queue.counts[Place.ACTIVE] == 1
+
+
+def test_an_update_during_the_bind_decides_about_the_next_attempt(world: World) -> None:
+    new = pod("p", requests={"cpu": "1"})
+    world.see(new)
+    queued = world.queue.pop()
+    assert queued is not None
+    assert queued.info is not None
+    world.snapshot.assume(new, queued.info.needs, 0)
+    tolerations = [Toleration(key="gpu", operator="Exists")]
+    world.see(changed(new, labels={"app": "new"}, tolerations=tolerations), new)
+    world.snapshot.forget(queued.key, queued.pod.metadata.uid)
+    world.queue.back_off(queued)
+    assert queued.info.pod.metadata.labels == {"app": "new"}
+    assert queued.info.pod.spec.tolerations == tolerations
+
+
+def test_a_nomination_that_was_given_up_does_not_come_back_by_its_echo(world: World) -> None:
+    first = pod("first", priority=10)
+    world.see(first)
+    world.see(nominated(first, "a"), first)
+    assert world.nominator.give_up("default/first")
+    echo = changed(nominated(first, "a"), generation=3)
+    world.see(echo, nominated(first, "a"))
+    assert world.nominator.row("default/first") == -1
+    world.see(first, echo)
+    world.see(nominated(first, "a"), first)
+    assert world.nominator.row("default/first") == world.snapshot.row("a")
+
+
+def test_a_nominated_pod_that_changes_is_left_what_it_asks_for_now(world: World) -> None:
+    first = nominated(pod("first", priority=10, requests={"cpu": "1"}), "a")
+    world.see(first)
+    larger = nominated(pod("first", priority=10, requests={"cpu": "3"}), "a")
+    world.see(larger, first)
+    [(_, ahead)] = world.nominator.ahead_of(PodInfo.of(pod("lesser")))
+    assert [one.needs.requests["cpu"] for one in ahead] == [3000]
