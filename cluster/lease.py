@@ -6,8 +6,11 @@ both win. A leader that could not renew in time stops before the lease runs out 
 """
 
 import asyncio
+import os
 import random
+import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +23,9 @@ from cluster.events import micro_time
 log = structlog.get_logger(__name__)
 
 JITTER = 1.2
+
+
+EXIT_LEASE_LOST = 1
 
 
 class LeaseSpec(msgspec.Struct, rename="camel", omit_defaults=True):
@@ -152,3 +158,75 @@ class LeaderElector:
         if not reply.ok:
             raise ApiError(reply, f"GET {self._path}")
         return reply.decode(Lease)
+
+
+class LeaseHolder:
+    """Renews a lease that is held, in a thread with an event loop of its own: whatever the main
+    loop does, the lease does not run out meanwhile.
+
+    `client` makes the client that the thread uses. Where the lease is lost, `lost` ends with
+    LeaseLost on the loop that this was made on; a process whose loop does not come to notice before
+    others may take the lease exits at once, since it could still be binding."""
+
+    def __init__(
+        self, client: Callable[[], ApiClient], namespace: str, name: str, identity: str,
+        timing: Timing,
+    ) -> None:  # fmt: skip
+        self._client, self._namespace, self._name = client, namespace, name
+        self._identity, self._timing = identity, timing
+        self._main = asyncio.get_running_loop()
+        self.lost: asyncio.Future[None] = self._main.create_future()
+        self._noticed = threading.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop: asyncio.Event | None = None
+        self._started = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="lease", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+        self._started.wait()
+
+    async def stop(self) -> None:
+        """End the thread; the lease stays held until it runs out or is released."""
+        self._noticed.set()
+        if self._loop is not None and self._stop is not None and self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._stop.set)
+            await asyncio.to_thread(self._thread.join)
+        if not self.lost.done():
+            self.lost.cancel()
+
+    def _run(self) -> None:
+        asyncio.run(self._hold())
+
+    async def _hold(self) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        self._started.set()
+        stopping = asyncio.create_task(self._stop.wait())
+        try:
+            async with self._client() as client:
+                elector = LeaderElector(
+                    client, self._namespace, self._name, self._identity, self._timing
+                )
+                holding = asyncio.create_task(elector.hold())
+                await asyncio.wait([holding, stopping], return_when=asyncio.FIRST_COMPLETED)
+                holding.cancel()
+                await asyncio.gather(holding, return_exceptions=True)
+                if not stopping.done():
+                    error = holding.exception() if not holding.cancelled() else None
+                    await self._tell(error or LeaseLost("renewing the lease ended"))
+        finally:
+            stopping.cancel()
+
+    async def _tell(self, error: BaseException) -> None:
+        """Let the main loop know; end the process where it does not come to it in time."""
+
+        def notice() -> None:
+            self._noticed.set()
+            if not self.lost.done():
+                self.lost.set_exception(error)
+
+        self._main.call_soon_threadsafe(notice)
+        left = self._timing.duration - self._timing.renew_deadline
+        if not await asyncio.to_thread(self._noticed.wait, max(left, 0.1)):
+            log.error("lease lost while the event loop is stuck: exiting", error=str(error))
+            os._exit(EXIT_LEASE_LOST)

@@ -8,6 +8,7 @@ by the events that place and remove pods; no pod is looked at when it is asked a
 from collections import OrderedDict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import msgspec
 import numpy as np
@@ -38,11 +39,13 @@ HostPort = tuple[str, int, str]
 class PodQuery:
     """Pods that meet every term: (namespaces, selector), namespaces None for all of them.
 
-    With `terminating`, pods that are being deleted count too.
+    With `terminating`, pods that are being deleted count too; with `below`, only pods of a lower
+    priority do.
     """
 
     terms: tuple[tuple[frozenset[str] | None, Selector], ...]
     terminating: bool = True
+    below: int | None = None
 
     @property
     def namespaces(self) -> frozenset[str | None]:
@@ -52,6 +55,8 @@ class PodQuery:
 
     def matches(self, shape: "Shape") -> bool:
         if shape.terminating and not self.terminating:
+            return False
+        if self.below is not None and shape.priority >= self.below:
             return False
         return all(
             (namespaces is None or shape.namespace in namespaces) and selector.matches(shape.labels)
@@ -77,6 +82,7 @@ class Shape:
 
     key: bytes
     namespace: str
+    priority: int
     labels: Labels
     terminating: bool
     terms: tuple[Term, ...]
@@ -123,6 +129,25 @@ def disks_of(pod: Pod) -> tuple[tuple[str, Disk], ...]:
     )
 
 
+def conflicting(port: HostPort, shape: Shape) -> int:
+    """How many of the shape's host ports conflict with this one."""
+    address = port[2]
+    return sum(
+        other[:2] == port[:2] and (address == ANY_ADDRESS or other[2] in (ANY_ADDRESS, address))
+        for other in shape.ports
+    )
+
+
+K = TypeVar("K")
+
+
+def _drop(sets: dict[K, set[Shape]], key: K, shape: Shape) -> None:
+    if key in sets:
+        sets[key].discard(shape)
+        if not sets[key]:
+            del sets[key]
+
+
 class PodIndex:
     """All shapes with their counts. The snapshot that owns it tells it about every pod."""
 
@@ -133,7 +158,9 @@ class PodIndex:
         self._queries: OrderedDict[PodQuery, RowCount] = OrderedDict()
         self._asked_of: dict[str | None, dict[PodQuery, RowCount]] = {}
         self._terms: dict[Term, RowCount] = {}
+        self._with_term: dict[Term, set[Shape]] = {}
         self._ports: dict[tuple[str, int] | HostPort, RowCount] = {}
+        self._with_port: dict[tuple[str, int], set[Shape]] = {}
         self._with_disks: set[Shape] = set()
         self.claim_users: dict[str, dict[int, int]] = {}
         """By claim (`namespace/name`), how many pods on which row mount it."""
@@ -159,12 +186,18 @@ class PodIndex:
         terminating = meta.deletion_timestamp is not None
         ports, claims, disks = host_ports(pod), claims_of(pod), disks_of(pod)
         among = (affinity.pod_affinity, affinity.pod_anti_affinity) if affinity else None
-        key = _encode((meta.namespace, meta.labels, terminating, among, ports, claims, disks))
+        priority = spec.priority
+        key = _encode(
+            (meta.namespace, priority, meta.labels, terminating, among, ports, claims, disks)
+        )
         known = self._shapes.get(key)
         if known is not None:
             return known
         labels = meta.labels or {}
-        return Shape(key, meta.namespace, labels, terminating, terms_of(pod), ports, claims, disks)
+        terms = terms_of(pod)
+        return Shape(
+            key, meta.namespace, priority, labels, terminating, terms, ports, claims, disks
+        )
 
     def place(self, shape: Shape, row: int) -> Shape:
         """Count one more pod of this shape on the row; returns the shape to keep."""
@@ -219,7 +252,9 @@ class PodIndex:
                 self._terms[term] = self._zeros()
                 self._meeting.clear()
             shape.counts.append(self._terms[term])
+            self._with_term.setdefault(term, set()).add(shape)
         for port in shape.ports:
+            self._with_port.setdefault(port[:2], set()).add(shape)
             for key in (port[:2], port):
                 shape.counts.append(self._ports.setdefault(key, self._zeros()))
         if shape.disks:
@@ -232,10 +267,12 @@ class PodIndex:
             del self._of_namespace[shape.namespace]
         self._with_disks.discard(shape)
         for term in shape.terms:
+            _drop(self._with_term, term, shape)
             if term in self._terms and not self._terms[term].total:
                 del self._terms[term]
                 self._meeting.clear()
         for port in shape.ports:
+            _drop(self._with_port, port[:2], shape)
             for key in (port[:2], port):
                 if key in self._ports and not self._ports[key].total:
                     del self._ports[key]
@@ -304,6 +341,27 @@ class PodIndex:
         found = [self._ports.get((protocol, number, a)) for a in (ANY_ADDRESS, address)]
         rows = [count.rows for count in found if count is not None]
         return np.sum(rows, axis=0) if rows else None
+
+    def with_term_below(self, term: Term, priority: int) -> Counts:
+        """Pods of a lower priority that have this affinity term, by row of the whole snapshot."""
+        return self._placed(
+            (shape, 1) for shape in self._with_term.get(term, ()) if shape.priority < priority
+        )
+
+    def ports_below(self, port: HostPort, priority: int) -> Counts:
+        """As `ports_in_use`, of pods of a lower priority."""
+        return self._placed(
+            (shape, conflicting(port, shape))
+            for shape in self._with_port.get(port[:2], ())
+            if shape.priority < priority
+        )
+
+    def _placed(self, shapes: Iterable[tuple[Shape, int]]) -> Counts:
+        """Pods of these shapes by row, each counted so many times."""
+        rows = np.zeros(self._capacity, np.int64)
+        for shape, times in shapes:
+            rows[list(shape.on)] += times * np.fromiter(shape.on.values(), np.int64, len(shape.on))
+        return rows
 
     def with_disks(self) -> set[Shape]:
         """The shapes of placed pods that mount in-tree disks of their own."""

@@ -24,8 +24,9 @@ from cluster.related import PodDisruptionBudget, PodGroup
 from cluster.requests import CPU, EPHEMERAL_STORAGE, MEMORY, PODS, amounts
 from cluster.storage import Storage
 from cluster.view import Bools as Bools
-from cluster.view import Ids, Rows
+from cluster.view import Ids as Ids
 from cluster.view import Ints as Ints
+from cluster.view import Rows
 from cluster.view import View as View
 
 UNSCHEDULABLE_TAINT = Taint(key="node.kubernetes.io/unschedulable", effect="NoSchedule")
@@ -45,6 +46,16 @@ class Change(Flag):
     LABELS = auto()
     TAINTS = auto()
     FEATURES = auto()
+
+
+class PodChange(Flag):
+    """What an update of a pod on a node changed for others."""
+
+    NONE = 0
+    REQUESTS = auto()
+    """Room was taken or given back, the pod's own placement included."""
+    LOOK = auto()
+    """What affinity and spread of others see of it."""
 
 
 class Snapshot:
@@ -79,6 +90,8 @@ class Snapshot:
         self._label_columns: dict[str, Ids] = {}
         self._allocatable: list[Ints] = []
         self._requested: list[Ints] = []
+        self._requested_at: dict[int, dict[str, Ints]] = {}
+        """By priority and resource, what the pods of exactly that priority ask for, by row."""
         self._nonzero = np.zeros((2, _FIRST_CAPACITY), np.int64)
         self._valid = np.zeros(_FIRST_CAPACITY, np.bool_)
         self._unschedulable = np.zeros(_FIRST_CAPACITY, np.bool_)
@@ -211,10 +224,10 @@ class Snapshot:
             self.remove_pod(key)
         return late
 
-    def set_pod(self, pod: Pod) -> bool:
+    def set_pod(self, pod: Pod) -> PodChange:
         """A bound pod as the API server has it: confirms, moves, resizes or adds it.
 
-        Returns whether anything on a node changed. Raises QuantityError.
+        Raises QuantityError.
         """
         key = pod.key
         needs = amounts_of(pod)
@@ -226,12 +239,17 @@ class Snapshot:
             known.preempted = _preempted(pod)
             same = known.node == pod.spec.node_name and known.requests == needs.requests
             same = same and known.uid == pod.metadata.uid and known.nonzero == needs.nonzero
-            if same and known.shape is self.index.shape(pod):
-                return False
+            change = PodChange.NONE if same else PodChange.REQUESTS
+            if known.shape is not self.index.shape(pod):
+                change |= PodChange.LOOK
+            if not change:
+                return change
             self.remove_pod(key)
+        else:
+            change = PodChange.REQUESTS | PodChange.LOOK
         record = self._record(pod, needs, pod.spec.node_name)
         self._place(record, self._claim_row(record.node))
-        return True
+        return change
 
     def remove_pod(self, key: str) -> bool:
         """Give back what the pod held. Returns whether it held anything."""
@@ -249,6 +267,7 @@ class Snapshot:
         self._priorities[record.priority] -= 1
         if not self._priorities[record.priority]:
             del self._priorities[record.priority]
+            del self._requested_at[record.priority]
         del self._pods_on[row][key]
         if not self._valid[row]:
             self._release_row(row)
@@ -258,6 +277,18 @@ class Snapshot:
     def least_priority(self) -> int:
         """The lowest priority of all pods on nodes; the highest possible with none."""
         return min(self._priorities, default=2**31)
+
+    def requested_below(self, priority: int, resource: str) -> Ints:
+        """What pods of a lower priority ask for of the resource, by row. Not to be written to."""
+        columns = [
+            columns[resource]
+            for of, columns in self._requested_at.items()
+            if of < priority and resource in columns
+        ]
+        if len(columns) == 1:
+            return columns[0][: len(self.names)]
+        total: Ints = np.sum(columns, axis=0) if columns else self._nothing
+        return total[: len(self.names)]
 
     def pods_on(self, row: int) -> list[PodRecord]:
         """The pods that hold room on the row's node."""
@@ -307,8 +338,15 @@ class Snapshot:
         self._account(row, record, +1)
 
     def _account(self, row: int, record: PodRecord, sign: int) -> None:
+        of_priority = self._requested_at.get(record.priority)
+        if of_priority is None:
+            of_priority = self._requested_at[record.priority] = {}
         for name, amount in record.requests.items():
             self._requested[self._resource(name)][row] += sign * amount
+            column = of_priority.get(name)
+            if column is None:
+                column = of_priority[name] = np.zeros(len(self._valid), np.int64)
+            column[row] += sign * amount
         self._nonzero[0, row] += sign * record.nonzero[0]
         self._nonzero[1, row] += sign * record.nonzero[1]
         self._touch(row)
@@ -373,6 +411,8 @@ class Snapshot:
 
         self._allocatable = [longer(column) for column in self._allocatable]
         self._requested = [longer(column) for column in self._requested]
+        for columns in self._requested_at.values():
+            columns.update({name: longer(column) for name, column in columns.items()})
         self._label_columns = {key: longer(c) for key, c in self._label_columns.items()}
         self._nonzero = longer(self._nonzero)
         self._valid, self._unschedulable = longer(self._valid), longer(self._unschedulable)

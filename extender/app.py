@@ -1,7 +1,6 @@
 """An extender process: watches that feed a snapshot, and the HTTP server on the same event loop."""
 
 import asyncio
-import gc
 import signal
 import ssl
 import time
@@ -23,6 +22,7 @@ from extender.verbs import Verbs
 from latency.matrix import Matrix
 from scheduler.binding import Binder
 from scheduler.configuration import Configuration, ExtenderServer, token
+from scheduler.garbage import leave_out_when
 from scheduler.latency_source import sources
 from scheduler.nominator import Nominator
 from scheduler.profiles import frameworks
@@ -37,7 +37,6 @@ KEEP_ALIVE = 120
 """Seconds for which an idle connection is kept; kube-scheduler's own limit is 90."""
 CONNECTIONS = 512
 EXPIRE_EVERY = 30.0
-GC_THRESHOLDS = (20_000, 50, 1000)
 
 
 async def serve(configuration: Configuration, kubeconfig: str, context: str | None) -> None:
@@ -78,7 +77,7 @@ async def serve(configuration: Configuration, kubeconfig: str, context: str | No
         await _run(
             _server(front, settings),
             [watches.run(), _expire(snapshot), *background],
-            _settle(watches),
+            leave_out_when(watches.synced()),
         )
 
 
@@ -88,15 +87,6 @@ async def _expire(snapshot: Snapshot) -> None:
         await asyncio.sleep(EXPIRE_EVERY)
         for key in snapshot.expire(time.monotonic()):
             log.warning("assumed pod expired: bound, but never seen by the watch", pod=key)
-
-
-async def _settle(watches: Watches) -> None:
-    """Once the first lists are in, leave them out of garbage collections: no pauses for what
-    stays anyway, and rarer ones for the rest."""
-    await watches.synced()
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*GC_THRESHOLDS)
 
 
 async def _run(server: uvicorn.Server, works: list[Any], settle: Any) -> None:

@@ -14,15 +14,43 @@ import numpy as np
 from cluster.pod_index import PodQuery
 from cluster.pod_terms import Term, TermKind
 from cluster.snapshot import Bools, Ints, Snapshot, View
-from filters.framework import MAX_SCORE, UNRESOLVABLE, Event, Plugin, PodInfo, Prepared, Remedy
+from filters.framework import (
+    MAX_SCORE,
+    UNRESOLVABLE,
+    Event,
+    Plugin,
+    PodInfo,
+    Prepared,
+    Remedy,
+    Removed,
+)
 from filters.topology import sums
 
 AFFINITY = "node(s) didn't match pod affinity rules"
 ANTI_AFFINITY = "node(s) didn't match pod anti-affinity rules"
 EXISTING = "node(s) didn't satisfy existing pods anti-affinity rules"
 
-Tables = list[tuple[str, Bools]]
-"""(topology key, by value of that label whether it holds)."""
+Source = PodQuery | Term
+"""Whom a table counts: pods that a query means, or pods that have a term."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """By value of the node label `key` the pods that count, and whether there are any."""
+
+    key: str
+    source: Source
+    counts: Ints
+    held: Bools
+
+    @classmethod
+    def of(cls, key: str, source: Source, rows: Ints, snapshot: Snapshot) -> "Table":
+        """`rows` are the pods by row."""
+        counts = sums(snapshot, key, rows)
+        return cls(key, source, counts, counts > 0)
+
+
+Tables = list[Table]
 
 
 class Args(msgspec.Struct, forbid_unknown_fields=True, frozen=True, rename="camel"):
@@ -35,9 +63,13 @@ class Args(msgspec.Struct, forbid_unknown_fields=True, frozen=True, rename="came
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """`wanted` must all hold, unless `first`: the pod is the first that its own terms mean."""
+    """`wanted` must all hold, unless `first`: the pod is the first that its own terms mean.
+
+    `own` says whether they mean the pod itself.
+    """
 
     wanted: Tables
+    own: bool
     first: bool
     unwanted: Tables
     guarded: Tables
@@ -65,53 +97,73 @@ class InterPodAffinity(Plugin):
 
     def pre_filter(self, info: PodInfo, snapshot: Snapshot) -> Prepared | None:
         met = snapshot.terms_meeting(info.pod)
-        guarding = [(t.topology_key, rows) for t, rows in met if t.kind is TermKind.ANTI_AFFINITY]
+        guarding = [(term, rows) for term, rows in met if term.kind is TermKind.ANTI_AFFINITY]
         wanted = [t for t in info.terms if t.kind is TermKind.AFFINITY]
         unwanted = [t for t in info.terms if t.kind is TermKind.ANTI_AFFINITY]
         if not guarding and not wanted and not unwanted:
             return None
         near = _wanted(wanted, snapshot)
-        first = bool(wanted) and not any(table.any() for _, table in near)
+        own = bool(wanted) and all(_means(term, info, snapshot) for term in wanted)
         rules = Rules(
             near,
-            first and all(_means(term, info, snapshot) for term in wanted),
-            [(t.topology_key, _held(t.topology_key, _count([t], snapshot), snapshot))
-             for t in unwanted],
-            [(key, _held(key, rows, snapshot)) for key, rows in guarding],
-        )  # fmt: skip
+            own,
+            own and not any(table.held.any() for table in near),
+            [_table([t], t.topology_key, snapshot) for t in unwanted],
+            [Table.of(t.topology_key, t, rows, snapshot) for t, rows in guarding],
+        )
         return Prepared(rules, (AFFINITY, ANTI_AFFINITY, EXISTING))
 
     def filter(self, prepared: Prepared, view: View) -> Ints:
         rules: Rules = prepared.state
         bits = np.zeros(len(view), np.int64)
-        guarded = _any(rules.guarded, view)
-        bits[guarded] = 4
+        bits[_any(rules.guarded, view)] = 4
         bits[_any(rules.unwanted, view)] = 2
-        for key, table in rules.wanted:
-            column = view.label(key)
+        for table in rules.wanted:
+            column = view.label(table.key)
             if column is None:
                 bits[:] = 1 | UNRESOLVABLE
             elif rules.first:
                 bits[column == 0] = 1 | UNRESOLVABLE
             else:
-                bits[~table[column]] = 1 | UNRESOLVABLE
+                bits[~table.held[column]] = 1 | UNRESOLVABLE
+        return bits
+
+    def filter_without(self, prepared: Prepared, view: View, removed: Removed) -> Ints:
+        rules: Rules = prepared.state
+        bits = np.zeros(len(view), np.int64)
+        for tables, bit in ((rules.guarded, 4), (rules.unwanted, 2)):
+            for table in tables:
+                bits[_left(table, view, removed) > 0] = bit
+        if not rules.wanted:
+            return bits
+        # With the last pod that its terms mean gone, a pod that they mean itself is the first.
+        gone = [_removed(table, view, removed) for table in rules.wanted]
+        pairs = list(zip(rules.wanted, gone, strict=True))
+        first = rules.own & (sum(int(t.counts.sum()) - g for t, g in pairs) == 0)
+        for table in rules.wanted:
+            column = view.label(table.key)
+            if column is None:
+                bits[:] = 1 | UNRESOLVABLE
+                continue
+            held = np.where(first, column != 0, _left(table, view, removed) > 0)
+            bits[~held] = 1 | UNRESOLVABLE
         return bits
 
     def remedies(self, prepared: Prepared, snapshot: Snapshot, row: int) -> list[Remedy]:
         rules: Rules = prepared.state
         view = snapshot.view(np.array([row]))
         found = []
-        for key, table in rules.wanted:
-            column = view.label(key)
+        for table in rules.wanted:
+            column = view.label(table.key)
             if column is None or not column[0]:
-                found.append(Remedy(f"label {key} on the node"))
-            elif not rules.first and not table[column[0]]:
-                found.append(Remedy(f"a pod that the affinity wants under the same {key}"))
+                found.append(Remedy(f"label {table.key} on the node"))
+            elif not rules.first and not table.held[column[0]]:
+                found.append(Remedy(f"a pod that the affinity wants under the same {table.key}"))
         for what, tables in (("the pod's", rules.unwanted), ("running pods'", rules.guarded)):
             found += [
-                Remedy(f"no pod under the same {key} that {what} anti-affinity keeps apart")
-                for key, table in tables
-                if _any([(key, table)], view).any()
+                Remedy(f"no pod under the same {table.key} that {what} anti-affinity keeps apart")
+                for table in tables
+                if _any([table], view).any()
             ]
         return found
 
@@ -172,24 +224,43 @@ def _namespaces(term: Term, snapshot: Snapshot) -> frozenset[str] | None:
     return term.namespaces | frozenset(named)
 
 
+def _query(terms: Sequence[Term], snapshot: Snapshot) -> PodQuery:
+    """Pods that all of these terms mean."""
+    return PodQuery(tuple((_namespaces(term, snapshot), term.selector) for term in terms))
+
+
 def _count(terms: Sequence[Term], snapshot: Snapshot) -> Ints:
     """By row, pods that all of these terms mean."""
-    query = PodQuery(tuple((_namespaces(term, snapshot), term.selector) for term in terms))
-    return snapshot.index.count(query)
+    return snapshot.index.count(_query(terms, snapshot))
 
 
-def _held(key: str, rows: Ints, snapshot: Snapshot) -> Bools:
-    """By value of the label `key`, whether some node with it has a pod that counts."""
-    held: Bools = sums(snapshot, key, rows) > 0
-    return held
+def _table(terms: Sequence[Term], key: str, snapshot: Snapshot) -> Table:
+    query = _query(terms, snapshot)
+    return Table.of(key, query, snapshot.index.count(query), snapshot)
 
 
 def _wanted(terms: Sequence[Term], snapshot: Snapshot) -> Tables:
-    if not terms:
-        return []
     # One and the same pod has to be meant by all terms.
-    rows = _count(terms, snapshot)
-    return [(term.topology_key, _held(term.topology_key, rows, snapshot)) for term in terms]
+    return [_table(terms, term.topology_key, snapshot) for term in terms]
+
+
+def _removed(table: Table, view: View, removed: Removed) -> Ints:
+    """By row, how many removed pods the table counts."""
+    column = view.label(table.key)
+    if column is None:
+        return np.zeros(len(view), np.int64)
+    source = table.source
+    gone = removed.with_term(source) if isinstance(source, Term) else removed.matching(source)
+    return np.where(column != 0, gone, 0)
+
+
+def _left(table: Table, view: View, removed: Removed) -> Ints:
+    """By row, the pods that count where its value of the label is, less the removed ones."""
+    column = view.label(table.key)
+    if column is None:
+        return np.zeros(len(view), np.int64)
+    left: Ints = table.counts[column] - _removed(table, view, removed)
+    return left
 
 
 def _means(term: Term, info: PodInfo, snapshot: Snapshot) -> bool:
@@ -201,10 +272,10 @@ def _means(term: Term, info: PodInfo, snapshot: Snapshot) -> bool:
 
 def _any(tables: Tables, view: View) -> Bools:
     result = np.zeros(len(view), np.bool_)
-    for key, table in tables:
-        column = view.label(key)
+    for table in tables:
+        column = view.label(table.key)
         if column is not None:
-            result |= table[column]
+            result |= table.held[column]
     return result
 
 

@@ -27,6 +27,7 @@ from filters.framework import (
     PodInfo,
     Prepared,
     Rejected,
+    Removed,
     refusals,
 )
 from latency.matrix import Matrix, Milliseconds
@@ -95,6 +96,9 @@ class LowLatency(Plugin):
 
     def filter(self, prepared: Prepared, view: View) -> Ints:
         return refusals(prepared.state[view.rows], 1 | UNRESOLVABLE)
+
+    def filter_without(self, prepared: Prepared, view: View, removed: Removed) -> Ints:
+        return self.filter(prepared, view)
 
     def prefer(self, info: PodInfo, snapshot: Snapshot, feasible: Bools) -> Bools | None:
         near = self.nearness(info, snapshot)

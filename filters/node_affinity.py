@@ -30,6 +30,7 @@ class NodeAffinity(Plugin):
     NAME = "NodeAffinity"
     events = Event.NODE_ADD | Event.NODE_LABEL
     RELATIVE = True
+    LOOKS_AT_PODS = False
 
     def sign(self, info: PodInfo) -> Any:
         return info.pod.spec.node_selector, _affinity(info)

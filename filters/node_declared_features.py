@@ -14,6 +14,7 @@ REASON = "node(s) didn't match Pod's required features"
 class NodeDeclaredFeatures(Plugin):
     NAME = "NodeDeclaredFeatures"
     events = Event.NODE_ADD | Event.NODE_FEATURE
+    LOOKS_AT_PODS = False
 
     def sign(self, info: PodInfo) -> Any:
         return sorted(required(info.pod))

@@ -11,6 +11,7 @@ REASON = "node(s) didn't match the requested node name"
 class NodeName(Plugin):
     NAME = "NodeName"
     events = Event.NODE_ADD
+    LOOKS_AT_PODS = False
 
     def sign(self, info: PodInfo) -> Any:
         return info.pod.spec.node_name

@@ -6,7 +6,7 @@ import numpy as np
 
 from cluster.pod_index import host_ports
 from cluster.snapshot import Ints, Snapshot, View
-from filters.framework import Event, Plugin, PodInfo, Prepared, Remedy, refusals
+from filters.framework import Event, Plugin, PodInfo, Prepared, Remedy, Removed, refusals
 
 REASON = "node(s) didn't have free ports for the requested pod ports"
 
@@ -23,12 +23,19 @@ class NodePorts(Plugin):
         return Prepared((wanted, snapshot), (REASON,)) if wanted else None
 
     def filter(self, prepared: Prepared, view: View) -> Ints:
+        return self._refused(prepared, view, None)
+
+    def filter_without(self, prepared: Prepared, view: View, removed: Removed) -> Ints:
+        return self._refused(prepared, view, removed)
+
+    def _refused(self, prepared: Prepared, view: View, removed: Removed | None) -> Ints:
         wanted, snapshot = prepared.state
         taken = np.zeros(len(view), np.bool_)
         for port in wanted:
             in_use = snapshot.index.ports_in_use(port)
             if in_use is not None:
-                taken |= in_use[: len(snapshot)][view.rows] > 0
+                left = in_use[: len(snapshot)][view.rows]
+                taken |= (left if removed is None else left - removed.with_port(port)) > 0
         return refusals(taken, 1)
 
     def remedies(self, prepared: Prepared, snapshot: Snapshot, row: int) -> list[Remedy]:

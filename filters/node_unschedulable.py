@@ -12,6 +12,7 @@ REASON = "node(s) were unschedulable"
 class NodeUnschedulable(Plugin):
     NAME = "NodeUnschedulable"
     events = Event.NODE_ADD | Event.NODE_TAINT
+    LOOKS_AT_PODS = False
 
     def sign(self, info: PodInfo) -> Any:
         return info.pod.spec.tolerations

@@ -12,10 +12,10 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from cluster.label_selectors import Selector, same_values, selector_of
+from cluster.label_selectors import NOTHING, Selector, same_values, selector_of
 from cluster.objects import TopologySpreadConstraint
 from cluster.pod_index import PodQuery
-from cluster.snapshot import Bools, Ints, Snapshot, View
+from cluster.snapshot import Bools, Ids, Ints, Snapshot, View
 from filters.framework import (
     MAX_SCORE,
     UNRESOLVABLE,
@@ -24,6 +24,7 @@ from filters.framework import (
     PodInfo,
     Prepared,
     Remedy,
+    Removed,
     refusals,
 )
 from filters.node_affinity import matches_required
@@ -61,6 +62,48 @@ class Constraint:
     min_domains: int
     honour_affinity: bool
     honour_taints: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Hard:
+    """A required constraint as it stands: matching pods by value of the label, over the nodes
+    `among`, and which values are `domains`."""
+
+    constraint: Constraint
+    own: int
+    among: Bools
+    matching: Ints
+    domains: Ints
+
+    def least(self) -> int:
+        """The global minimum (KEP-3022 for `min_domains`)."""
+        if not len(self.domains) or len(self.domains) < self.constraint.min_domains:
+            return 0
+        return int(self.matching[self.domains].min())
+
+    def skewed(self) -> Bools:
+        """By value, whether one more pod there is too many."""
+        skewed: Bools = self.matching + self.own - self.least() > self.constraint.max_skew
+        return skewed
+
+    def skewed_without(self, column: Ids, gone: Ints) -> Bools:
+        """By row, whether its domain is too full without `gone` pods of that row."""
+        left = self.matching[column] - gone
+        least = np.zeros(len(column), np.int64)
+        if len(self.domains) and len(self.domains) >= self.constraint.min_domains:
+            counts = self.matching[self.domains]
+            lowest = np.sort(counts)[:2]
+            # The minimum over the other domains: the second lowest where this one is the lowest.
+            alone = self.matching[column] == lowest[0]
+            if np.count_nonzero(counts == lowest[0]) > 1:
+                alone = np.zeros(len(column), np.bool_)
+            others = np.where(
+                alone, lowest[-1] if len(lowest) > 1 else np.iinfo(np.int64).max, lowest[0]
+            )
+            in_domains = np.isin(column, self.domains)
+            least = np.where(in_domains, np.minimum(others, left), lowest[0])
+        skewed: Bools = left + self.own - least > self.constraint.max_skew
+        return skewed
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,39 +147,45 @@ class PodTopologySpread(Plugin):
             return None
         labels = info.pod.metadata.labels or {}
         eligible = _with_all_labels(constraints, snapshot)
-        refused: list[tuple[str, Bools]] = []
+        hard = []
         for constraint in constraints:
             among = eligible & _included(constraint, info, snapshot)
             matching = sums(snapshot, constraint.key, _matching(constraint, info, snapshot), among)
             domains = values(snapshot, constraint.key, among)
-            least = 0
-            if len(domains) and len(domains) >= constraint.min_domains:
-                least = int(matching[domains].min())
             own = int(constraint.selector.matches(labels))
-            refused.append((constraint.key, matching + own - least > constraint.max_skew))
-        return Prepared(refused, (SKEWED, NO_LABEL))
+            hard.append(Hard(constraint, own, among, matching, domains))
+        state = [(one, one.skewed()) for one in hard]
+        return Prepared((state, info.pod.metadata.namespace), (SKEWED, NO_LABEL))
 
     def filter(self, prepared: Prepared, view: View) -> Ints:
         """The first constraint that a node does not meet decides."""
         bits = np.zeros(len(view), np.int64)
-        for key, table in prepared.state:
-            column = view.label(key)
-            if column is None:
-                mine = np.full(len(view), 2 | UNRESOLVABLE, np.int64)
-            else:
-                mine = refusals(column == 0, 2 | UNRESOLVABLE)
-                mine |= refusals(table[column] & (column != 0), 1)
-            bits = np.where(bits == 0, mine, bits)
+        for one, skewed in prepared.state[0]:
+            column = view.label(one.constraint.key)
+            bits = _first(bits, column, None if column is None else skewed[column])
+        return bits
+
+    def filter_without(self, prepared: Prepared, view: View, removed: Removed) -> Ints:
+        bits = np.zeros(len(view), np.int64)
+        state, namespace = prepared.state
+        for one, _ in state:
+            column = view.label(one.constraint.key)
+            skewed = None
+            if column is not None:
+                gone = removed.matching(_query(one.constraint, namespace)) * one.among[view.rows]
+                skewed = one.skewed_without(column, gone)
+            bits = _first(bits, column, skewed)
         return bits
 
     def remedies(self, prepared: Prepared, snapshot: Snapshot, row: int) -> list[Remedy]:
         view = snapshot.view(np.array([row]))
         found = []
-        for key, table in prepared.state:
+        for one, skewed in prepared.state[0]:
+            key = one.constraint.key
             column = view.label(key)
             if column is None or not column[0]:
                 found.append(Remedy(f"label {key} on the node"))
-            elif table[column[0]]:
+            elif skewed[column[0]]:
                 value = snapshot.label_values.values[column[0]]
                 found.append(Remedy(f"fewer pods that the constraint counts where {key}={value}"))
         return found
@@ -218,11 +267,21 @@ def _compiled(given: TopologySpreadConstraint, info: PodInfo) -> Constraint:
 
 def _matching(constraint: Constraint, info: PodInfo, snapshot: Snapshot) -> Ints:
     """Pods by row that count: of the pod's namespace, selected, not being deleted."""
-    if constraint.selector.everything:
-        # Upstream counts nothing for a selector without requirements.
-        return np.zeros(len(snapshot), np.int64)
-    namespaces = frozenset((info.pod.metadata.namespace,))
-    return snapshot.index.count(PodQuery(((namespaces, constraint.selector),), terminating=False))
+    return snapshot.index.count(_query(constraint, info.pod.metadata.namespace))
+
+
+def _query(constraint: Constraint, namespace: str) -> PodQuery:
+    # Upstream counts nothing for a selector without requirements.
+    selector = NOTHING if constraint.selector.everything else constraint.selector
+    return PodQuery(((frozenset((namespace,)), selector),), terminating=False)
+
+
+def _first(bits: Ints, column: Ids | None, skewed: Bools | None) -> Ints:
+    """The answer so far, and where it is still 0 that of one more constraint."""
+    if column is None or skewed is None:
+        return np.where(bits == 0, np.int64(2 | UNRESOLVABLE), bits)
+    new = refusals(column == 0, 2 | UNRESOLVABLE) | refusals(skewed & (column != 0), 1)
+    return np.where(bits == 0, new, bits)
 
 
 def _with_all_labels(constraints: Sequence[Constraint], snapshot: Snapshot) -> Bools:

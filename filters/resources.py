@@ -12,7 +12,16 @@ import numpy as np
 
 from cluster.requests import CPU, EPHEMERAL_STORAGE, MEMORY, PODS, written
 from cluster.snapshot import Ints, Snapshot, View
-from filters.framework import MAX_SCORE, UNRESOLVABLE, Event, Plugin, PodInfo, Prepared, Remedy
+from filters.framework import (
+    MAX_SCORE,
+    UNRESOLVABLE,
+    Event,
+    Plugin,
+    PodInfo,
+    Prepared,
+    Remedy,
+    Removed,
+)
 
 LEAST, MOST, RATIO = "LeastAllocated", "MostAllocated", "RequestedToCapacityRatio"
 
@@ -111,10 +120,18 @@ class NodeResourcesFit(Plugin):
         return Prepared(wanted, reasons)
 
     def filter(self, prepared: Prepared, view: View) -> Ints:
+        return self._short(prepared, view, None)
+
+    def filter_without(self, prepared: Prepared, view: View, removed: Removed) -> Ints:
+        return self._short(prepared, view, removed)
+
+    def _short(self, prepared: Prepared, view: View, removed: Removed | None) -> Ints:
         bits = np.zeros(len(view), np.int64)
         for index, (name, amount) in enumerate(prepared.state):
-            offered = view.allocatable(name)
-            short = amount > offered - view.requested(name)
+            offered, used = view.allocatable(name), view.requested(name)
+            if removed is not None:
+                used = used - removed.requested(name)
+            short = amount > offered - used
             if short.any():
                 bits |= short * np.int64(1 << index)
                 if name != PODS:

@@ -27,6 +27,7 @@ class TaintToleration(Plugin):
     NAME = "TaintToleration"
     events = Event.NODE_ADD | Event.NODE_TAINT
     RELATIVE = True
+    LOOKS_AT_PODS = False
 
     def sign(self, info: PodInfo) -> Any:
         return info.pod.spec.tolerations

@@ -21,6 +21,7 @@ IN_POD: tuple[tuple[str, str, Callable[[Pod], Any]], ...] = (
 
 class UnsupportedConstraints(Plugin):
     NAME = "UnsupportedConstraints"
+    LOOKS_AT_PODS = False
 
     def sign(self, info: PodInfo) -> Any:
         return [bool(test(info.pod)) for _, _, test in IN_POD]

@@ -14,7 +14,7 @@ import structlog
 
 from cluster.access import Access
 from cluster.client import ApiClient
-from cluster.lease import LeaderElector, LeaseLost, Timing
+from cluster.lease import LeaderElector, LeaseHolder, LeaseLost, Timing
 from latency.matrix import Matrix
 from scheduler import resources
 from scheduler.configuration import Configuration, ConfigurationError, LeaderElection
@@ -107,19 +107,34 @@ class App:
             return
         log.info("leading", identity=elector.identity)
         # The lease is held until the last bind is through: a successor must not start beside it.
-        hold = asyncio.create_task(elector.hold())
+        holder = self._holder(election, elector)
+        holder.start()
         work = asyncio.create_task(_work(scheduler))
+        lost = asyncio.ensure_future(_ended(holder.lost))
         try:
-            await asyncio.wait([work, hold], return_when=asyncio.FIRST_COMPLETED)
-            if hold.done():
-                hold.result()
+            await asyncio.wait([work, lost], return_when=asyncio.FIRST_COMPLETED)
+            if lost.done():
+                lost.result()
             drained = work.result()
         finally:
-            for task in (work, hold):
+            for task in (work, lost):
                 task.cancel()
-            await asyncio.gather(work, hold, return_exceptions=True)
+            await asyncio.gather(work, lost, return_exceptions=True)
+            await holder.stop()
         if drained:
             await elector.release()
+
+    def _holder(self, election: LeaderElection, elector: LeaderElector) -> LeaseHolder:
+        def client() -> ApiClient:
+            return ApiClient(Access(self._kubeconfig or None, self._context))
+
+        return LeaseHolder(
+            client,
+            election.resource_namespace,
+            election.resource_name,
+            elector.identity,
+            _timing(election),
+        )
 
     def _reconfigure(self, scheduler: Scheduler) -> None:
         try:
@@ -132,6 +147,10 @@ class App:
         log.info("configuration taken", profiles=[p.scheduler_name for p in fresh.profiles])
 
 
+async def _ended(future: asyncio.Future[None]) -> None:
+    await future
+
+
 async def _work(scheduler: Scheduler) -> bool:
     """Schedule until stopped; whether all that was in flight ended well."""
     await scheduler.schedule()
@@ -140,7 +159,10 @@ async def _work(scheduler: Scheduler) -> bool:
 
 def _elector(client: ApiClient, election: LeaderElection) -> LeaderElector:
     identity = f"{socket.gethostname()}_{os.getpid()}_{secrets.token_hex(4)}"
-    timing = Timing(election.lease_duration, election.renew_deadline, election.retry_period)
     return LeaderElector(
-        client, election.resource_namespace, election.resource_name, identity, timing
+        client, election.resource_namespace, election.resource_name, identity, _timing(election)
     )
+
+
+def _timing(election: LeaderElection) -> Timing:
+    return Timing(election.lease_duration, election.renew_deadline, election.retry_period)

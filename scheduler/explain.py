@@ -14,7 +14,7 @@ from scheduler.cycle import Cycle
 from scheduler.diagnosis import Diagnosis
 from scheduler.nominator import Nominator
 from scheduler.pods import pod_info
-from scheduler.preemption import Candidate, Preemption, sentence
+from scheduler.preemption.candidates import Candidate, Preemption, keep, outcome
 from scheduler.profiles import Framework, frameworks
 from scheduler.trial import Trial
 
@@ -128,8 +128,15 @@ def _preemption(
     snapshot: Snapshot,
     nominator: Nominator,
 ) -> Candidate | str:
+    own_row = nominator.row(info.pod.key)
+    said = outcome(framework, info, trial, diagnosis, own_row)
+    if said is not None or framework.preemption is None:
+        return said or ""
     preemption = Preemption(snapshot, random.Random(0))
-    return sentence(preemption, framework, info, trial, diagnosis, nominator.row(info.pod.key))
+    result = preemption.find(framework.preemption, trial, info, own_row)
+    if isinstance(result, Candidate):
+        return result
+    return keep(info, trial, own_row, result, trial.version)
 
 
 def _verdicts(

@@ -5,7 +5,7 @@ enough of them are; here all waiting members are decided in one scheduling cycle
 are given up again where too few fit, so that two gangs can never hold halves of the same room.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from cluster.objects import Pod
@@ -94,30 +94,36 @@ class Gangs:
         return found
 
     def decide(
-        self, members: list[QueuedPod], decide: Callable[[PodInfo], Decision]
-    ) -> tuple[list[Member], bool]:
-        """Decide and assume member after member; whether enough of them have a node.
-
-        Where too few have, nothing stays assumed.
-        """
-        found: list[Member] = []
-        enough = False
+        self,
+        members: list[QueuedPod],
+        decide: Callable[[PodInfo], Decision],
+        found: list[Member],
+    ) -> Iterator[None]:
+        """Decide and assume member after member, each into `found`, with a stop after each: there
+        events may apply, and members be deleted. Nothing stays assumed where `decide` raises."""
         try:
             for queued in members:
-                if queued.info is None:
+                info = queued.info
+                if info is None or self._queue.pods.get(queued.key) is not queued:
                     continue
-                decision = decide(queued.info)
-                found.append(Member(queued, queued.info, decision))
+                decision = decide(info)
+                found.append(Member(queued, info, decision))
                 if decision.diagnosis is None:
-                    self._snapshot.assume(queued.pod, queued.info.needs, decision.row)
+                    self._snapshot.assume(queued.pod, info.needs, decision.row)
                     if decision.reservation is not None:
                         self._snapshot.storage.assume(decision.reservation)
-            pod = members[0].pod
-            enough = self._snapshot.members[pod.group] >= self.least(pod)
-        finally:
-            if not enough:
-                self._give_back(found)
-        return found, enough
+                yield
+        except Exception:
+            self._give_back(found)
+            raise
+
+    def settle(self, members: list[QueuedPod], found: list[Member]) -> bool:
+        """Whether enough of the gang have a node; where too few have, nothing stays assumed."""
+        pod = members[0].pod
+        enough = self._snapshot.members[pod.group] >= self.least(pod)
+        if not enough:
+            self._give_back(found)
+        return enough
 
     def _give_back(self, found: list[Member]) -> None:
         for member in found:

@@ -7,7 +7,7 @@ event of the cluster can fall into the middle of it; binds go on beside it.
 import asyncio
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import structlog
@@ -20,11 +20,13 @@ from cluster.quantity import QuantityError
 from cluster.snapshot import Snapshot
 from filters.framework import Event, PodInfo
 from latency.matrix import Matrix
+from scheduler.attempt import SchedulingAttempt
 from scheduler.binding_cycle import BindingCycle
 from scheduler.configuration import Configuration
 from scheduler.cycle import Cycle, Decision
 from scheduler.diagnosis import Diagnosis
-from scheduler.gangs import Gangs
+from scheduler.gangs import Gangs, Member
+from scheduler.garbage import leave_out_when
 from scheduler.gauges import gauges
 from scheduler.gschconfig import InvalidGschConfig
 from scheduler.metrics import Metrics
@@ -32,8 +34,8 @@ from scheduler.nominator import Nominator
 from scheduler.pipelines import Pipelines
 from scheduler.plan import GUESSED, Placed
 from scheduler.pods import WaitsForGlobal, pod_info
-from scheduler.preemption import TERMINATING, Candidate
-from scheduler.preemptor import Preemptor
+from scheduler.preemption.candidates import TERMINATING, Candidate
+from scheduler.preemption.executor import Preemptor
 from scheduler.profiles import Framework, frameworks
 from scheduler.questions import Questions
 from scheduler.queue import Delays, QueuedPod, SchedulingQueue
@@ -49,7 +51,8 @@ log = structlog.get_logger(__name__)
 DRAIN_FOR = 20.0
 """Seconds that binds and events in flight get at shutdown."""
 CYCLES_PER_TURN = 8
-"""Scheduling cycles in a row before the event loop gets to its sockets."""
+TURN_S = 0.02
+"""Scheduling cycles in a row, and seconds, after which the event loop gets to its sockets."""
 
 
 class Scheduler:
@@ -137,6 +140,7 @@ class Scheduler:
             group.create_task(self._outbox.run())
             group.create_task(self._expire())
             group.create_task(self._follow_matrix())
+            group.create_task(leave_out_when(self.watches.synced()))
 
     async def schedule(self) -> None:
         """Decide and bind until `stop`."""
@@ -148,18 +152,33 @@ class Scheduler:
             # What keeps these waiting was found while another replica had the word.
             self.queue.update(gated.pod, self._prepare(gated.pod))
         log.info("scheduling", nodes=self.snapshot.node_count, pending=len(self.queue.pods))
-        cycles = 0
         while not self.stopped.is_set():
+            if not await self._turn():
+                await self.queue.wait()
+
+    async def _turn(self) -> bool:
+        """A few scheduling cycles, and a slice of a long search; whether there was anything to
+        do."""
+        ends = time.perf_counter() + TURN_S
+        busy = False
+        for _ in range(CYCLES_PER_TURN):
             queued = self.queue.pop()
             if queued is None:
-                await self.queue.wait()
-                continue
-            self._attempt(queued)
-            cycles += 1
-            if self._binding.full or cycles % CYCLES_PER_TURN == 0:
-                # Binding is slower than deciding: let it catch up, so that decisions are fresh.
+                break
+            busy = True
+            for _ in self._attempt(queued):
+                # An attempt for many pods: events apply between two of them.
                 await asyncio.sleep(0)
-                await self._binding.room()
+            if self._binding.full or time.perf_counter() >= ends:
+                break
+        if self._preemptor.searching:
+            busy = True
+            self._preemptor.advance()
+        if busy:
+            # Binding is slower than deciding: let it catch up, so that decisions are fresh.
+            await asyncio.sleep(0)
+            await self._binding.room()
+        return busy
 
     def stop(self) -> None:
         """Take no further pod."""
@@ -217,22 +236,24 @@ class Scheduler:
             self._reporter.failed(pod, f"internal error in reading the pod: {error!r}")
         return None
 
-    def _attempt(self, queued: QueuedPod) -> None:
-        """One scheduling cycle. A bug in a plugin costs this pod a backoff, never the process."""
+    def _attempt(self, queued: QueuedPod) -> Iterable[None]:
+        """One scheduling cycle. A bug in a plugin costs this pod a backoff, never the process.
+
+        What is returned has to be gone through: it is where an attempt for many pods pauses.
+        """
         started = time.perf_counter()
         profile = queued.pod.spec.scheduler_name
         framework, info = self._frameworks.get(profile), queued.info
         if framework is None or info is None:
             # Its profile went away with a new configuration: nobody's pod any more.
             self.queue.delete(queued.key)
-            return
-        if self._gangs.least(queued.pod):
-            self._attempt_gang(queued, framework, started)
-            return
-        if info.member is not None:
+        elif self._gangs.least(queued.pod):
+            return self._attempt_gang(queued, framework, started)
+        elif info.member is not None:
             self._attempt_pipeline(queued, framework, started)
-            return
-        self._attempt_one(queued, framework, info, started)
+        else:
+            self._attempt_one(queued, framework, info, started)
+        return ()
 
     def _attempt_one(
         self,
@@ -268,15 +289,23 @@ class Scheduler:
             self.snapshot.storage.assume(decision.reservation)
         self._binding.begin(queued, decision, started)
 
-    def _attempt_gang(self, first: QueuedPod, framework: Framework, started: float) -> None:
+    def _attempt_gang(
+        self, first: QueuedPod, framework: Framework, started: float
+    ) -> Iterator[None]:
         """One scheduling cycle for all waiting members of a gang: all that are needed, or none."""
         members = self._gangs.members(first)
 
         def decide(info: PodInfo) -> Decision:
             return self._cycle.decide(framework, info, self.nominator.ahead_of(info))
 
+        found: list[Member] = []
         try:
-            found, enough = self._gangs.decide(members, decide)
+            ends = time.perf_counter() + TURN_S
+            for _ in self._gangs.decide(members, decide, found):
+                if time.perf_counter() >= ends:
+                    yield
+                    ends = time.perf_counter() + TURN_S
+            enough = self._gangs.settle(members, found)
         except Exception as error:
             log.exception("scheduling cycle failed", pod=first.key, gang=first.pod.group)
             for queued in members:
@@ -285,7 +314,7 @@ class Scheduler:
                     queued, f"internal error in the scheduling cycle: {error!r}", started
                 )
             return
-        why = "" if enough else self._gangs.message(found)
+        why = "" if enough or not found else self._gangs.message(found)
         for member in found:
             diagnosis = member.decision.diagnosis
             if enough and diagnosis is None:
@@ -338,23 +367,27 @@ class Scheduler:
         refusing = diagnosis.plugins or frozenset(p.NAME for p in framework.filters)
         waits_for = framework.events(refusing) | Event.NODE_ADD
         self.queue.unschedulable(queued, waits_for, diagnosis.plugins)
-        found: Candidate | str
-        try:
-            found = self._preemptor.find(framework, info, trial, diagnosis)
-        except Exception as error:
-            log.exception("preemption failed", pod=queued.key)
-            found = f"internal error in preemption: {error!r}"
-        if isinstance(found, Candidate):
-            node = self._preemptor.carry_out(queued, info, found)
+        attempt = SchedulingAttempt(queued, info, framework, started)
+        self._preemptor.start(
+            attempt, trial, diagnosis, lambda result: self._refused(attempt, diagnosis, result)
+        )
+
+    def _refused(
+        self, attempt: SchedulingAttempt, diagnosis: Diagnosis, result: Candidate | str
+    ) -> None:
+        """Report why no node fits, and what preemption came to."""
+        queued, info = attempt.queued, attempt.info
+        if isinstance(result, Candidate):
+            node = self._preemptor.carry_out(queued, info, result)
             self._reporter.unschedulable(queued.pod, diagnosis.message, node)
         else:
-            if TERMINATING not in found and self.nominator.give_up(queued.key):
+            if TERMINATING not in result and self.nominator.give_up(queued.key):
                 self._reporter.clear_nomination(queued.pod)
                 self.queue.move(Event.POD_GONE, "AssignedPodDelete")
-            message = replace(diagnosis, sentence=found).message
+            message = replace(diagnosis, sentence=result).message
             self._reporter.unschedulable(queued.pod, message)
         self._recent.refused(queued.key, info.policy, diagnosis.message)
-        self._binding.count("unschedulable", queued, started)
+        self._binding.count("unschedulable", queued, attempt.started)
 
     def _tell(
         self,

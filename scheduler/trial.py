@@ -37,7 +37,7 @@ class Trial:
         snapshot: Snapshot,
         nominated: Nominated = (),
     ) -> None:
-        self._plugins, self.evaluation = plugins, evaluation
+        self.plugins, self.evaluation = plugins, evaluation
         self.info, self._snapshot = info, snapshot
         self.own = prefilter(plugins.pod_filters, info, snapshot)
         own, shared = self.own, evaluation.prefiltered
@@ -61,7 +61,7 @@ class Trial:
     def engaged(self) -> list[tuple[FilterPlugin, Prepared]]:
         """The filters that have to do with the pod, in order, with what they prepared."""
         both = (*self.evaluation.prefiltered.engaged, *self.own.engaged)
-        return _in_order(self._plugins, both)
+        return _in_order(self.plugins, both)
 
     @property
     def shared(self) -> bool:
@@ -94,7 +94,7 @@ class Trial:
         view = self._snapshot.view(rows)
         own = self._own_again()
         for plugin, prepared in _in_order(
-            self._plugins, (*self.evaluation.prefiltered.engaged, *own.engaged)
+            self.plugins, (*self.evaluation.prefiltered.engaged, *own.engaged)
         ):
             yield plugin.NAME, prepared.reasons, plugin.filter(prepared, view)
 
@@ -109,7 +109,7 @@ class Trial:
 
     def _own_again(self) -> Prefiltered:
         """The pod's own plugins after pods came or went; those that do not look at pods stay."""
-        again = (p for p in self._plugins.pod_filters if p.LOOKS_AT_PODS)
+        again = (p for p in self.plugins.pod_filters if p.LOOKS_AT_PODS)
         result = prefilter(again, self.info, self._snapshot)
         kept = [entry for entry in self.own.engaged if not entry[0].LOOKS_AT_PODS]
         return replace(result, engaged=[*kept, *result.engaged])
@@ -143,7 +143,7 @@ class Trial:
         masked = self.evaluation.masked
         if self.feasible is not self.evaluation.feasible:
             masked = np.where(self.feasible, self.evaluation.fixed, NOT_FEASIBLE)
-        for plugin in self._plugins.prefers:
+        for plugin in self.plugins.prefers:
             preferred = plugin.prefer(self.info, self._snapshot, masked >= 0)
             if preferred is not None:
                 masked = np.where(preferred, masked, NOT_FEASIBLE)
@@ -156,7 +156,7 @@ class Trial:
 
     def _states(self) -> list[tuple[ScorePlugin, int, Any]]:
         states = []
-        for score, weight in self._plugins.pod_scores:
+        for score, weight in self.plugins.pod_scores:
             state = score.pre_score(self.info, self._snapshot)
             if state is not None:
                 states.append((score, weight, state))

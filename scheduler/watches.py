@@ -4,6 +4,8 @@ Handlers run between scheduling cycles, on the event loop that owns the snapshot
 """
 
 import asyncio
+import functools
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +17,7 @@ from cluster.kinds import RESOURCES, Resource, key_of
 from cluster.objects import Node, ObjectMeta, Pod, PodSpec, PodStatus
 from cluster.quantity import QuantityError
 from cluster.reflector import Kind, Reflector
-from cluster.snapshot import Change, Snapshot
+from cluster.snapshot import Change, PodChange, Snapshot
 from filters.framework import Event, PodInfo
 from scheduler.gangs import Gangs
 from scheduler.nominator import Nominator
@@ -38,6 +40,8 @@ _NODE_EVENTS = {
     Change.TAINTS: (Event.NODE_TAINT, "NodeTaintChange"),
     Change.FEATURES: (Event.NODE_FEATURE, "NodeDeclaredFeatureChange"),
 }
+
+_POD_EVENTS = {PodChange.REQUESTS: Event.POD_GONE, PodChange.LOOK: Event.POD_LABEL}
 
 EVENTS = {
     "Namespace": Event.NAMESPACE,
@@ -177,7 +181,8 @@ class Watches:
             self._gang_changed(new)
             self._queue.move(Event.POD_PLACED, "AssignedPodAdd")
         elif changed:
-            self._queue.move(Event.POD_GONE | Event.POD_LABEL, "AssignedPodUpdate")
+            events = (event for part, event in _POD_EVENTS.items() if part in changed)
+            self._queue.move(functools.reduce(operator.or_, events), "AssignedPodUpdate")
 
     def _on_pending(self, old: Pod | None, new: Pod) -> None:
         if new.metadata.deletion_timestamp:

@@ -8,7 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from cluster.objects import Pod
 from cluster.records import amounts_of
-from cluster.snapshot import Change, Snapshot
+from cluster.snapshot import Change, PodChange, Snapshot
 from tests.make import node, pod, snapshot
 
 NODES = st.sampled_from([f"n{i}" for i in range(5)])
@@ -103,7 +103,7 @@ def test_a_confirmed_pod_is_no_longer_assumed_and_does_not_expire() -> None:
     new = pod("p", requests={"cpu": "1"})
     found.assume(new, amounts_of(new), 0)
     found.bound(new.key, "uid-p", deadline=10.0)
-    assert found.set_pod(bound("p", "a", requests={"cpu": "1"})) is False
+    assert found.set_pod(bound("p", "a", requests={"cpu": "1"})) is PodChange.NONE
     assert found.expire(now=99.0) == []
     assert found.view().requested("cpu")[0] == 1000
 
@@ -123,7 +123,7 @@ def test_a_pod_bound_elsewhere_moves_its_room() -> None:
     found = snapshot(node("a"), node("b"))
     new = pod("p", requests={"cpu": "1"})
     found.assume(new, amounts_of(new), found.row("a"))
-    assert found.set_pod(bound("p", "b", requests={"cpu": "1"})) is True
+    assert found.set_pod(bound("p", "b", requests={"cpu": "1"})) is PodChange.REQUESTS
     assert found.view().requested("cpu").tolist() == [0, 1000]
 
 

@@ -33,6 +33,8 @@ class Gsch:
         self.configure(**config)
         self._process: subprocess.Popen[bytes] | None = None
         self._starts = 0
+        self.plugins: Path | None = None
+        """A folder with out-of-tree plugins, as an installed package would bring them."""
 
     def configure(self, **config: Any) -> None:
         """Write the configuration file: the default but for these fields."""
@@ -71,8 +73,14 @@ class Gsch:
         command += ["--kubeconfig", str(self.kubeconfig)]
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
-                command, cwd=ROOT, stdout=log, stderr=log, env={**os.environ, "KUBECONFIG": ""}
+                command, cwd=ROOT, stdout=log, stderr=log, env=self._environment()
             )
+
+    def _environment(self) -> dict[str, str]:
+        found = {**os.environ, "KUBECONFIG": ""}
+        if self.plugins is not None:
+            found["PYTHONPATH"] = f"{self.plugins}:{found.get('PYTHONPATH', '')}"
+        return found
 
     def start(self) -> None:
         """Start, and wait until it does its work."""

@@ -352,3 +352,59 @@ def test_kube_scheduler_beside_us_on_the_same_nodes(tmp_path: Path) -> None:
             assert not any("nodeName" in found[f"over-{whose}"]["spec"] for whose in messages)
     finally:
         cluster.down()
+
+
+SLEEPY = """
+import time
+import numpy as np
+from filters.framework import Plugin, Prepared
+
+class Sleepy(Plugin):
+    NAME = "Sleepy"
+    LOCAL = False
+
+    def pre_filter(self, info, snapshot):
+        if "sleepy" not in info.pod.metadata.name:
+            return None
+        time.sleep(6)
+        return Prepared()
+
+    def filter(self, prepared, view):
+        return np.zeros(len(view), np.int64)
+"""
+
+
+def install(folder: Path, module: str, code: str, **plugins: str) -> Path:
+    """A folder that looks like site-packages with one package of plugins."""
+    (folder / f"{module}.py").write_text(code)
+    metadata = folder / f"{module}-1.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1\n")
+    lines = [f"{name} = {module}:{target}" for name, target in plugins.items()]
+    (metadata / "entry_points.txt").write_text("\n".join(["[gsch.plugins]", *lines]))
+    return folder
+
+
+def test_the_lease_is_kept_while_the_event_loop_is_stuck(
+    kube: Kube, namespace: str, make_nodes: MakeNodes, lab: LabCluster, tmp_path: Path
+) -> None:
+    make_nodes(node_json("n0"))
+    name = name_of_profile()
+    lease = {
+        "leaderElect": True, "resourceName": "stuck", "resourceNamespace": namespace,
+        "leaseDuration": 3, "renewDeadline": 2, "retryPeriod": 0.5,
+    }  # fmt: skip
+    packages = tmp_path / "packages"
+    packages.mkdir()
+    running = Gsch(tmp_path, lab.kubeconfig, **profiles(name), leaderElection=lease)
+    running.plugins = install(packages, "sleepy_plugin", SLEEPY, Sleepy="Sleepy")
+    with running:
+        path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/stuck"
+        before = kube.get(path)["spec"]
+        for pod in ("sleepy", "other"):
+            kube.create(pod_json(pod, {"cpu": "1"}, namespace=namespace, scheduler=name))
+        wait_for(lambda: all_bound(kube, namespace, 2), 40)
+        after = kube.get(path)["spec"]
+        assert running.process.poll() is None, "the leader lost its lease"
+        assert after["holderIdentity"] == before["holderIdentity"]
+        assert after["leaseTransitions"] == before["leaseTransitions"]

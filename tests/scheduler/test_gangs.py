@@ -5,7 +5,7 @@ from filters.framework import PodInfo
 from latency.matrix import Matrix
 from scheduler.configuration import Profile
 from scheduler.cycle import Cycle, Decision
-from scheduler.gangs import Gangs
+from scheduler.gangs import Gangs, Member
 from scheduler.profiles import Framework
 from scheduler.queue import Place, SchedulingQueue
 from tests.filters.helpers import read
@@ -37,7 +37,10 @@ class World:
         def decide(info: PodInfo) -> Decision:
             return cycle.decide(framework, info)
 
-        found, enough = self.gangs.decide(self.gangs.members(first), decide)
+        members, found = self.gangs.members(first), list[Member]()
+        for _ in self.gangs.decide(members, decide, found):
+            pass
+        enough = self.gangs.settle(members, found)
         return len(found), enough, self.gangs.message(found)
 
     @property

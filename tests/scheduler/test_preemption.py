@@ -4,21 +4,24 @@ import random
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.kinds import put
 from cluster.objects import Node, Pod, PodCondition
-from cluster.snapshot import Snapshot
+from cluster.snapshot import Ints, Snapshot, View
 from filters.default_preemption import DefaultPreemption
-from filters.framework import PodInfo
+from filters.framework import Plugin, PodInfo, Prepared
 from latency.matrix import Matrix
 from scheduler.configuration import Profile
 from scheduler.cycle import Cycle
+from scheduler.evaluation import Evaluation, PluginSet
 from scheduler.nominator import Nominator
-from scheduler.preemption import Candidate, NotHelpful, Preemption
+from scheduler.preemption.candidates import Candidate, NotHelpful, Preemption
 from scheduler.profiles import Framework
+from scheduler.trial import Trial
 from tests.filters.helpers import read
 from tests.make import Json, node, pod_json, snapshot
 
@@ -253,3 +256,102 @@ def test_budgets_of_other_namespaces_guard_nobody_here() -> None:
     result = preempt(make("new", "2", 10), found)
     assert isinstance(result, Candidate)
     assert result.violations == 0
+
+
+def test_what_changes_under_a_search_is_looked_at_again() -> None:
+    """The only candidate's victims leave between two slices, and greater pods take their places."""
+    found = snapshot(TWO[0], pods=(make("x1", "1", 1, "a"), make("x2", "1", 1, "a")))
+    info = PodInfo.of(make("new", "1", 10))
+    framework = Framework(Profile("gsch"), Matrix())
+    search = Preemption(found, random.Random(1)).search(
+        DefaultPreemption(), Cycle(found).trial(framework, info), info, -1
+    )
+    assert search.advance(0.0) is None
+    for name in ("x1", "x2"):
+        found.remove_pod(f"default/{name}")
+        found.set_pod(make(f"high-{name}", "1", 50, "a"))
+    while (result := search.advance(0.0)) is None:
+        pass
+    assert isinstance(result, NotHelpful)
+    assert result.sentence == (
+        "0/1 nodes are available: 1 No preemption victims found for incoming pod."
+    )
+
+
+class ByRemoval(Plugin):
+    """Admits everything, and cannot judge by counts: pods are really taken out of the snapshot."""
+
+    NAME = "ByRemoval"
+    LOCAL = False
+
+    def pre_filter(self, info: PodInfo, snapshot: Snapshot) -> Prepared:
+        return Prepared()
+
+    def filter(self, prepared: Prepared, view: View) -> Ints:
+        return np.zeros(len(view), np.int64)
+
+
+def _apart(key: str, kind: str) -> Json:
+    term = {"topologyKey": key, "labelSelector": {"matchLabels": {"app": "x"}}}
+    return {kind: {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}
+
+
+def _spread(skew: int) -> list[Json]:
+    return [
+        {
+            "maxSkew": skew,
+            "topologyKey": "zone",
+            "whenUnsatisfiable": "DoNotSchedule",
+            "labelSelector": {"matchLabels": {"app": "x"}},
+        }
+    ]
+
+
+_PORT = [{"name": "main", "image": "i", "ports": [{"hostPort": 80}]}]
+SPECS: list[Json] = [
+    {},
+    {"affinity": _apart("zone", "podAntiAffinity")},
+    {"affinity": _apart("kubernetes.io/hostname", "podAntiAffinity")},
+    {"affinity": _apart("zone", "podAffinity")},
+    {"topologySpreadConstraints": _spread(1)},
+    {"topologySpreadConstraints": _spread(2)},
+    {"containers": _PORT},
+]
+PLACED = st.lists(
+    st.tuples(st.integers(0, 4), st.sampled_from("xy"), st.integers(0, 4),
+              st.sampled_from(["1", "2"]), st.sampled_from(SPECS)),
+    max_size=12,
+)  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None)
+@given(PLACED, st.sampled_from(SPECS), st.sampled_from("xy"), st.sampled_from(["1", "3"]))
+def test_counting_victims_away_is_the_same_as_taking_them_out(
+    placed: list[tuple[int, str, int, str, Json]], spec: Json, app: str, cpu: str
+) -> None:
+    nodes = [node(f"n{i}", cpu="4", labels={"zone": str(i % 3)} if i < 4 else {}) for i in range(5)]
+    pods = tuple(
+        make(f"{name}{i}", size, rank, f"n{on}", **given_spec)
+        for i, (on, name, rank, size, given_spec) in enumerate(placed)
+    )
+    found = snapshot(*nodes, pods=pods)
+    info = PodInfo.of(make(f"{app}99", cpu, 3, **spec))
+    framework = Framework(Profile("gsch"), Matrix())
+    trial = Cycle(found).trial(framework, info)
+    if trial.feasible.any():
+        return
+
+    def outcome(plugins: PluginSet) -> Any:
+        evaluation = Evaluation(plugins, info, found)
+        evaluation.refresh()
+        again = Trial(plugins, evaluation, info, found)
+        result = Preemption(found, random.Random(1)).find(DefaultPreemption(), again, info, -1)
+        if isinstance(result, NotHelpful):
+            return result.sentence
+        return result.row, [victim.key for victim in result.victims], result.violations
+
+    before = recorded(found)
+    by_counts = outcome(PluginSet(framework.filters, ()))
+    by_removal = outcome(PluginSet((ByRemoval(), *framework.filters), ()))
+    assert recorded(found) == before
+    assert by_counts == by_removal

@@ -1,9 +1,12 @@
-"""What follows where a pod fits nowhere: victims are chosen, told, deleted, and the pod waits."""
+"""What follows where a pod fits nowhere: victims are looked for in slices of the event loop's time,
+then deleted, while the pod waits."""
 
 import asyncio
 import random
 import time
+from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import structlog
 
@@ -11,11 +14,20 @@ from cluster.client import ApiClient
 from cluster.records import PodRecord
 from cluster.snapshot import Snapshot
 from filters.framework import Event, PodInfo
+from scheduler.attempt import SchedulingAttempt
 from scheduler.diagnosis import Diagnosis
-from scheduler.evictions import EvictionFailed, evict
 from scheduler.nominator import Nominator
-from scheduler.preemption import NO_CLAIMS, TERMINATING, Candidate, Preemption, sentence
-from scheduler.profiles import Framework
+from scheduler.preemption.candidates import (
+    NO_CLAIMS,
+    TERMINATING,
+    Candidate,
+    NotHelpful,
+    Preemption,
+    Search,
+    keep,
+    outcome,
+)
+from scheduler.preemption.eviction import EvictionFailed, evict
 from scheduler.queue import QueuedPod, SchedulingQueue
 from scheduler.reports import Reporter
 from scheduler.trial import Trial
@@ -23,8 +35,25 @@ from scheduler.trial import Trial
 VICTIMS_GONE_WITHIN = 300.0
 """Seconds that a pod waits for its victims to go before it looks for others."""
 REMEMBERED = 10_000
+SLICE_S = 0.01
+"""Seconds of the event loop that a search may take at once."""
+
+Done = Callable[[Candidate | str], None]
+"""Called with whom to remove where, or with what a message says about there being nobody."""
 
 log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class _Running:
+    """A search that has not ended."""
+
+    attempt: SchedulingAttempt
+    trial: Trial
+    own_row: int
+    version: int
+    search: Search
+    done: Done
 
 
 class Preemptor:
@@ -49,17 +78,84 @@ class Preemptor:
         """By preemptor: until when, and for which victims, it waits."""
         self._preemption = Preemption(snapshot, random.Random(seed))
         self._tasks: set[asyncio.Task[None]] = set()
+        self._searches: deque[_Running] = deque()
 
-    def find(
-        self, framework: Framework, info: PodInfo, trial: Trial, diagnosis: Diagnosis
-    ) -> Candidate | str:
-        """Whom to remove where, or what there is to say about there being nobody."""
-        if self._waits_for_victims(info.pod.key):
-            return f"{NO_CLAIMS}, preemption: {TERMINATING}"
+    # -- searches --------------------------------------------------------------------------
+
+    def start(
+        self, attempt: SchedulingAttempt, trial: Trial, diagnosis: Diagnosis, done: Done
+    ) -> None:
+        """Look for pods to remove, for a pod that waits as unschedulable. `done` is called when
+        that has ended, at once where it does not take long; never where the pod was deleted or
+        changed."""
+        info, framework = attempt.info, attempt.framework
+        key = attempt.queued.key
+        if self._waits_for_victims(key):
+            done(f"{NO_CLAIMS}, preemption: {TERMINATING}")
+            return
         if framework.preemption is not None:
             self._attempts()
-        own_row = self._nominator.row(info.pod.key)
-        return sentence(self._preemption, framework, info, trial, diagnosis, own_row)
+        own_row = self._nominator.row(key)
+        said = outcome(framework, info, trial, diagnosis, own_row)
+        if said is not None or framework.preemption is None:
+            done(said or "")
+            return
+        search = self._preemption.search(framework.preemption, trial, info, own_row)
+        self._queue.hold(key)
+        running = _Running(attempt, trial, own_row, self._snapshot.version, search, done)
+        if not self._advance(running):
+            self._searches.append(running)
+
+    @property
+    def searching(self) -> bool:
+        """Whether `advance` has anything to do."""
+        return bool(self._searches)
+
+    def advance(self) -> None:
+        """Carry the oldest search on for one slice."""
+        if self._searches and self._advance(self._searches[0]):
+            self._searches.popleft()
+
+    def _advance(self, running: _Running) -> bool:
+        """Whether the search has ended; a bug in a plugin ends it too."""
+        if not self._wanted(running):
+            return True
+        try:
+            result = running.search.advance(time.perf_counter() + SLICE_S)
+            if result is None:
+                return False
+            self._finish(running, result)
+        except Exception as error:
+            log.exception("preemption failed", pod=running.attempt.queued.key)
+            running.done(f"internal error in preemption: {error!r}")
+            self._queue.resume(running.attempt.queued.key)
+        return True
+
+    def _wanted(self, running: _Running) -> bool:
+        """Whether the pod still waits for the outcome, as it was when the search began."""
+        queued = running.attempt.queued
+        if self._queue.pods.get(queued.key) is not queued or not queued.held:
+            return False
+        if queued.info is not running.attempt.info:
+            self._queue.release(queued.key, "PodUpdate")
+            return False
+        return True
+
+    def _finish(self, running: _Running, result: Candidate | NotHelpful) -> None:
+        attempt = running.attempt
+        key = attempt.queued.key
+        if isinstance(result, NotHelpful):
+            running.done(
+                keep(attempt.info, running.trial, running.own_row, result, running.version)
+            )
+            if result.outdated:
+                self._queue.release(key, "PreemptionOutdated")
+            else:
+                self._queue.resume(key)
+        else:
+            running.done(result)
+
+    # -- victims ---------------------------------------------------------------------------
 
     def _waits_for_victims(self, key: str) -> bool:
         """Whether victims of before are still where they were: the watch may trail their end.
@@ -117,17 +213,18 @@ class Preemptor:
                     continue
                 await evict(self._client, victim, scheduler)
                 self._reporter.preempted(victim, queued.pod, node)
+            # It is the victims' end that brings the pod back, if it has not come already.
+            self._queue.resume(queued.key)
         except EvictionFailed as error:
             log.error("preemption failed", pod=queued.key, node=node, error=str(error))
             self._undo(queued)
         except Exception:
             log.exception("preemption failed", pod=queued.key)
             self._undo(queued)
-        finally:
-            self._queue.release(queued.key, "Preemption")
 
     def _undo(self, queued: QueuedPod) -> None:
         """The room will not come: others may have it."""
+        self._queue.release(queued.key, "Preemption")
         self._pending.pop(queued.key, None)
         if self._nominator.give_up(queued.key):
             self._reporter.clear_nomination(queued.pod)

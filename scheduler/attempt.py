@@ -1,0 +1,17 @@
+"""One scheduling attempt: a pod on its way from the queue to an outcome."""
+
+from dataclasses import dataclass
+
+from filters.framework import PodInfo
+from scheduler.profiles import Framework
+from scheduler.queue import QueuedPod
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulingAttempt:
+    """The pod, as it was read when the attempt began at `started` (`time.perf_counter`)."""
+
+    queued: QueuedPod
+    info: PodInfo
+    framework: Framework
+    started: float
