@@ -20,6 +20,7 @@ from cluster.related import (
     VolumeAttachment,
 )
 from cluster.snapshot import Snapshot
+from cluster.storage import Storage
 
 Put = Callable[[Snapshot, str, Any], None]
 """Called with the object's `namespace/name` (`name` without namespace) and the object, or None
@@ -49,14 +50,8 @@ def _into(store: Callable[[Snapshot], dict[str, Any]]) -> Put:
     return put
 
 
-def _into_storage(store: Callable[[Snapshot], dict[str, Any]]) -> Put:
-    into = _into(store)
-
-    def put(snapshot: Snapshot, key: str, item: Any) -> None:
-        into(snapshot, key, item)
-        snapshot.storage.version += 1
-
-    return put
+def _into_storage(set_: Callable[[Storage, str, Any], None]) -> Put:
+    return lambda snapshot, key, item: set_(snapshot.storage, key, item)
 
 
 def _put_service(snapshot: Snapshot, key: str, item: Service | None) -> None:
@@ -124,42 +119,40 @@ RESOURCES = {
             "PersistentVolumeClaim",
             "/api/v1/persistentvolumeclaims",
             PersistentVolumeClaim,
-            _into_storage(lambda s: s.storage.claims),
+            _into_storage(Storage.set_claim),
             True,
         ),
         Resource(
             "PersistentVolume",
             "/api/v1/persistentvolumes",
             PersistentVolume,
-            _into_storage(lambda s: s.storage.volumes),
+            _into_storage(Storage.set_volume),
         ),
         Resource(
             "StorageClass",
             f"{_STORAGE}/storageclasses",
             StorageClass,
-            _into_storage(lambda s: s.storage.classes),
+            _into_storage(Storage.set_class),
         ),
-        Resource(
-            "CSINode", f"{_STORAGE}/csinodes", CsiNode, _into_storage(lambda s: s.storage.nodes)
-        ),
+        Resource("CSINode", f"{_STORAGE}/csinodes", CsiNode, _into_storage(Storage.set_node)),
         Resource(
             "CSIDriver",
             f"{_STORAGE}/csidrivers",
             CsiDriver,
-            _into_storage(lambda s: s.storage.drivers),
+            _into_storage(Storage.set_driver),
         ),
         Resource(
             "CSIStorageCapacity",
             f"{_STORAGE}/csistoragecapacities",
             CsiStorageCapacity,
-            _into_storage(lambda s: s.storage.capacities),
+            _into_storage(Storage.set_capacity),
             True,
         ),
         Resource(
             "VolumeAttachment",
             f"{_STORAGE}/volumeattachments",
             VolumeAttachment,
-            _into_storage(lambda s: s.storage.attachments),
+            _into_storage(Storage.set_attachment),
         ),
     )
 }

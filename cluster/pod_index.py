@@ -5,8 +5,8 @@ of namespace n match selector s on each node?") is registered once and its array
 by the events that place and remove pods; no pod is looked at when it is asked again.
 """
 
-from collections import OrderedDict, deque
-from collections.abc import Iterable
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -23,7 +23,6 @@ Counts = NDArray[np.int64]
 DISKS = ("gce_persistent_disk", "aws_elastic_block_store", "iscsi", "rbd")
 ANY_ADDRESS = "0.0.0.0"  # noqa: S104
 QUERIES_KEPT = 1024
-JOURNAL_KEPT = 4096
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
@@ -164,10 +163,8 @@ class PodIndex:
         self._with_disks: set[Shape] = set()
         self.claim_users: dict[str, dict[int, int]] = {}
         """By claim (`namespace/name`), how many pods on which row mount it."""
-        self.claims_version = 0
-        self.claim_journal: deque[tuple[str, int, int]] = deque(maxlen=JOURNAL_KEPT)
-        """(claim, row, +1 or -1): the last changes of which row has users of which claim; the
-        newest made `claims_version` what it is."""
+        self.on_claim_use: Callable[[str, int, int], None] = lambda claim, row, change: None
+        """Called as (claim, row, +1 or -1) when a row gets its first or loses its last user."""
         self._meeting: dict[tuple[str, Pairs, Pairs], list[Meeting]] = {}
 
     def grow(self, capacity: int) -> None:
@@ -212,7 +209,7 @@ class PodIndex:
             rows = self.claim_users.setdefault(claim, {})
             rows[row] = rows.get(row, 0) + 1
             if rows[row] == 1:
-                self._note(claim, row, +1)
+                self.on_claim_use(claim, row, +1)
         return known
 
     def remove(self, shape: Shape, row: int) -> None:
@@ -234,13 +231,9 @@ class PodIndex:
         rows[row] -= 1
         if not rows[row]:
             del rows[row]
-            self._note(claim, row, -1)
             if not rows:
                 del self.claim_users[claim]
-
-    def _note(self, claim: str, row: int, change: int) -> None:
-        self.claims_version += 1
-        self.claim_journal.append((claim, row, change))
+            self.on_claim_use(claim, row, -1)
 
     def _join(self, shape: Shape) -> None:
         self._of_namespace.setdefault(shape.namespace, {})[shape.key] = shape

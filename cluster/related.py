@@ -46,9 +46,15 @@ class VolumeNodeAffinity(Struct, frozen=True):
 
 
 class ClaimReference(Struct, frozen=True):
+    """The claim that a volume is for."""
+
     namespace: str = ""
     name: str = ""
     uid: str = ""
+
+    @property
+    def key(self) -> str:
+        return f"{self.namespace}/{self.name}"
 
 
 class CsiSource(Struct, frozen=True):

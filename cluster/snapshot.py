@@ -7,7 +7,7 @@ changed, so that a cached result is brought up to date by computing the changed 
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from enum import Flag, auto
 from typing import TypeVar
 
@@ -72,13 +72,14 @@ class Snapshot:
         self.pods: dict[str, PodRecord] = {}
         self.assumed: dict[str, PodRecord] = {}
         self._priorities: Counter[int] = Counter()
-        self.storage = Storage()
         self.budgets: dict[str, PodDisruptionBudget] = {}
         self.groups: dict[str, PodGroup] = {}
         self.members: Counter[str] = Counter()
         """Pods on nodes by PodGroup."""
         self.namespaces: dict[str, Labels] = {}
         self.index = PodIndex(_FIRST_CAPACITY)
+        self.storage = Storage(self, self.index.claim_users)
+        self.index.on_claim_use = self.storage.attached.used
         self.images = ImageIndex()
         self.owners = Owners()
         self.node_count = 0
@@ -88,6 +89,8 @@ class Snapshot:
         self._pods_on: list[dict[str, PodRecord]] = []
         self._nodes: list[Node | None] = []
         self._label_columns: dict[str, Ids] = {}
+        self._labelled: dict[str, dict[str, list[int]]] = {}
+        self._labelled_topology = (-1, -1)
         self._allocatable: list[Ints] = []
         self._requested: list[Ints] = []
         self._requested_at: dict[int, dict[str, Ints]] = {}
@@ -124,6 +127,30 @@ class Snapshot:
     def row(self, node: str) -> int:
         """The node's row, or -1 where there is no such node."""
         return self._by_name.get(node, -1)
+
+    @property
+    def capacity(self) -> int:
+        """The length of every column, rows not in use included."""
+        return len(self._valid)
+
+    @property
+    def topology(self) -> tuple[int, int]:
+        """Changes with every node that comes or goes, and with every label of one."""
+        return self.nodes_version, self.labels_version
+
+    def with_label(self, key: str, value: str) -> Sequence[int]:
+        """Rows of the nodes that carry the label."""
+        if self._labelled_topology != self.topology:
+            self._labelled_topology = self.topology
+            self._labelled.clear()
+        rows = self._labelled.get(key)
+        if rows is None:
+            rows = self._labelled[key] = {}
+            for row, node in enumerate(self._nodes):
+                own = node.metadata.labels.get(key) if node and node.metadata.labels else None
+                if own is not None:
+                    rows.setdefault(own, []).append(row)
+        return rows.get(value, ())
 
     def node(self, name: str) -> Node | None:
         row = self._rows.get(name, -1)
@@ -168,6 +195,8 @@ class Snapshot:
         self._nodes[row] = node
         if change:
             self._touch(row)
+        if Change.ADDED in change:
+            self.storage.attached.node_added(node.metadata.name, row)
         return change
 
     def remove_node(self, name: str) -> Change:
@@ -186,6 +215,7 @@ class Snapshot:
         self.node_count -= 1
         self.nodes_version += 1
         self._touch(row)
+        self.storage.attached.node_removed(name, row)
         self._release_row(row)
         return Change.REMOVED
 
@@ -420,6 +450,7 @@ class Snapshot:
         self._feature_set = longer(self._feature_set)
         self._row_versions, self._nothing = longer(self._row_versions), longer(self._nothing)
         self.index.grow(len(self._valid))
+        self.storage.attached.grow(len(self._valid))
 
 
 def _preempted(pod: Pod) -> bool:

@@ -5,9 +5,11 @@ matched with the smallest volume that the node can reach, or provisioned for the
 says what has to be written for that before the pod is bound.
 """
 
-from collections.abc import Iterator
+import bisect
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 
 from cluster.label_selectors import selector_of
@@ -16,7 +18,9 @@ from cluster.pod_index import claims_of
 from cluster.quantity import value
 from cluster.related import PersistentVolume, PersistentVolumeClaim, StorageClass
 from cluster.snapshot import Bools, Ints, Snapshot, View
-from cluster.storage import VolumePlan, bound, class_of, class_of_volume
+from cluster.state.available_volumes import HOSTNAME, Reach, affinity_key, hostname_of
+from cluster.state.by_label import ByLabel
+from cluster.storage import VolumePlan, bound, class_of
 from filters.framework import (
     UNRESOLVABLE,
     Event,
@@ -33,18 +37,21 @@ NOTHING_TO_BIND = "node(s) didn't find available persistent volumes to bind"
 NO_SPACE = "node(s) did not have enough free storage"
 NO_VOLUME = "node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)"
 UNBOUND = "pod has unbound immediate PersistentVolumeClaims"
+MAX_REACHES = 128
 NO_PROVISIONER = ("", "kubernetes.io/no-provisioner")
+
+
+_encode = msgspec.json.Encoder(order="deterministic").encode
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     """For every row: the refusal's bits, and for each claim that waits the volume it would get.
 
-    `matched` pairs a claim with the index in `volumes` by row, -1 where one is to be provisioned.
-    """
+    `matched` pairs a claim with the volume's number in `storage.available` by row, -1 where one is
+    to be provisioned."""
 
     bits: Ints
-    volumes: list[str]
     matched: list[tuple[str, Ints]]
 
 
@@ -56,6 +63,9 @@ class VolumeBinding(Plugin):
     )  # fmt: skip
     LOCAL = False
     LOOKS_AT_PODS = False
+
+    def __init__(self) -> None:
+        self._reaches = _Reaches()
 
     def pre_filter(self, info: PodInfo, snapshot: Snapshot) -> Prepared | Rejected | None:
         keys = claims_of(info.pod)
@@ -73,7 +83,7 @@ class VolumeBinding(Plugin):
         waiting = [c for c in claims if not bound(c)]
         if any(c.spec.volume_name or not storage.waits_for_consumer(c) for c in waiting):
             return Rejected(UNBOUND)
-        answer = _Search(snapshot).run([c for c in claims if bound(c)], waiting)
+        answer = _Search(snapshot, self._reaches).run([c for c in claims if bound(c)], waiting)
         return Prepared(answer, (CONFLICT, NOTHING_TO_BIND, NO_SPACE, NO_VOLUME))
 
     def filter(self, prepared: Prepared, view: View) -> Ints:
@@ -87,7 +97,7 @@ class VolumeBinding(Plugin):
         bindings, provisions = [], []
         for claim, chosen in answer.matched:
             if chosen[row] >= 0:
-                bindings.append((answer.volumes[chosen[row]], claim))
+                bindings.append((snapshot.storage.available.names[chosen[row]], claim))
             else:
                 provisions.append(claim)
         if not bindings and not provisions:
@@ -121,12 +131,10 @@ def _problem(pod: Pod, key: str, claim: PersistentVolumeClaim | None, ephemeral:
 class _Search:
     """One pod's claims against every node at once."""
 
-    def __init__(self, snapshot: Snapshot) -> None:
-        self._snapshot, self._storage = snapshot, snapshot.storage
+    def __init__(self, snapshot: Snapshot, reaches: "_Reaches") -> None:
+        self._snapshot, self._storage, self._reaches = snapshot, snapshot.storage, reaches
         self._view = snapshot.view()
         self._bits = np.zeros(len(snapshot), np.int64)
-        self._volumes: list[str] = []
-        self._indices: dict[str, int] = {}
 
     def run(
         self, bound_claims: list[PersistentVolumeClaim], waiting: list[PersistentVolumeClaim]
@@ -134,7 +142,7 @@ class _Search:
         self._check_bound(bound_claims)
         matched = self._match(waiting)
         self._bits |= refusals(self._bits != 0, UNRESOLVABLE)
-        return Answer(self._bits, self._volumes, matched)
+        return Answer(self._bits, matched)
 
     def _check_bound(self, claims: list[PersistentVolumeClaim]) -> None:
         """The first volume that is missing or out of reach decides, node by node."""
@@ -181,61 +189,98 @@ class _Search:
         return matched
 
     def _choose(self, claim: PersistentVolumeClaim, taken: list[Ints]) -> Ints:
-        """By row, the index of the claim's volume in `_volumes`; -1 where there is none."""
-        chosen = np.full(len(self._view), -1, np.int64)
-        candidates = sorted(self._candidates(claim), key=lambda found: (not found[1], found[2]))
-        for volume, promised, _ in candidates:
-            index = self._index(volume.metadata.name)
-            free = self._reach(volume)
+        """By row, the number of the claim's volume in `storage.available`; -1 where there is none.
+
+        The smallest that is large enough; one that is promised to this very claim goes before, and
+        then no other will do."""
+        promised = self._promised(claim)
+        if promised is not None:
+            free = self._reach(promised)
+            id_ = self._storage.available.id(promised.metadata.name)
             for other in taken:
-                free = free & (other != index)
-            chosen[free & (chosen < 0)] = index
-            if promised:
-                # Bound to this claim from its side: no other volume will do.
-                break
-        return chosen
+                free = free & (other != id_)
+            return np.where(free, id_, -1)
+        best = _Best(len(self._view))
+        available = self._storage.available
+        only = available.selected(claim, class_of(claim))
+        for group in available.groups(claim, class_of(claim)):
+            self._choose_pinned(best, group.pinned, _size(claim), only, taken)
+            for key, reach in group.reaches.items():
+                free = self._selected(reach.affinity, key)
+                self._choose_reached(best, reach, free, _size(claim), only, taken)
+        return best.ids
 
-    def _candidates(
-        self, claim: PersistentVolumeClaim
-    ) -> Iterator[tuple[PersistentVolume, bool, int]]:
-        """(volume, whether it is promised to this very claim, its size) that suit the claim."""
-        storage_class, size = class_of(claim), _size(claim)
-        for volume in self._storage.volumes.values():
-            spec = volume.spec
-            if class_of_volume(volume) != storage_class or volume.metadata.deletion_timestamp:
-                continue
-            promised = self._promised_to(volume)
-            mine = promised is not None and _is(promised, claim)
-            if promised is not None and not mine:
-                continue
-            offered = value((spec.capacity or {}).get("storage", 0))
-            if offered < size or spec.volume_mode != claim.spec.volume_mode:
-                continue
-            if spec.volume_attributes_class_name != claim.spec.volume_attributes_class_name:
-                continue
-            if mine or _suits(volume, claim):
-                yield volume, mine, offered
+    def _choose_pinned(
+        self,
+        best: "_Best",
+        pinned: ByLabel,
+        size: int,
+        only: frozenset[int] | None,
+        taken: list[Ints],
+    ) -> None:
+        if not len(pinned):
+            return
+        rows, sizes, ids = pinned.entries()
+        fits = sizes >= size
+        if only is not None:
+            fits &= np.isin(ids, list(only))
+        for other in taken:
+            fits &= other[rows] != ids
+        best.offer(rows[fits], sizes[fits], ids[fits])
 
-    def _promised_to(self, volume: PersistentVolume) -> tuple[str, str] | None:
-        """(`namespace/name`, uid) of the claim that the volume is for."""
-        name = volume.metadata.name
-        if name in self._storage.reserved:
-            return self._storage.reserved[name], ""
-        reference = volume.spec.claim_ref
-        return (f"{reference.namespace}/{reference.name}", reference.uid) if reference else None
+    def _choose_reached(
+        self,
+        best: "_Best",
+        reach: Reach,
+        free: Bools,
+        size: int,
+        only: frozenset[int] | None,
+        taken: list[Ints],
+    ) -> None:
+        """Of volumes that reach the same nodes each claim before takes one at most from a row."""
+        rows = np.flatnonzero(free)
+        tried = 0
+        for offered, id_ in reach.sizes[bisect.bisect_left(reach.sizes, (size, -1)) :]:
+            if not len(rows) or tried > len(taken):
+                return
+            if only is not None and id_ not in only:
+                continue
+            tried += 1
+            open_ = np.ones(len(rows), np.bool_)
+            for other in taken:
+                open_ &= other[rows] != id_
+            best.offer(rows[open_], np.full(int(open_.sum()), offered), id_)
+            rows = rows[~open_]
 
-    def _index(self, volume: str) -> int:
-        known = self._indices.get(volume)
-        if known is None:
-            known = self._indices[volume] = len(self._volumes)
-            self._volumes.append(volume)
-        return known
+    def _promised(self, claim: PersistentVolumeClaim) -> PersistentVolume | None:
+        """The smallest volume that is for this very claim, and suits it."""
+        spec = claim.spec
+        suitable = [
+            (value((volume.spec.capacity or {}).get("storage", 0)), volume.metadata.name, volume)
+            for volume in self._storage.promised_to(claim)
+            if volume.spec.volume_mode == spec.volume_mode
+            and volume.spec.volume_attributes_class_name == spec.volume_attributes_class_name
+        ]
+        suitable = [entry for entry in suitable if entry[0] >= _size(claim)]
+        return min(suitable, key=lambda entry: entry[:2])[2] if suitable else None
 
     def _reach(self, volume: PersistentVolume) -> Bools:
+        """Nodes from which the volume can be used."""
+        hostname = hostname_of(volume)
+        if hostname:
+            reached = np.zeros(len(self._view), np.bool_)
+            reached[list(self._snapshot.with_label(HOSTNAME, hostname))] = True
+            return reached
         affinity = volume.spec.node_affinity
-        if affinity is None or affinity.required is None:
+        required = affinity.required if affinity else None
+        return self._selected(required, affinity_key(required))
+
+    def _selected(self, selector: NodeSelector | None, key: bytes) -> Bools:
+        if selector is None:
             return np.ones(len(self._view), np.bool_)
-        return matches_selector(affinity.required, self._view, self._snapshot)
+        return self._reaches.of(
+            self._snapshot, key, lambda: matches_selector(selector, self._view, self._snapshot)
+        )
 
     def _can_provision(self, storage_class: StorageClass) -> Bools:
         """Nodes that the class has a provisioner for."""
@@ -258,18 +303,62 @@ class _Search:
         if driver is None or not driver.spec.storage_capacity or not _has_size(claim):
             return everywhere
         enough = ~everywhere
-        for capacity in self._storage.capacities.values():
-            limit = capacity.maximum_volume_size
-            limit = capacity.capacity if limit is None else limit
-            topology = capacity.node_topology
-            if (
-                capacity.storage_class_name == storage_class.metadata.name
-                and limit is not None
-                and value(limit) >= _size(claim)
-                and topology is not None
-            ):
-                enough |= _labelled(topology, self._view, self._snapshot)
+        of_class = self._storage.capacity(storage_class.metadata.name)
+        if of_class is None:
+            return enough
+        size = _size(claim)
+        if len(of_class.pinned):
+            rows, limits, _ = of_class.pinned.entries()
+            enough[rows[limits >= size]] = True
+        for topology, limit in of_class.others.values():
+            if limit >= size:
+                enough |= self._topology(topology)
         return enough
+
+    def _topology(self, topology: LabelSelector) -> Bools:
+        return self._reaches.of(
+            self._snapshot,
+            _encode(topology),
+            lambda: _labelled(topology, self._view, self._snapshot),
+        )
+
+
+class _Reaches:
+    """Which nodes a selector means, kept for as long as nodes and labels stay as they are."""
+
+    def __init__(self) -> None:
+        self._kept: dict[bytes, Bools] = {}
+        self._topology = (-1, -1)
+        self._snapshot: Snapshot | None = None
+
+    def of(self, snapshot: Snapshot, key: bytes, work_out: Callable[[], Bools]) -> Bools:
+        if snapshot.topology != self._topology or self._snapshot is not snapshot:
+            self._snapshot, self._topology = snapshot, snapshot.topology
+            self._kept.clear()
+        kept = self._kept.get(key)
+        if kept is None:
+            if len(self._kept) >= MAX_REACHES:
+                self._kept.clear()
+            kept = self._kept[key] = work_out()
+        return kept
+
+
+class _Best:
+    """By row the smallest volume so far, by its number; -1 with none."""
+
+    def __init__(self, rows: int) -> None:
+        self.ids = np.full(rows, -1, np.int64)
+        self._sizes = np.full(rows, np.iinfo(np.int64).max)
+
+    def offer(self, rows: Ints, sizes: Ints, ids: Ints | int) -> None:
+        """Volumes of these sizes on these rows; several for a row are fine."""
+        better = sizes < self._sizes[rows]
+        rows, sizes = rows[better], sizes[better]
+        ids = ids if isinstance(ids, int) else ids[better]
+        # Of several assignments to one row the last one holds: the smallest.
+        order = np.argsort(-sizes, kind="stable")
+        self._sizes[rows[order]] = sizes[order]
+        self.ids[rows[order]] = ids if isinstance(ids, int) else ids[order]
 
 
 def _labelled(selector: LabelSelector, view: View, snapshot: Snapshot) -> Bools:
@@ -281,20 +370,6 @@ def _labelled(selector: LabelSelector, view: View, snapshot: Snapshot) -> Bools:
     if not requirements:
         return np.ones(len(view), np.bool_)
     return matches_selector(NodeSelector([NodeSelectorTerm(requirements)]), view, snapshot)
-
-
-def _is(promised: tuple[str, str], claim: PersistentVolumeClaim) -> bool:
-    key, uid = promised
-    return key == claim.key and uid in ("", claim.metadata.uid)
-
-
-def _suits(volume: PersistentVolume, claim: PersistentVolumeClaim) -> bool:
-    if volume.status.phase != "Available":
-        return False
-    if not set(claim.spec.access_modes or ()) <= set(volume.spec.access_modes or ()):
-        return False
-    selector = claim.spec.selector
-    return selector is None or selector_of(selector).matches(volume.metadata.labels or {})
 
 
 def _has_size(claim: PersistentVolumeClaim) -> bool:

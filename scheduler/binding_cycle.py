@@ -25,7 +25,7 @@ ASSUMED_FOR = 900.0
 
 
 class BindingCycle:
-    """Binds in flight, at most `parallelism` of them at a time. `len()` is how many there are."""
+    """Binds in flight, each request in one of `slots`. `len()` is how many there are."""
 
     def __init__(
         self,
@@ -36,12 +36,12 @@ class BindingCycle:
         reporter: Reporter,
         metrics: Metrics,
         volumes: VolumeBinder,
-        parallelism: int,
+        slots: asyncio.Semaphore,
     ) -> None:
         self._binder, self._volumes = Binder(client, observed=self._observed), volumes
         self._snapshot, self._queue = snapshot, queue
         self._nominator, self._reporter, self._metrics = nominator, reporter, metrics
-        self._room = asyncio.Semaphore(parallelism)
+        self._room = slots
         self._tasks: set[asyncio.Task[None]] = set()
         self._volume_binds: dict[tuple[str, str], asyncio.Future[None]] = {}
         """By key and uid of the pod whose volumes are being bound."""

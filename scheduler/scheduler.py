@@ -31,6 +31,7 @@ from scheduler.gauges import gauges
 from scheduler.gschconfig import InvalidGschConfig
 from scheduler.metrics import Metrics
 from scheduler.nominator import Nominator
+from scheduler.object_waiters import ObjectWaiters
 from scheduler.pipelines import Pipelines
 from scheduler.plan import GUESSED, Placed
 from scheduler.pods import WaitsForGlobal, pod_info
@@ -43,7 +44,7 @@ from scheduler.recent import Recent
 from scheduler.reports import Reporter
 from scheduler.tasks import first_of
 from scheduler.trial import Trial
-from scheduler.volume_binder import BIND_TIMEOUT, VolumeBinder
+from scheduler.volume_binder import VolumeBinder
 from scheduler.watches import Watches
 
 log = structlog.get_logger(__name__)
@@ -71,7 +72,9 @@ class Scheduler:
         self.nominator = Nominator(self.snapshot)
         self._gangs = Gangs(self.snapshot, self.queue)
         self._pipelines = Pipelines(self.snapshot, self.queue)
-        changed = asyncio.Event()
+        waiters = ObjectWaiters()
+        slots = asyncio.Semaphore(configuration.parallelism)
+        """One bound for all writes that pods wait for."""
         self._binding = BindingCycle(
             client,
             self.snapshot,
@@ -79,8 +82,8 @@ class Scheduler:
             self.nominator,
             self._reporter,
             self.metrics,
-            VolumeBinder(client, self.snapshot, changed, BIND_TIMEOUT),
-            configuration.parallelism,
+            VolumeBinder(client, self.snapshot, waiters, slots),
+            slots,
         )
         self._preemptor = Preemptor(
             client,
@@ -89,6 +92,7 @@ class Scheduler:
             self.nominator,
             self._reporter,
             self._binding.give_up,
+            slots,
             self.metrics.preemption_attempts.inc,
             self.metrics.preemption_victims.observe,
             configuration.seed,
@@ -106,7 +110,7 @@ class Scheduler:
             gangs=self._gangs,
             pipelines=self._pipelines,
             forget=self._forget,
-            changed=changed,
+            waiters=waiters,
         )
 
     def configure(self, configuration: Configuration) -> None:

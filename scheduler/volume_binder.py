@@ -17,12 +17,14 @@ from cluster.reflector import Backoff
 from cluster.snapshot import Snapshot
 from cluster.storage import SELECTED_NODE, VolumePlan, bound
 from filters.selectors import matches_selector
+from scheduler.object_waiters import ObjectKey, ObjectWaiters
 
 log = structlog.get_logger(__name__)
 
 BIND_TIMEOUT = 600.0
 """Seconds that volumes may take to be bound or made; upstream's bindTimeoutSeconds."""
-LOOK_AGAIN = 1.0
+POLL_INTERVAL_S = 60.0
+"""For so long a plan waits for its own objects before it looks again anyway."""
 BOUND_BY_CONTROLLER = "pv.kubernetes.io/bound-by-controller"
 
 _encode = msgspec.json.Encoder().encode
@@ -33,13 +35,18 @@ class VolumesNotBound(Exception):
 
 
 class VolumeBinder:
-    """Writes plans and waits for them. `changed` is set whenever a claim or volume changed."""
+    """Writes plans, each write in one of `slots`, and waits for their objects."""
 
     def __init__(
-        self, client: ApiClient, snapshot: Snapshot, changed: asyncio.Event, timeout: float
+        self,
+        client: ApiClient,
+        snapshot: Snapshot,
+        waiters: ObjectWaiters,
+        slots: asyncio.Semaphore,
+        timeout: float = BIND_TIMEOUT,
     ) -> None:
         self._client, self._snapshot = client, snapshot
-        self._changed, self._timeout = changed, timeout
+        self._waiters, self._slots, self._timeout = waiters, slots, timeout
 
     async def bind(self, pod: Pod, plan: VolumePlan) -> None:
         """Until every claim of the plan is bound. Raises VolumesNotBound."""
@@ -51,19 +58,11 @@ class VolumeBinder:
         try:
             async with asyncio.timeout(self._timeout):
                 while not self._done(pod, plan, written):
-                    await self._look_again()
+                    await self._waiters.wait(_objects(pod, plan), POLL_INTERVAL_S)
         except TimeoutError:
             raise VolumesNotBound(
                 f"volumes of pod {pod.key} not bound within {self._timeout:g} s"
             ) from None
-
-    async def _look_again(self) -> None:
-        self._changed.clear()
-        try:
-            async with asyncio.timeout(LOOK_AGAIN):
-                await self._changed.wait()
-        except TimeoutError:
-            return
 
     async def _promise(self, volume: str, claim: str) -> int:
         """Write the claim into the volume; the version makes sure that nobody else did.
@@ -110,7 +109,8 @@ class VolumeBinder:
         backoff = Backoff()
         for _ in range(5):
             try:
-                reply = await self._client.request("PATCH", path, _encode(body), MERGE_PATCH)
+                async with self._slots:
+                    reply = await self._client.request("PATCH", path, _encode(body), MERGE_PATCH)
             except TransportError as error:
                 # A patch that went through makes the next one a 409, and the pod is tried again.
                 why = str(error)
@@ -173,6 +173,17 @@ class VolumeBinder:
         view = self._snapshot.view(np.array([row]))
         if not matches_selector(affinity.required, view, self._snapshot).all():
             raise VolumesNotBound(f"volume {volume} cannot be reached from node {node}")
+
+
+def _objects(pod: Pod, plan: VolumePlan) -> list[ObjectKey]:
+    """Whose changes may carry the plan on, or end it."""
+    claims = [claim for _, claim in plan.bindings] + list(plan.provisions)
+    return [
+        ("Pod", pod.key),
+        ("Node", plan.node),
+        *(("PersistentVolume", volume) for volume, _ in plan.bindings),
+        *(("PersistentVolumeClaim", claim) for claim in claims),
+    ]
 
 
 def _version(metadata: ObjectMeta) -> int:

@@ -21,6 +21,7 @@ from cluster.snapshot import Change, PodChange, Snapshot
 from filters.framework import Event, PodInfo
 from scheduler.gangs import Gangs
 from scheduler.nominator import Nominator
+from scheduler.object_waiters import ObjectWaiters
 from scheduler.pipelines import Pipelines
 from scheduler.pods import changed_for_scheduling
 from scheduler.queue import SchedulingQueue
@@ -73,15 +74,14 @@ class Watches:
         nominator: Nominator,
         gangs: Gangs | None = None,
         pipelines: Pipelines | None = None,
-        changed: asyncio.Event | None = None,
+        waiters: ObjectWaiters | None = None,
         forget: Callable[[str], None],
         pod_selector: str = RUNNING,
     ) -> None:
         self._snapshot, self._queue = snapshot, queue
         self._ours, self._prepare, self._forget = ours, prepare, forget
         self._nominator, self._gangs, self._pipelines = nominator, gangs, pipelines
-        self.changed = changed or asyncio.Event()
-        """Set when something that is neither node nor pod changed; for others to clear and wait."""
+        self._waiters = waiters or ObjectWaiters()
         self.reflectors: dict[str, Reflector[Any]] = {
             "nodes": Reflector(client, "/api/v1/nodes", Node, self._on_node),
             "pods": Reflector(
@@ -133,6 +133,7 @@ class Watches:
     def _on_node(self, kind: Kind, old: Node | None, new: Node | None) -> None:
         if new is None:
             if old is not None and self._snapshot.remove_node(old.metadata.name):
+                self._waiters.notify("Node", old.metadata.name)
                 self._queue.move(Event.NODE_GONE, "NodeDelete")
             return
         try:
@@ -164,7 +165,9 @@ class Watches:
         if self._pipelines is not None:
             self._pipelines.gone(key)
         # Room that was kept for a nominated pod is as free as that of one that ran.
-        if self._snapshot.remove_pod(key) or nominated:
+        freed = self._snapshot.remove_pod(key)
+        self._waiters.notify("Pod", key)
+        if freed or nominated:
             self._queue.move(Event.POD_GONE, "AssignedPodDelete")
 
     def _on_bound(self, old: Pod | None, new: Pod) -> None:
@@ -235,7 +238,7 @@ class Watches:
             resource.put(self._snapshot, key, new)
             if resource.kind == "PodGroup" and self._gangs is not None:
                 self._gangs.appeared(key, self._prepare)
-            self.changed.set()
+            self._waiters.notify(resource.kind, key)
             if event:
                 self._queue.move(event, f"{resource.kind}Change")
 

@@ -67,12 +67,14 @@ class Preemptor:
         nominator: Nominator,
         reporter: Reporter,
         give_up: Callable[[str, str], bool],
+        slots: asyncio.Semaphore,
         attempts: Callable[[], None],
         victims: Callable[[int], None],
         seed: int | None,
     ) -> None:
         self._client, self._snapshot, self._queue = client, snapshot, queue
         self._nominator, self._reporter = nominator, reporter
+        self._slots = slots
         self._give_up, self._attempts, self._victims = give_up, attempts, victims
         self._pending: dict[str, tuple[float, tuple[PodRecord, ...]]] = {}
         """By preemptor: until when, and for which victims, it waits."""
@@ -211,7 +213,8 @@ class Preemptor:
                 ):
                     # On its way out already, or sent back to the queue before it had a node.
                     continue
-                await evict(self._client, victim, scheduler)
+                async with self._slots:
+                    await evict(self._client, victim, scheduler)
                 self._reporter.preempted(victim, queued.pod, node)
             # It is the victims' end that brings the pod back, if it has not come already.
             self._queue.resume(queued.key)

@@ -1,0 +1,166 @@
+"""Volumes that claims may be bound to, grouped so that a claim is matched without a look at each.
+
+Volumes of one group differ only in size and in the node that they are on: local volumes are columns
+by hostname; those that several nodes reach are few groups of one reach each."""
+
+import bisect
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import msgspec
+
+from cluster.label_selectors import selector_of
+from cluster.objects import NodeSelector
+from cluster.quantity import value
+from cluster.related import PersistentVolume, PersistentVolumeClaim
+from cluster.state.by_label import ByLabel
+from cluster.state.topology import Rows
+
+HOSTNAME = "kubernetes.io/hostname"
+
+_encode = msgspec.json.Encoder(order="deterministic").encode
+
+Offer = tuple[str, str, str, frozenset[str]]
+"""(class, volume mode, attributes class, access modes): what else than size and place counts."""
+
+
+def hostname_of(volume: PersistentVolume) -> str:
+    """The one hostname that the volume's affinity asks for; empty where it asks for more, or
+    less."""
+    affinity = volume.spec.node_affinity
+    required = affinity.required if affinity else None
+    terms = required.node_selector_terms if required else []
+    if len(terms) != 1 or terms[0].match_fields:
+        return ""
+    expressions = terms[0].match_expressions or []
+    if len(expressions) != 1 or expressions[0].key != HOSTNAME or expressions[0].operator != "In":
+        return ""
+    values = expressions[0].values or []
+    return values[0] if len(values) == 1 else ""
+
+
+@dataclass(slots=True)
+class Reach:
+    """Volumes with one node affinity, by size."""
+
+    affinity: NodeSelector | None
+    sizes: list[tuple[int, int]] = field(default_factory=list)
+    """(size, id), ascending."""
+
+
+@dataclass(slots=True)
+class Group:
+    """Volumes with the same offer: `pinned` ones by hostname, the others by their affinity."""
+
+    pinned: ByLabel
+    reaches: dict[bytes, Reach] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class AvailableVolumes:
+    """All volumes that are Available and promised to nobody. `ids` number every volume ever
+    offered, until it is gone."""
+
+    rows: Rows
+    names: list[str] = field(default_factory=list)
+    _ids: dict[str, int] = field(default_factory=dict)
+    _free: list[int] = field(default_factory=list)
+    _groups: dict[str, dict[Offer, Group]] = field(default_factory=dict)
+    """By class."""
+    _offered: dict[str, tuple[PersistentVolume, str, Offer, int]] = field(default_factory=dict)
+
+    def id(self, name: str) -> int:
+        """The volume's number, given now if it has none; valid until `forget`."""
+        known = self._ids.get(name)
+        if known is None:
+            if self._free:
+                known = self._free.pop()
+                self.names[known] = name
+            else:
+                known = len(self.names)
+                self.names.append(name)
+            self._ids[name] = known
+        return known
+
+    def set(self, volume: PersistentVolume, storage_class: str) -> None:
+        """Offer the volume."""
+        name = volume.metadata.name
+        self.discard(name)
+        spec = volume.spec
+        modes = frozenset(spec.access_modes or ())
+        offer = storage_class, spec.volume_mode, spec.volume_attributes_class_name, modes
+        size = value((spec.capacity or {}).get("storage", 0))
+        self._offered[name] = volume, storage_class, offer, size
+        groups = self._groups.setdefault(storage_class, {})
+        group = groups.get(offer)
+        if group is None:
+            group = groups[offer] = Group(ByLabel(self.rows))
+        hostname = hostname_of(volume)
+        if hostname:
+            group.pinned.set(name, (HOSTNAME, hostname), size, self.id(name))
+            return
+        affinity = _affinity(volume)
+        key = affinity_key(affinity)
+        reach = group.reaches.get(key)
+        if reach is None:
+            reach = group.reaches[key] = Reach(affinity)
+        bisect.insort(reach.sizes, (size, self.id(name)))
+
+    def discard(self, name: str) -> None:
+        """Offer it no more."""
+        known = self._offered.pop(name, None)
+        if known is None:
+            return
+        volume, storage_class, offer, size = known
+        groups = self._groups[storage_class]
+        group = groups[offer]
+        if hostname_of(volume):
+            group.pinned.discard(name)
+        else:
+            affinity = affinity_key(_affinity(volume))
+            reach = group.reaches[affinity]
+            entry = size, self._ids[name]
+            del reach.sizes[bisect.bisect_left(reach.sizes, entry)]
+            if not reach.sizes:
+                del group.reaches[affinity]
+        if not len(group.pinned) and not group.reaches:
+            del groups[offer]
+            if not groups:
+                del self._groups[storage_class]
+
+    def forget(self, name: str) -> None:
+        """The volume is deleted: its number may be another's."""
+        self.discard(name)
+        known = self._ids.pop(name, None)
+        if known is not None:
+            self.names[known] = ""
+            self._free.append(known)
+
+    def groups(self, claim: PersistentVolumeClaim, storage_class: str) -> Iterator[Group]:
+        """The groups whose volumes suit the claim, but for size and selector."""
+        spec = claim.spec
+        wanted = set(spec.access_modes or ())
+        asked = spec.volume_mode, spec.volume_attributes_class_name
+        for (_, mode, attributes, modes), group in self._groups.get(storage_class, {}).items():
+            if (mode, attributes) == asked and wanted <= modes:
+                yield group
+
+    def selected(self, claim: PersistentVolumeClaim, storage_class: str) -> frozenset[int] | None:
+        """Numbers of the class's volumes that the claim's selector means; None without one."""
+        if claim.spec.selector is None:
+            return None
+        selector = selector_of(claim.spec.selector)
+        return frozenset(
+            self._ids[name]
+            for name, (volume, of, _, _) in self._offered.items()
+            if of == storage_class and selector.matches(volume.metadata.labels or {})
+        )
+
+
+def affinity_key(affinity: NodeSelector | None) -> bytes:
+    """Equal for equal node selectors; empty for none."""
+    return b"" if affinity is None else _encode(affinity)
+
+
+def _affinity(volume: PersistentVolume) -> NodeSelector | None:
+    return volume.spec.node_affinity.required if volume.spec.node_affinity else None
