@@ -7,7 +7,8 @@ that a controller makes anew are ever moved.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import msgspec
@@ -15,14 +16,16 @@ import numpy as np
 
 from cluster.objects import Pod
 from cluster.quantity import QuantityError
+from cluster.records import PodRecord
 from cluster.snapshot import Snapshot
-from cluster.what_if import without
+from cluster.what_if import with_pods, without
 from filters.framework import PodInfo
 from filters.member import Member
 from scheduler.cycle import Cycle
 from scheduler.gschconfig import LOW_LATENCY, InvalidGschConfig
 from scheduler.plan import Part, Plan
 from scheduler.pods import WaitsForGlobal, pod_info
+from scheduler.preemption.budgets import Budgets
 from scheduler.profiles import Framework
 from scheduler.queue import QueuedPod
 
@@ -56,6 +59,8 @@ class Move:
     steps: tuple[Step, ...]
     before: float
     after: float
+    kept: str = ""
+    """Why it may not be made; empty where it may."""
 
     @property
     def gain(self) -> float:
@@ -65,8 +70,23 @@ class Move:
 @dataclass(frozen=True, slots=True)
 class _Running:
     pod: Pod
+    pending: Pod
     info: PodInfo
     member: Member
+
+
+@dataclass(frozen=True, slots=True)
+class _Proposal:
+    """A group of pods, and those of it that may be moved."""
+
+    name: str
+    group: Sequence[_Running]
+    movable: Sequence[_Running]
+    framework: Framework
+
+    def better(self, snapshot: Snapshot) -> Move | None:
+        """Where the group would go now, against where it is; None where it stays."""
+        return _better(self.name, self.group, self.movable, snapshot, self.framework)
 
 
 def find(
@@ -76,20 +96,58 @@ def find(
     limits: Limits,
     now: datetime | None = None,
 ) -> list[Move]:
-    """Moves that pay, the best first, within the budget. Leaves the snapshot as it was."""
+    """Moves that pay, the best first, within the budget, each judged as if those before it were
+    made. Leaves the snapshot as it was.
+
+    A move that PodDisruptionBudgets do not allow as a whole is told with what keeps it.
+    """
     now = now or datetime.now(UTC)
     groups = _groups([p for p in map(_running, pods) if p is not None], profiles)
-    found = []
+    proposals = []
     for name, group in groups.items():
         movable = [one for one in group if _movable(one.pod, limits, now)]
         if not movable:
             continue
         framework = profiles[movable[0].pod.spec.scheduler_name]
-        move = _better(name, group, movable, snapshot, framework)
+        proposal = _Proposal(name, group, movable, framework)
+        move = proposal.better(snapshot)
         if move is not None and _pays(move, limits):
-            found.append(move)
-    found.sort(key=lambda move: -move.gain)
-    return list(_within(found, limits.moves))
+            proposals.append((move, proposal))
+    proposals.sort(key=lambda entry: -entry[0].gain)
+    with ExitStack() as assumed:
+        return _accepted(proposals, snapshot, limits, assumed)
+
+
+def _accepted(
+    proposals: "Sequence[tuple[Move, _Proposal]]",
+    snapshot: Snapshot,
+    limits: Limits,
+    assumed: ExitStack,
+) -> list[Move]:
+    """Whole moves, as many as the budget of pods has room for."""
+    left, accepted = limits.moves, list[Move]()
+    budgets, leaving = Budgets(snapshot.budgets.values()), list[PodRecord]()
+    for first, proposal in proposals:
+        # Room that an earlier move takes, or leaves, is not as it was.
+        move = proposal.better(snapshot) if accepted else first
+        if move is None or not _pays(move, limits) or len(move.steps) > left:
+            continue
+        records = [snapshot.pods[step.pod] for step in move.steps]
+        if budgets.violating([*leaving, *records]):
+            kept = "kept: its PodDisruptionBudget allows fewer evictions than the move needs"
+            accepted.append(replace(move, kept=kept))
+            continue
+        accepted.append(move)
+        leaving += records
+        left -= len(move.steps)
+        pods = {one.pod.key: one for one in proposal.movable}
+        assumed.enter_context(without(snapshot, records))
+        moved = [
+            (snapshot.row(step.target), pods[step.pod].pending, pods[step.pod].info.needs)
+            for step in move.steps
+        ]
+        assumed.enter_context(with_pods(snapshot, moved))
+    return accepted
 
 
 def _running(pod: Pod) -> _Running | None:
@@ -102,7 +160,7 @@ def _running(pod: Pod) -> _Running | None:
         return None
     if info.policy != LOW_LATENCY or info.weights is not None:
         return None
-    return _Running(pod, info, info.member or Member())
+    return _Running(pod, pending, info, info.member or Member())
 
 
 def _groups(
@@ -162,11 +220,3 @@ def _pays(move: Move, limits: Limits) -> bool:
     """Where pods may no longer be on their node at all (before is infinite), nothing is said."""
     enough = move.gain >= limits.gain_ms and move.gain >= limits.gain_share * move.before
     return bool(np.isfinite(move.before)) and enough
-
-
-def _within(moves: Sequence[Move], budget: int) -> Iterable[Move]:
-    """Whole moves, as many as the budget of pods has room for."""
-    for move in moves:
-        if len(move.steps) <= budget:
-            budget -= len(move.steps)
-            yield move

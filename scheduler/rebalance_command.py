@@ -1,6 +1,7 @@
 """`gsch rebalance`."""
 
 import asyncio
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,8 @@ from scheduler.rebalance import Limits, Move, Step, find
 log = structlog.get_logger(__name__)
 _encode = msgspec.json.Encoder().encode
 
-PROPOSED, EVICTED, GONE = "proposed", "evicted", "gone already"
+PROPOSED, EVICTED, GONE, KEPT = "proposed", "evicted", "gone already", "kept"
+RETRY_FOR_S, RETRY_DELAY_S = 60.0, 1.0
 
 
 @click.command()
@@ -125,7 +127,9 @@ async def _round(
     moves = find(pods, snapshot, frameworks(configuration, matrix), limits)
     rows = []
     for move in moves:
-        outcomes = await _carry_out(client, move) if allowed else [PROPOSED] * len(move.steps)
+        outcomes = [move.kept or PROPOSED] * len(move.steps)
+        if allowed:
+            outcomes = await _carry_out(client, move)
         for step, outcome in zip(move.steps, outcomes, strict=True):
             rows.append(
                 {
@@ -142,12 +146,24 @@ async def _round(
 async def _carry_out(client: ApiClient, move: Move) -> list[str]:
     """What became of each step. Half a pipeline elsewhere may cost more than none of it: it is
     begun only where the API server would let every one of its pods go."""
+    if move.kept:
+        return [move.kept] * len(move.steps)
     if len(move.steps) > 1:
         asked = [await _evict(client, step, move, only_ask=True) for step in move.steps]
         kept = next((one for one in asked if one not in (EVICTED, GONE)), "")
         if kept:
             return [kept] * len(move.steps)
-    return [await _evict(client, step, move) for step in move.steps]
+    return [await _evict_in_time(client, step, move) for step in move.steps]
+
+
+async def _evict_in_time(client: ApiClient, step: Step, move: Move) -> str:
+    """A budget that somebody else used up since is waited for: the rest of the group has gone."""
+    deadline = time.monotonic() + (RETRY_FOR_S if len(move.steps) > 1 else 0.0)
+    while True:
+        outcome = await _evict(client, step, move)
+        if not outcome.startswith(KEPT) or time.monotonic() >= deadline:
+            return outcome
+        await asyncio.sleep(RETRY_DELAY_S)
 
 
 async def _evict(client: ApiClient, step: Step, move: Move, only_ask: bool = False) -> str:
@@ -174,7 +190,7 @@ async def _evict(client: ApiClient, step: Step, move: Move, only_ask: bool = Fal
     if reply.status in (404, 409):
         return GONE
     if reply.status == 429:
-        return f"kept: {reply.error.message}"
+        return f"{KEPT}: {reply.error.message}"
     return f"refused: {reply.error.message}"
 
 
