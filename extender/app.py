@@ -1,6 +1,7 @@
 """An extender process: watches that feed a snapshot, and the HTTP server on the same event loop."""
 
 import asyncio
+import functools
 import signal
 import ssl
 import time
@@ -12,7 +13,8 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from cluster.access import Access
-from cluster.client import ApiClient
+from cluster.client import ApiClient, ApiError, TransportError, with_query
+from cluster.objects import Bookmark, ObjectList
 from cluster.quiet_server import QuietServer
 from cluster.snapshot import Snapshot
 from extender.asgi import Front, Limits, Metrics
@@ -27,7 +29,7 @@ from scheduler.latency_source import sources
 from scheduler.nominator import Nominator
 from scheduler.profiles import frameworks
 from scheduler.queue import SchedulingQueue
-from scheduler.watches import ON_NODES, Watches
+from scheduler.watches import ON_NODES, RUNNING, Watches
 
 log = structlog.get_logger(__name__)
 
@@ -61,7 +63,10 @@ async def serve(configuration: Configuration, kubeconfig: str, context: str | No
         metrics = Metrics()
         front = Front(
             Service(
-                snapshot, Verbs(snapshot, framework, settings.latency_margin_ms), Binder(client)
+                snapshot,
+                Verbs(snapshot, framework, settings.latency_margin_ms),
+                Binder(client),
+                functools.partial(_running_on, client),
             ),
             watches.problem,
             limits,
@@ -79,6 +84,17 @@ async def serve(configuration: Configuration, kubeconfig: str, context: str | No
             [watches.run(), _expire(snapshot), *background],
             leave_out_when(watches.synced()),
         )
+
+
+async def _running_on(client: ApiClient, node: str) -> set[str] | None:
+    """Uids of the node's pods that have not finished, by the API server's own word."""
+    query = {"fieldSelector": f"spec.nodeName={node},{RUNNING}"}
+    try:
+        found = await client.get(with_query("/api/v1/pods", query), ObjectList[Bookmark])
+    except (ApiError, TransportError, msgspec.DecodeError) as error:
+        log.warning("pods of a node not read", node=node, error=str(error))
+        return None
+    return {item.metadata.uid for item in found.items or ()}
 
 
 async def _expire(snapshot: Snapshot) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable
 
 from cluster.objects import ObjectMeta, Pod, PodSpec
 from cluster.snapshot import Snapshot
@@ -15,43 +16,76 @@ from extender.api import (
     PreemptionArgs,
     PreemptionResult,
 )
-from extender.verbs import BadRequest, Hindered, Verbs
+from extender.verbs import UNKNOWN_NODE, BadRequest, Hindered, Verbs, requested
 from filters.framework import PodInfo
 from scheduler.binding import Binder, Outcome
 
 REMEMBERED = 4096
 ASSUMED_FOR = 900.0
 """Seconds that a successful bind may go unseen by the watch before its room is given back."""
-CATCH_UP = 0.25
-"""Seconds that a refusal of every node waits for the watch to change the answer."""
-LOOK_AGAIN = 0.01
+CATCH_UP_S = 0.25
+"""For so long a refusal waits for a watch that is behind."""
+POLL_INTERVAL_S = 0.005
+MAX_NODES_CHECKED = 4
+"""Refused nodes whose pods are read from the API server to find out whether the watch is behind."""
+NAMED = 20
+
+RunningOn = Callable[[str], Awaitable[set[str] | None]]
+"""The uids of the pods that run on a node by the API server's word; None where it does not say."""
 
 
 class Service:
     """The four verbs over a snapshot that watches feed."""
 
-    def __init__(self, snapshot: Snapshot, verbs: Verbs, binder: Binder) -> None:
+    def __init__(
+        self, snapshot: Snapshot, verbs: Verbs, binder: Binder, running_on: RunningOn
+    ) -> None:
         self._snapshot, self._verbs, self._binder = snapshot, verbs, binder
+        self._running_on = running_on
         self._asked: OrderedDict[str, Pod] = OrderedDict()
 
     async def filter(self, args: ExtenderArgs) -> FilterResult:
         """Raises BadRequest. What is wrong with the pod goes into `error`, for its event.
 
-        kube-scheduler sends nodes that have room in its own eyes. Where none of them has room in
-        ours, one of the two has not seen the latest change, and to refuse at once would make
-        kube-scheduler preempt pods for room that is there.
-        """
+        kube-scheduler sends nodes that have room in its own eyes, and holds its loop until it has
+        the answer. So a refusal waits for the watch only where the cache can be shown to be behind:
+        a node is not known yet, or pods that are counted here are gone at the API server. To refuse
+        at once then would make kube-scheduler preempt pods for room that is there."""
         self._remember(args.pod)
-        patience = time.monotonic() + CATCH_UP
-        while True:
-            version = self._snapshot.version
-            result = self._filter(args)
-            if result.node_names or not result.failed_nodes:
-                return result
-            while self._snapshot.version == version:
-                if time.monotonic() >= patience:
-                    return result
-                await asyncio.sleep(LOOK_AGAIN)
+        result = self._filter(args)
+        if not await self._behind(args, result):
+            return result
+        version, deadline = self._snapshot.version, time.monotonic() + CATCH_UP_S
+        while not result.node_names and time.monotonic() < deadline:
+            await asyncio.sleep(POLL_INTERVAL_S)
+            if self._snapshot.version != version:
+                version, result = self._snapshot.version, self._filter(args)
+        unknown = self._verbs.unknown(requested(args))
+        if unknown and not result.node_names and len(unknown) == len(result.failed_nodes or ()):
+            # An error has kube-scheduler try again; as a refusal it would wait for some event.
+            return FilterResult(error=f"{UNKNOWN_NODE}: {', '.join(unknown[:NAMED])}")
+        return result
+
+    async def _behind(self, args: ExtenderArgs, result: FilterResult) -> bool:
+        """Whether the cache lags behind what kube-scheduler has seen."""
+        if result.error or result.node_names:
+            return False
+        if self._verbs.unknown(requested(args)):
+            return True
+        refused = list(result.failed_nodes or ())
+        if not refused or len(refused) > MAX_NODES_CHECKED:
+            # Of so many nodes not each can have lost a pod just now: the two differ in their rules.
+            return False
+        return any(await asyncio.gather(*map(self._has_ghosts, refused)))
+
+    async def _has_ghosts(self, node: str) -> bool:
+        """Whether a pod is counted on the node that the API server does not have there any more."""
+        row = self._snapshot.row(node)
+        if row < 0:
+            return False
+        counted = {record.uid for record in self._snapshot.pods_on(row) if not record.assumed}
+        running = await self._running_on(node)
+        return running is not None and not counted <= running
 
     def _filter(self, args: ExtenderArgs) -> FilterResult:
         try:
@@ -81,13 +115,12 @@ class Service:
             raise BadRequest(str(error)) from error
 
     async def bind(self, args: BindingArgs) -> BindingResult:
-        """Bind the pod, and count it on its node before the watch does. Raises BadRequest."""
+        """Bind the pod, and count it on its node (where that is known yet) before the watch
+        does."""
         row = self._snapshot.row(args.node)
-        if row < 0:
-            raise BadRequest(f"no such node here: {args.node}")
         asked = self._asked.pop(args.pod_uid, None)
         pod = asked or Pod(ObjectMeta(args.pod_name, args.pod_namespace, args.pod_uid), PodSpec([]))
-        if asked is not None:
+        if asked is not None and row >= 0:
             self._snapshot.assume(asked, PodInfo.of(asked).needs, row)
         result = await self._binder.bind(pod, args.node)
         if result.outcome is Outcome.BOUND:

@@ -6,9 +6,10 @@ extender's run from 0 to 10: what the pod's policy says is therefore coded by ra
 each better tier of nodes), so that round-trip times that lie close stay in order.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 
 from cluster.objects import Pod
@@ -32,8 +33,7 @@ from scheduler.profiles import Framework
 from scheduler.trial import Trial
 
 MAX_SCORE = 10
-NAMED = 20
-"""Unknown nodes that an answer names; of more it says how many."""
+UNKNOWN_NODE = "node(s) that the extender has not seen yet"
 
 
 class BadRequest(Exception):
@@ -69,9 +69,20 @@ class Verbs:
     # -- verbs -----------------------------------------------------------------------------
 
     def filter(self, args: ExtenderArgs) -> FilterResult:
-        """Nodes that fit, and why others do not. Raises BadRequest, Hindered."""
-        names = self._known(args)
+        """Nodes that fit, and why others do not; of nodes that are not known yet, that.
+
+        Raises BadRequest, Hindered.
+        """
+        sent = requested(args)
+        names, unknown = self._known(sent)
         info, trial = self._trial(args.pod)
+        result = self._filter(names, info, trial)
+        if not unknown:
+            return result
+        failed = {**(result.failed_nodes or {}), **dict.fromkeys(unknown, UNKNOWN_NODE)}
+        return msgspec.structs.replace(result, failed_nodes=failed)
+
+    def _filter(self, names: list[str], info: PodInfo, trial: Trial) -> FilterResult:
         if trial.rejection is None and not self._picks(info) and self._all_fit(trial):
             return FilterResult(names)
         nodes = self._rows(names)
@@ -98,7 +109,7 @@ class Verbs:
         info = self.info(args.pod)
         if not info.policy:
             return []
-        nodes = self._rows(self._known(args))
+        nodes = self._rows(self._known(requested(args))[0])
         value = self._value(info, nodes.rows)
         if value is None:
             return []
@@ -114,7 +125,7 @@ class Verbs:
         Raises BadRequest, Hindered.
         """
         wanted = _victims(args)
-        nodes = self._rows(self._checked(list(wanted)))
+        nodes = self._rows(self._known(list(wanted))[0])
         info, trial = self._trial(args.pod)
         fits = np.array(
             [
@@ -129,21 +140,17 @@ class Verbs:
 
     # -- inside ----------------------------------------------------------------------------
 
-    def _known(self, args: ExtenderArgs) -> list[str]:
-        """The names of the request's nodes, all of which are nodes here too."""
-        if args.node_names is not None:
-            return self._checked(args.node_names)
-        if args.nodes is not None:
-            return self._checked([node.metadata.name for node in args.nodes.items or ()])
-        raise BadRequest("neither NodeNames nor Nodes")
-
-    def _checked(self, names: list[str]) -> list[str]:
+    def unknown(self, names: Iterable[str]) -> list[str]:
+        """Those that are no nodes here, or not yet."""
         known = self._snapshot.rows_by_name
-        if not known.keys() >= set(names):
-            unknown = [name for name in names if name not in known]
-            more = f" and {len(unknown) - NAMED} more" if len(unknown) > NAMED else ""
-            raise BadRequest(f"no such nodes here: {', '.join(unknown[:NAMED])}{more}")
-        return names
+        return [name for name in names if name not in known]
+
+    def _known(self, names: list[str]) -> tuple[list[str], list[str]]:
+        """Nodes that are known here, and the others."""
+        if self._snapshot.rows_by_name.keys() >= set(names):
+            return names, []
+        unknown = set(self.unknown(names))
+        return [name for name in names if name not in unknown], sorted(unknown)
 
     def _rows(self, names: list[str]) -> Nodes:
         rows = map(self._snapshot.rows_by_name.__getitem__, names)
@@ -229,6 +236,15 @@ class Verbs:
         victims = [record for record in self._snapshot.pods_on(row) if record.uid in uids]
         with without(self._snapshot, victims):
             return bool(trial.rejection is None and trial.fits(np.array([row]))[0])
+
+
+def requested(args: ExtenderArgs) -> list[str]:
+    """The names of the request's nodes. Raises BadRequest."""
+    if args.node_names is not None:
+        return args.node_names
+    if args.nodes is not None:
+        return [node.metadata.name for node in args.nodes.items or ()]
+    raise BadRequest("neither NodeNames nor Nodes")
 
 
 def _version(pod: Pod) -> tuple[str, str]:
