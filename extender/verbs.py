@@ -26,6 +26,7 @@ from extender.api import (
     PreemptionResult,
 )
 from filters.framework import PodInfo
+from latency.matrix import Milliseconds
 from scheduler.cycle import Cycle
 from scheduler.gschconfig import LOW_LATENCY, InvalidGschConfig
 from scheduler.pods import WaitsForGlobal, pod_info
@@ -183,15 +184,16 @@ class Verbs:
         everywhere = np.ones(len(rows), np.bool_)
         if self._margin is None or not self._picks(info):
             return everywhere
-        times = self._framework.times(info, self._snapshot)
-        if times is None:
+        times = self._ranking(info)
+        if times is None or not left.any():
             return everywhere
-        mine = times[rows]
-        known = left & ~np.isnan(mine)
-        if not known.any():
-            return everywhere
-        near: Bools = mine <= mine[known].min() + self._margin
+        near: Bools = times[rows] <= times[rows][left].min() + self._margin
         return near
+
+    def _ranking(self, info: PodInfo) -> Milliseconds | None:
+        """Times to every row, what is unknown behind all others; None where nothing is known."""
+        near = self._framework.nearness(info, self._snapshot)
+        return None if near is None or np.isnan(near.times).all() else near.ranking
 
     def _far(self, info: PodInfo, row: int) -> str:
         times = self._framework.times(info, self._snapshot)
@@ -218,14 +220,12 @@ class Verbs:
     def _value(self, info: PodInfo, rows: Ints) -> Ints | None:
         """What the policy ranks by, the more the better; None where it does not tell apart."""
         if info.policy == LOW_LATENCY:
-            times = self._framework.times(info, self._snapshot)
-            if times is None or np.isnan(times[rows]).all():
+            times = self._ranking(info)
+            if times is None:
                 return None
             resolution = self._framework.resolution_ms
             steps = np.floor(times[rows] / resolution) if resolution else times[rows] * 1e6
-            return np.where(np.isnan(steps), np.iinfo(np.int64).min, -np.nan_to_num(steps)).astype(
-                np.int64
-            )
+            return -steps.astype(np.int64)
         score = self._framework.policy_score(info.policy)
         if score is None:
             return None
@@ -266,11 +266,10 @@ def _victims(args: PreemptionArgs) -> dict[str, MetaVictims]:
 
 
 def _ranked(value: Ints) -> Ints:
-    """0 for the least value, one more for each greater one, 10 at most; unknown ones get 0.
+    """0 for the least value, one more for each greater one, 10 at most.
 
     Only differences matter to kube-scheduler, and a node with 0 need not be named at all.
     """
-    unknown = np.iinfo(np.int64).min
     tiers = np.unique(value)[-(MAX_SCORE + 1) :]
     scores: Ints = np.maximum(np.searchsorted(tiers, value, side="right") - 1, 0)
-    return np.where(value == unknown, 0, scores).astype(np.int64)
+    return scores

@@ -7,10 +7,12 @@ in the pod's gschConfig nearness is a score among the others instead.
 Times that are not known are filled in, step by step: what was measured; what network coordinates
 predict; for a node of which neither is known, the median of what is known of its zone, then of its
 region. Where nothing at all is known of the source, nodes of its own zone go first, then those of
-its region. Where the labels do not tell either, the scores decide alone.
-"""
+its region. Where the labels do not tell either, the scores decide alone. What stays unknown counts,
+wherever times are compared, as UNKNOWN_FACTOR times the farthest that is known: it comes behind all
+of them, and breaks no limit."""
 
 import math
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -34,12 +36,21 @@ from latency.matrix import Matrix, Milliseconds
 
 ZONE, REGION = "topology.kubernetes.io/zone", "topology.kubernetes.io/region"
 PLACES = (ZONE, REGION)
+UNKNOWN_FACTOR = 1.5
+MAX_KEPT_BYTES = 32 * 1024 * 1024
+BYTES_A_ROW = 11
+"""Of a kept answer: a time, and three marks."""
 
 
 class Args(msgspec.Struct, forbid_unknown_fields=True, frozen=True, rename="camel"):
-    """LowLatencyArgs: `resolution_ms`, below which two round-trip times count as the same."""
+    """LowLatencyArgs.
+
+    `resolutionMs`: below which two round-trip times count as the same. `halfValueMs`: the
+    round-trip time at which nearness, where a pod weighs it against other scores, is worth half (50
+    of 100)."""
 
     resolution_ms: float = 0.1
+    half_value_ms: float = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,19 +68,31 @@ class Nearness:
     estimated: Bools
     steps: Ints | None = None
 
+    @property
+    def ranking(self) -> Milliseconds:
+        """`times`, with what is unknown behind everything known."""
+        unknown = np.isnan(self.times)
+        if not unknown.any() or unknown.all():
+            return self.times
+        farthest = float(self.times[~unknown].max()) or 1.0
+        return np.where(unknown, UNKNOWN_FACTOR * farthest, self.times)
+
 
 class LowLatency(Plugin):
     NAME = "LowLatency"
     events = Event.POD_PLACED | Event.LATENCY | Event.NODE_ADD
     LOCAL = False
-    RELATIVE = True
 
     def __init__(self, args: Args = Args(), matrix: Matrix | None = None) -> None:
         if not 0 <= args.resolution_ms < math.inf:
             raise ValueError(f"resolutionMs: 0 or more, got {args.resolution_ms:g}")
+        if not 0 < args.half_value_ms < math.inf:
+            raise ValueError(f"halfValueMs: above 0, got {args.half_value_ms:g}")
         self.matrix = matrix if matrix is not None else Matrix()
-        self.resolution_ms = args.resolution_ms
-        self._kept: tuple[tuple[str, int, tuple[int, int, int]], Nearness] | None = None
+        self.resolution_ms, self.half_value_ms = args.resolution_ms, args.half_value_ms
+        self._kept: OrderedDict[str, Nearness] = OrderedDict()
+        """By source, as of `_kept_for`."""
+        self._kept_for: tuple[int, int, tuple[int, int]] = (-1, -1, (-1, -1))
         self._ids: tuple[tuple[int, int, int], Ints] | None = None
 
     @classmethod
@@ -104,9 +127,9 @@ class LowLatency(Plugin):
         near = self.nearness(info, snapshot)
         if near is None:
             return None
-        known = feasible & ~np.isnan(near.times)
-        if known.any():
-            nearest: Bools = known & (near.times <= near.times[known].min() + self.resolution_ms)
+        if not np.isnan(near.times).all() and feasible.any():
+            times = near.ranking
+            nearest: Bools = feasible & (times <= times[feasible].min() + self.resolution_ms)
             return nearest
         if near.steps is None or not feasible.any():
             return None
@@ -115,22 +138,15 @@ class LowLatency(Plugin):
 
     def pre_score(self, info: PodInfo, snapshot: Snapshot) -> Milliseconds | None:
         """Times to every row; None unless the pod weighs nearness against the other scores."""
-        return self.times(info, snapshot) if info.weights is not None else None
+        near = self.nearness(info, snapshot) if info.weights is not None else None
+        return None if near is None or np.isnan(near.times).all() else near.ranking
 
     def score(self, state: Milliseconds, view: View) -> Ints:
-        """Microseconds; -1 where unknown."""
-        return np.where(np.isnan(state), -1, np.nan_to_num(state) * 1000)[view.rows].astype(
-            np.int64
-        )
-
-    def normalize(self, raw: Ints) -> Ints:
-        """100 for the nearest of the feasible nodes, 0 for the farthest and for unknown ones."""
-        known = raw >= 0
-        if not known.any():
-            return np.zeros_like(raw)
-        least, most = int(raw[known].min()), int(raw[known].max())
-        scaled = MAX_SCORE - (raw - least) * MAX_SCORE // max(most - least, 1)
-        return np.where(known, scaled, 0)
+        """100 at no distance, 50 at `halfValueMs`, and so on: one far node does not make all others
+        look alike, as a scale from the nearest to the farthest would."""
+        return np.rint(
+            MAX_SCORE * self.half_value_ms / (self.half_value_ms + state[view.rows])
+        ).astype(np.int64)
 
     # -- distances -------------------------------------------------------------------------
 
@@ -153,11 +169,21 @@ class LowLatency(Plugin):
 
     def from_node(self, source: str, snapshot: Snapshot) -> Nearness:
         """How far every row is from this node."""
-        nodes = len(snapshot), snapshot.nodes_version, snapshot.labels_version
-        key = source, self.matrix.version, nodes
-        if self._kept is None or self._kept[0] != key:
-            self._kept = key, self._work_out(source, snapshot)
-        return self._kept[1]
+        key = self.matrix.version, len(snapshot), snapshot.topology
+        if self._kept_for != key:
+            self._kept_for = key
+            self._kept.clear()
+        kept = self._kept.get(source)
+        if kept is None:
+            kept = self._kept[source] = self._work_out(source, snapshot)
+            while len(self._kept) > 1 and self._too_many(len(snapshot)):
+                self._kept.popitem(last=False)
+        else:
+            self._kept.move_to_end(source)
+        return kept
+
+    def _too_many(self, rows: int) -> bool:
+        return len(self._kept) * rows * BYTES_A_ROW > MAX_KEPT_BYTES
 
     def _work_out(self, source: str, snapshot: Snapshot) -> Nearness:
         rows = self._rows(snapshot)

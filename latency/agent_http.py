@@ -4,7 +4,6 @@ The routes are GS-Scheduler's. `pingSize` and `pingCount` are checked and change
 goes on in the background, whoever asks.
 """
 
-import time
 from collections.abc import Callable, Iterable, Iterator
 
 from aiohttp import web
@@ -46,21 +45,25 @@ class View:
 
     def _row(self, kind: str, name: str, tracked: list[Tracked]) -> Row:
         fresh = [t for t in tracked if self._prober.fresh(t)]
-        best = min(fresh, key=lambda t: t.estimate.smoothed or 0.0, default=None)
-        if best is None or best.estimate.smoothed is None or best.estimate.measured_at is None:
+        best = min(fresh, key=lambda t: t.estimate.median or 0.0, default=None)
+        median = best.estimate.median if best is not None else None
+        if best is None or median is None:
             loss = min((t.estimate.loss for t in tracked), default=0.0)
-            return {kind: name, "latency": None, "loss": round(loss, 3), "age_s": None}
+            return {kind: name, "latency": None, "loss": round(loss, 3), "age_s": None,
+                    "jitter": None, "probe": None}  # fmt: skip
         return {
             kind: name,
-            "latency": round(best.estimate.smoothed, 4),
+            "latency": round(median, 4),
             "loss": round(best.estimate.loss, 3),
-            "age_s": round(time.time() - best.estimate.measured_at, 1),
+            "age_s": round(self._prober.age(best), 1),
+            "jitter": round(best.estimate.jitter, 4),
+            "probe": best.probe,
         }
 
     def told(self, most: int) -> tuple[list[Tracked], int]:
         """The nearest `most` fresh peers, and how many others were left out."""
         fresh = [t for t in self._prober.tracked if self._prober.fresh(t)]
-        fresh.sort(key=lambda t: t.estimate.smoothed or 0.0)
+        fresh.sort(key=lambda t: t.estimate.median or 0.0)
         return fresh[:most], max(len(fresh) - most, 0)
 
     @property
@@ -90,13 +93,18 @@ class AgentCollector(Collector):
     def _times(self, told: list[Tracked]) -> Iterator[Metric]:
         pair = ["source", "target", "source_cluster", "target_cluster"]
         times = GaugeMetricFamily(
-            "gsch_rtt_seconds", "Round-trip time from source to target", labels=[*pair, "quantile"]
+            "gsch_rtt_seconds",
+            "Round-trip time from source to target, by the kind of probe that the target answers",
+            labels=[*pair, "quantile", "probe"],
         )
         loss = GaugeMetricFamily(
-            "gsch_probe_loss_ratio", "Share of probes without a reply", labels=pair
+            "gsch_rtt_loss_ratio", "Share of probes without a reply", labels=pair
         )
-        at = GaugeMetricFamily(
-            "gsch_rtt_measured_timestamp_seconds", "When the last reply came", labels=pair
+        jitter = GaugeMetricFamily(
+            "gsch_rtt_jitter_seconds", "Mean difference from one time to the next", labels=pair
+        )
+        age = GaugeMetricFamily(
+            "gsch_rtt_age_seconds", "Since the last reply, by one clock alone", labels=pair
         )
         for tracked in told:
             peer = tracked.peer
@@ -105,10 +113,11 @@ class AgentCollector(Collector):
             for name, share in QUANTILES:
                 value = tracked.estimate.quantile(share)
                 if value is not None:
-                    times.add_metric([*labels, name], value / 1000)
+                    times.add_metric([*labels, name, tracked.probe], value / 1000)
             loss.add_metric(labels, tracked.estimate.loss)
-            at.add_metric(labels, tracked.estimate.measured_at or 0.0)
-        yield from (times, loss, at)
+            jitter.add_metric(labels, tracked.estimate.jitter / 1000)
+            age.add_metric(labels, self._view.prober.age(tracked))
+        yield from (times, loss, jitter, age)
 
 
 def application(view: View, ready: Callable[[], str], token: bytes, most: int) -> web.Application:
@@ -164,7 +173,8 @@ def _check(request: web.Request) -> None:
 
 def _one(rows: list[Row], kind: str, name: str, me: str) -> web.Response:
     if name == me:
-        return web.json_response({kind: name, "latency": 0.0, "loss": 0.0, "age_s": 0.0})
+        own = {kind: name, "latency": 0.0, "loss": 0.0, "age_s": 0.0, "jitter": 0.0, "probe": None}
+        return web.json_response(own)
     found = next((row for row in rows if row[kind] == name), None)
     if found is None:
         raise web.HTTPNotFound(text=f"{kind} {name[:253]} is not among those probed from here\n")

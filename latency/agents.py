@@ -10,6 +10,7 @@ import numpy as np
 import structlog
 from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector
 
+from latency.effective import JITTER_WEIGHT, effective_rtt
 from latency.matrix import Readings
 from latency.pairs import LatencyError
 from latency.peers import Peer
@@ -25,17 +26,23 @@ class _Row(msgspec.Struct, frozen=True):
     node: str
     latency: float | None
     age_s: float | None
+    loss: float | None = None
+    jitter: float | None = None
 
 
 _decode = msgspec.json.Decoder(list[_Row]).decode
-_Found = list[tuple[str, str, float, float]]
+_Found = list[tuple[str, str, float, float, float, float]]
+"""(source, target, median ms, stamp, jitter ms, loss)."""
 
 
 class Agents:
     """Asks every known agent what it measured. `peers` may be replaced at any time."""
 
-    def __init__(self, token: str = "", ca_file: str = "") -> None:
+    def __init__(
+        self, token: str = "", ca_file: str = "", jitter_weight: float = JITTER_WEIGHT
+    ) -> None:
         self.peers: list[Peer] = []
+        self._jitter_weight = jitter_weight
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._scheme = "https" if ca_file else "http"
         self._tls: Any = ssl.create_default_context(cafile=ca_file) if ca_file else True
@@ -55,12 +62,11 @@ class Agents:
         if peers and len(problems) == len(peers):
             raise LatencyError(f"no agent answers: {problems[0]}")
         rows = [row for answer in answers if isinstance(answer, list) for row in answer]
-        return Readings(
-            [row[0] for row in rows],
-            [row[1] for row in rows],
-            np.array([row[2] for row in rows], np.float64),
-            np.array([row[3] for row in rows], np.float64),
+        median, stamps, jitter, loss = (
+            np.array([row[column] for row in rows], np.float64) for column in (2, 3, 4, 5)
         )
+        times = effective_rtt(median, jitter, loss, self._jitter_weight)
+        return Readings([row[0] for row in rows], [row[1] for row in rows], times, stamps).known()
 
     async def _ask(self, session: ClientSession, peer: Peer) -> _Found | str:
         """What one agent measured, or why it cannot be told."""
@@ -80,7 +86,15 @@ class Agents:
             return f"{peer.name}: {type(error).__name__} {error}"
         now = time.time()
         return [
-            (peer.name, row.node, row.latency, now - (row.age_s or 0.0))
+            (
+                peer.name,
+                row.node,
+                row.latency,
+                # The agent tells an age, not a time: its clock may be wrong.
+                now - (row.age_s or 0.0),
+                row.jitter or 0.0,
+                row.loss or 0.0,
+            )
             for row in rows
             if row.latency is not None
         ]

@@ -34,17 +34,17 @@ class Coordinates:
 
     def times(self, source: str, names: Sequence[str]) -> Floats:
         """Predicted round-trip times in ms from `source` to each name; NaN for unknown nodes."""
-        result = np.full(len(names), np.nan)
-        mine = self.rows.get(source)
-        if mine is None:
-            return result
         rows = np.fromiter((self.rows.get(name, -1) for name in names), np.int64, len(names))
-        known = rows >= 0
-        found = rows[known]
-        apart = np.linalg.norm(self.points[found] - self.points[mine], axis=1)
-        result[known] = np.where(
-            found == mine, 0.0, apart + self.heights[found] + self.heights[mine]
-        )
+        return self.between(self.rows.get(source, -1), rows)
+
+    def between(self, source: int, rows: Ints) -> Floats:
+        """As `times`, by rows; -1 is an unknown node."""
+        if source < 0:
+            return np.full(len(rows), np.nan)
+        apart = np.linalg.norm(self.points[rows] - self.points[source], axis=1)
+        result: Floats = apart + self.heights[rows] + self.heights[source]
+        result[rows == source] = 0.0
+        result[rows < 0] = np.nan
         return result
 
 

@@ -1,35 +1,26 @@
-"""What the round trips to one peer say: least, smoothed, median and 99th percentile, and loss."""
+"""What the round trips to one peer say: least, median, 99th percentile, jitter and loss."""
 
 from collections import deque
+from itertools import pairwise
 
 WINDOW = 30
 """Probes that an estimate looks back on."""
-SMOOTHING = 0.25
-OUTLIER = 3.0
-"""A time so many medians long moves the smoothed value by no more than that much would."""
 
 
 class Estimate:
-    """The last WINDOW probes of one peer. Times are milliseconds; None until there is one."""
+    """The last WINDOW probes of one peer, all of one kind: times of an ICMP echo, a TCP handshake
+    and an HTTP request are not comparable. Times are milliseconds; None until there is one."""
 
     def __init__(self) -> None:
         self._times: deque[float] = deque(maxlen=WINDOW)
         self._answered: deque[bool] = deque(maxlen=WINDOW)
-        self.smoothed: float | None = None
         self.measured_at: float | None = None
 
     def add(self, rtt_ms: float, now: float) -> None:
         """A reply came. `now` is any one clock, in seconds."""
-        median = self.quantile(0.5)
         self._times.append(rtt_ms)
         self._answered.append(True)
         self.measured_at = now
-        if self.smoothed is None or median is None:
-            self.smoothed = rtt_ms
-        else:
-            # A lasting change reaches the median within half a window, and then the rest.
-            bounded = min(rtt_ms, OUTLIER * max(median, self.smoothed))
-            self.smoothed += SMOOTHING * (bounded - self.smoothed)
 
     def lost(self) -> None:
         """No reply came in time."""
@@ -39,6 +30,19 @@ class Estimate:
     def loss(self) -> float:
         """The share of probes without a reply, 0..1."""
         return self._answered.count(False) / len(self._answered) if self._answered else 0.0
+
+    @property
+    def median(self) -> float | None:
+        """What is told as the round-trip time: outliers do not move it."""
+        return self.quantile(0.5)
+
+    @property
+    def jitter(self) -> float:
+        """The mean difference between one time and the next, as of RFC 3550; 0 with fewer than
+        two."""
+        if len(self._times) < 2:
+            return 0.0
+        return sum(abs(b - a) for a, b in pairwise(self._times)) / (len(self._times) - 1)
 
     @property
     def silent(self) -> bool:

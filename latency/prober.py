@@ -3,6 +3,7 @@
 import asyncio
 import heapq
 import itertools
+import math
 import random
 import time
 from collections import Counter
@@ -28,13 +29,20 @@ BEST_AGAIN = 60
 
 @dataclass(slots=True, eq=False)
 class Tracked:
-    """A peer with what was measured, and the way on which it answers."""
+    """A peer with what was measured by the probe that it answers, `probe` (empty before any)."""
 
     peer: Peer
     estimate: Estimate = field(default_factory=Estimate)
+    probe: str = ""
     way: int = 0
     lost: int = 0
     probes: int = 0
+
+    def use(self, way: int, probe: str) -> None:
+        """From now on this probe is sent: what another one measured is not mixed with its times."""
+        if probe != self.probe:
+            self.estimate, self.probe = Estimate(), probe
+        self.way, self.lost = way, 0
 
 
 class Prober:
@@ -44,7 +52,7 @@ class Prober:
         self,
         interval: float,
         ways: Mapping[str, Probe] = WAYS,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
         seed: int | None = None,
     ) -> None:
         self._interval, self._clock = interval, clock
@@ -78,8 +86,12 @@ class Prober:
 
     def fresh(self, tracked: Tracked) -> bool:
         """Whether there is a reading that is young enough to be told."""
+        return self.age(tracked) <= FORGET_AFTER * self._interval
+
+    def age(self, tracked: Tracked) -> float:
+        """Seconds since the last reply; infinite before the first."""
         at = tracked.estimate.measured_at
-        return at is not None and self._clock() - at <= FORGET_AFTER * self._interval
+        return math.inf if at is None else max(self._clock() - at, 0.0)
 
     async def run(self) -> None:
         """Probe, for ever."""
@@ -117,31 +129,41 @@ class Prober:
             self._changed.set()
 
     async def probe(self, tracked: Tracked) -> None:
-        """One probe, on the way on which the peer answered last."""
+        """One probe, of the kind that the peer answered last; now and then of the best kind
+        again."""
         tracked.probes += 1
-        if tracked.way and tracked.probes % BEST_AGAIN == 0:
-            tracked.way, tracked.lost = 0, LOST_IN_A_ROW - 1
-        name, way = self._ways[tracked.way % len(self._ways)]
+        way = tracked.way % len(self._ways)
+        again = way > 0 and tracked.probes % BEST_AGAIN == 0
+        if again:
+            way = 0
+        name, send = self._ways[way]
+        if not tracked.probe:
+            tracked.use(way, name)
         try:
-            reading = await measure(way, tracked.peer)
+            reading = await measure(send, tracked.peer)
         except NotAllowed as error:
             self._without(name, str(error))
-            tracked.way = 0
+            tracked.use(0, self._ways[0][0])
             return
         except NoReply:
             self.counts[name, "lost"] += 1
-            tracked.estimate.lost()
-            tracked.lost += 1
-            if tracked.lost >= LOST_IN_A_ROW:
-                tracked.way, tracked.lost = (tracked.way + 1) % len(self._ways), 0
+            if not again:
+                self._lost(tracked, way)
             return
-        tracked.lost = 0
         if reading.starved:
             # The time is this process's own, not the network's: as if never asked.
             self.counts[name, "starved"] += 1
             return
         self.counts[name, "ok"] += 1
+        tracked.use(way, name)
         tracked.estimate.add(reading.rtt_ms, self._clock())
+
+    def _lost(self, tracked: Tracked, way: int) -> None:
+        tracked.estimate.lost()
+        tracked.lost += 1
+        if tracked.lost >= LOST_IN_A_ROW:
+            # Only an answer makes it the peer's probe: until then what is known stays told.
+            tracked.way, tracked.lost = (way + 1) % len(self._ways), 0
 
     def _without(self, name: str, why: str) -> None:
         """A way that this process may not go is not tried again."""

@@ -1,26 +1,66 @@
 """What the agents measured, from Prometheus, by the prometheus-api-client package."""
 
-from collections.abc import Iterable, Mapping
+import copy
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import msgspec
 import numpy as np
 from prometheus_api_client.exceptions import PrometheusApiClientException
 from prometheus_api_client.prometheus_connect import PrometheusConnect
-from requests import RequestException, Session
+from requests import RequestException, Response, Session
 from requests.auth import HTTPBasicAuth
 from urllib3.util import Retry
 
+from latency.coordinates import Floats
+from latency.effective import JITTER_WEIGHT, effective_rtt
 from latency.matrix import Readings
 from latency.pairs import LatencyError
 
 TIMES = 'gsch_rtt_seconds{quantile="0.5"}'
-STAMPS = "gsch_rtt_measured_timestamp_seconds"
+JITTER = "gsch_rtt_jitter_seconds"
+LOSS = "gsch_rtt_loss_ratio"
+AGE = "time() - timestamp(gsch_rtt_age_seconds) + gsch_rtt_age_seconds"
+"""By Prometheus' clock since the scrape, and by the agent's before: no two clocks are compared."""
 TIMEOUT = 10
+MAX_PIECE = 256 * 1024
+"""Bytes that are decoded at once: the interpreter belongs to this thread meanwhile."""
 
-Sample = Mapping[str, Any]
-Labels = tuple[str, str, str, str]
+
+class Pair(msgspec.Struct, frozen=True):
+    """The labels of `gsch_rtt_seconds` that say between what it was measured."""
+
+    source: str = ""
+    target: str = ""
+    source_cluster: str = ""
+    target_cluster: str = ""
+
+    @property
+    def whole(self) -> bool:
+        return bool(self.source and self.target)
+
+
+class Sample(msgspec.Struct, frozen=True):
+    """One series of an instant query: its labels, and (time of evaluation, value as text)."""
+
+    metric: Pair
+    value: tuple[float, str]
+
+
+class _Data(msgspec.Struct, frozen=True):
+    result: list[Sample]
+
+
+class _Reply(msgspec.Struct, frozen=True):
+    data: _Data
+
+
+_decode_piece = msgspec.json.Decoder(list[Sample]).decode
+_decode_reply = msgspec.json.Decoder(_Reply).decode
+_BEGIN, _BETWEEN, _END = b'"result":[', b'},{"metric":', b"]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +85,16 @@ class Prometheus:
         if login.username:
             session.auth = HTTPBasicAuth(login.username, login.password)
         headers = {"Authorization": f"Bearer {login.token}"} if login.token else {}
-        self._connect: Any = PrometheusConnect(
+        self._headers = headers
+        self._connect = self._connected(session)
+        typed = copy.copy(session)
+        typed.hooks = {"response": [_decoded_by_pieces]}
+        self._typed = self._connected(typed)
+
+    def _connected(self, session: Session) -> Any:
+        return PrometheusConnect(
             url=self._url,
-            headers=headers,
+            headers=self._headers,
             session=session,
             retry=Retry(total=1, backoff_factor=0.2),
             timeout=TIMEOUT,
@@ -65,63 +112,112 @@ class Prometheus:
             lambda: self._connect.custom_query_range(expression, start, end, f"{step:g}s")
         )
 
-    def _asked(self, ask: Any) -> list[dict[str, Any]]:
+    def samples(self, expression: str) -> list[Sample]:
+        """An instant query over pairs. Raises LatencyError."""
+        return self._asked(lambda: self._typed.custom_query(expression))
+
+    def _asked(self, ask: Any) -> list[Any]:
         try:
-            found: list[dict[str, Any]] = ask()
+            found: list[Any] = ask()
         except RequestException as error:
             raise LatencyError(f"Prometheus at {self._url}: {_reason(error)}") from error
-        except (PrometheusApiClientException, ValueError, KeyError) as error:
+        except (PrometheusApiClientException, ValueError, KeyError, TypeError) as error:
             raise LatencyError(f"Prometheus at {self._url}: {str(error)[:300]}") from error
         return found
 
-    def readings(self, cluster: str = "") -> Readings:
+    def readings(self, cluster: str = "", jitter_weight: float = JITTER_WEIGHT) -> Readings:
         """Node to node within the named cluster (empty: within every one). Raises LatencyError."""
-        times, stamps = self.query(TIMES), self.query(STAMPS)
-        return node_readings(times, stamps, cluster)
+        return node_readings(self.measured(), time.time(), cluster, jitter_weight)
 
-    def cluster_readings(self) -> Readings:
+    def cluster_readings(self, jitter_weight: float = JITTER_WEIGHT) -> Readings:
         """Cluster to cluster: the least time between any two of their nodes. Raises LatencyError"""
-        return between_clusters(self.query(TIMES), self.query(STAMPS))
+        return between_clusters(self.measured(), time.time(), jitter_weight)
+
+    def measured(self) -> "Measured":
+        """All pairs with what agents measured of each. Raises LatencyError."""
+        return Measured(*(values(self.samples(query)) for query in (TIMES, AGE, JITTER, LOSS)))
 
 
-def node_readings(times: Iterable[Sample], stamps: Iterable[Sample], cluster: str = "") -> Readings:
-    """From the samples of TIMES and STAMPS."""
-    at = _values(stamps)
-    found = [
-        (source, target, value * 1000, at.get(key, 0.0))
-        for key, value in _values(times).items()
-        for source, target, mine, theirs in [key]
-        if mine == theirs and cluster in ("", mine)
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """By pair: median in s, age in s, jitter in s, loss 0..1. Only the first has all pairs."""
+
+    medians: dict[Pair, float]
+    ages: dict[Pair, float]
+    jitters: dict[Pair, float]
+    losses: dict[Pair, float]
+
+    def columns(
+        self, pairs: Sequence[Pair], now: float, jitter_weight: float
+    ) -> tuple[Floats, Floats]:
+        """Effective times in ms, and when each was measured; long ago where its age is unknown."""
+        medians, jitters, losses = (
+            np.array([column.get(pair, 0.0) for pair in pairs], np.float64)
+            for column in (self.medians, self.jitters, self.losses)
+        )
+        ages = np.array([self.ages.get(pair, now) for pair in pairs], np.float64)
+        times = effective_rtt(1000 * medians, 1000 * jitters, losses, jitter_weight)
+        return times, now - ages
+
+
+def node_readings(
+    measured: Measured, now: float, cluster: str = "", jitter_weight: float = JITTER_WEIGHT
+) -> Readings:
+    """Pairs within one cluster. `now` is Unix time."""
+    pairs = [
+        pair
+        for pair in measured.medians
+        if pair.source_cluster == pair.target_cluster and cluster in ("", pair.source_cluster)
     ]
-    return _columns(found)
+    times, stamps = measured.columns(pairs, now, jitter_weight)
+    return Readings([p.source for p in pairs], [p.target for p in pairs], times, stamps).known()
 
 
-def between_clusters(times: Iterable[Sample], stamps: Iterable[Sample]) -> Readings:
-    """From the samples of TIMES and STAMPS, by names of clusters."""
-    at = _values(stamps)
+def between_clusters(
+    measured: Measured, now: float, jitter_weight: float = JITTER_WEIGHT
+) -> Readings:
+    """The best pair between any two clusters, by names of clusters. `now` is Unix time."""
+    pairs = [p for p in measured.medians if p.source_cluster != p.target_cluster]
+    times, stamps = measured.columns(pairs, now, jitter_weight)
     best: dict[tuple[str, str], tuple[float, float]] = {}
-    for key, value in _values(times).items():
-        _, _, mine, theirs = key
-        if mine != theirs:
-            best[mine, theirs] = min(
-                best.get((mine, theirs), (np.inf, 0.0)), (value * 1000, at.get(key, 0.0))
-            )
-    return _columns([(*pair, *found) for pair, found in best.items()])
+    for pair, ms, stamp in zip(pairs, times.tolist(), stamps.tolist(), strict=True):
+        ends = pair.source_cluster, pair.target_cluster
+        if ms == ms:  # not NaN
+            best[ends] = min(best.get(ends, (np.inf, 0.0)), (ms, stamp))
+    return _columns([(*ends, *found) for ends, found in best.items()])
 
 
-def _values(samples: Iterable[Sample]) -> dict[Labels, float]:
-    found: dict[Labels, float] = {}
+def _decoded_by_pieces(response: Response, *_: Any, **__: Any) -> None:
+    """Have the library get typed samples in the place of what its JSON module would make."""
+    response.json = lambda **_: {  # type: ignore[method-assign]
+        "data": {"result": list(samples_in(response.content))}
+    }
+
+
+def samples_in(body: bytes) -> Iterator[Sample]:
+    """The samples of an answer, decoded in pieces of about MAX_PIECE bytes.
+
+    A quote inside a JSON string is escaped, so that what stands between two series cannot stand in
+    a label. An answer of another form is decoded in one go. Raises msgspec.DecodeError."""
+    begin, end = body.find(_BEGIN), body.rfind(_END)
+    start = begin + len(_BEGIN)
+    if begin < 0 or body.find(_BETWEEN, start + MAX_PIECE) < 0:
+        yield from _decode_reply(body).data.result
+        return
+    head = b"["
+    while (cut := body.find(_BETWEEN, start + MAX_PIECE)) >= 0:
+        yield from _decode_piece(head + body[start:cut] + b"}]")
+        start, head = cut + len(_BETWEEN), b'[{"metric":'
+    yield from _decode_piece(head + body[start:end] + b"]")
+
+
+def values(samples: Iterable[Sample]) -> dict[Pair, float]:
+    """By pair, what is a number and no less than 0."""
+    found: dict[Pair, float] = {}
     for sample in samples:
-        labels = sample["metric"]
-        value = float(sample["value"][1])
-        if "source" in labels and "target" in labels and 0 <= value < np.inf:
-            key = (
-                labels["source"],
-                labels["target"],
-                labels.get("source_cluster", ""),
-                labels.get("target_cluster", ""),
-            )
-            found[key] = value
+        value = float(sample.value[1])
+        if sample.metric.whole and 0 <= value < np.inf:
+            found[sample.metric] = value
     return found
 
 

@@ -113,8 +113,8 @@ class Latency(_Struct, frozen=True):
 
     Agents and Prometheus are asked every `intervalSeconds`; what was measured longer than
     `maxAgeSeconds` ago counts as unknown. `cluster` names the cluster whose nodes are meant, where
-    one Prometheus has several.
-    """
+    one Prometheus has several. `jitterWeight`: so many times its jitter is added to a round-trip
+    time before the two are divided by the share of probes that got through (docs/latency.md)."""
 
     file: str = ""
     config_map: ConfigMapReference | None = None
@@ -123,6 +123,7 @@ class Latency(_Struct, frozen=True):
     cluster: str = ""
     interval_seconds: float = 15.0
     max_age_seconds: float = 120.0
+    jitter_weight: float = 1.0
 
     @property
     def measured(self) -> bool:
@@ -258,6 +259,8 @@ def _check_latency(latency: Latency) -> None:
         raise ValueError("latency: one of file, configMap, agents and prometheus, not several")
     if not 0 < latency.interval_seconds <= latency.max_age_seconds < math.inf:
         raise ValueError("latency: intervalSeconds above 0, at most maxAgeSeconds")
+    if not 0 <= latency.jitter_weight < math.inf:
+        raise ValueError("latency.jitterWeight: 0 or more")
     server = latency.prometheus
     if server is not None and urlsplit(server.url).scheme not in ("http", "https"):
         raise ValueError(f"latency.prometheus.url: http:// or https://, got {server.url}")

@@ -32,6 +32,9 @@ class Gangs:
         self._snapshot, self._queue = snapshot, queue
         self._complete: set[str] = set()
         """Groups known to be complete while their members are prepared."""
+        self._kept: dict[str, dict[str, None]] = {}
+        """By group, the keys of the pods that wait for it, in the order of their arrival."""
+        self._group_of: dict[str, str] = {}
 
     def least(self, pod: Pod) -> int:
         """How many pods of its gang have to run at once; 0 for a pod of no gang."""
@@ -44,39 +47,64 @@ class Gangs:
 
     def waits(self, pod: Pod) -> str:
         """Why the pod cannot be looked at yet, in upstream's words; empty where it can."""
+        why = self._why(pod)
+        self.gone(pod.key)
+        if why:
+            self._kept.setdefault(pod.group, {})[pod.key] = None
+            self._group_of[pod.key] = pod.group
+        return why
+
+    def _why(self, pod: Pod) -> str:
         if not pod.group or pod.group in self._complete:
             return ""
         if pod.group not in self._snapshot.groups:
             name = pod.group.partition("/")[2]
             return f'waiting for pods\'s pod group "{name}" to appear in scheduling queue'
-        waiting = self._waiting(pod.group) | {pod.key}
-        if self._count(pod.group, waiting) < self.least(pod):
+        if not self._enough(pod.group, pod.key):
             return "waiting for minCount pods from a gang to appear in scheduling queue"
         return ""
 
+    def gone(self, key: str) -> None:
+        """The pod is deleted, or is to be read anew."""
+        group = self._group_of.pop(key, None)
+        if group is not None:
+            del self._kept[group][key]
+            if not self._kept[group]:
+                del self._kept[group]
+
     def changed(self, group: str, prepare: Callable[[Pod], PodInfo | None]) -> None:
         """The gang became larger: members that were kept waiting may be ready now."""
-        waiting = self._waiting(group)
-        known = group in self._snapshot.groups
-        if known and waiting and self._count(group, waiting) >= self._least(group):
+        if group in self._kept and group in self._snapshot.groups and self._enough(group):
             self._complete.add(group)
             try:
-                self._prepare(waiting, prepare)
+                self._prepare(group, prepare)
             finally:
                 self._complete.discard(group)
 
     def appeared(self, group: str, prepare: Callable[[Pod], PodInfo | None]) -> None:
         """The PodGroup itself came or changed: its members wait for something else now."""
-        self._prepare(self._waiting(group), prepare)
+        self._prepare(group, prepare)
 
-    def _prepare(self, keys: set[str], prepare: Callable[[Pod], PodInfo | None]) -> None:
-        for key in keys:
-            queued = self._queue.pods[key]
-            if queued.info is None:
+    def _prepare(self, group: str, prepare: Callable[[Pod], PodInfo | None]) -> None:
+        for key in list(self._kept.get(group, ())):
+            queued = self._queue.pods.get(key)
+            if queued is not None and queued.info is None:
                 self._queue.update(queued.pod, prepare(queued.pod))
 
-    def _count(self, group: str, waiting: set[str]) -> int:
-        return len(waiting) + self._snapshot.members[group]
+    def _enough(self, group: str, key: str = "") -> bool:
+        """Whether as many pods of the gang as have to run at once are there, the pod of this key
+        among them."""
+        least = self._least(group)
+        queued = self._queue.groups.get(group, set[str]())
+        arriving = int(bool(key) and key not in queued)
+        pending, placed = len(queued) + arriving, self._snapshot.members[group]
+        # Those that are being bound are both: only between these bounds do they have to be told
+        # apart.
+        if max(pending, placed) >= least:
+            return True
+        if pending + placed < least:
+            return False
+        return len(self._waiting(group)) + arriving + placed >= least
 
     def _waiting(self, group: str) -> set[str]:
         """Keys of the group's pods that have no node yet."""

@@ -15,7 +15,7 @@ from latency.agents import Agents
 from latency.coordinates import Coordinates, fit
 from latency.discovery import Discovery, found_now
 from latency.file import FileSource
-from latency.matrix import FOREVER, Matrix, Readings
+from latency.matrix import FOREVER, Indexed, Matrix, Readings
 from latency.pairs import LatencyError, parse
 from latency.peers import Peer
 from scheduler.configuration import (
@@ -98,17 +98,20 @@ class Poller:
             if time.monotonic() >= next_at:
                 await self._poll()
                 next_at = time.monotonic() + self._interval
-            self._matrix.tick(time.time())
+            self._matrix.expire(time.time())
             await asyncio.sleep(min(TICK, self._interval))
 
     async def _poll(self) -> None:
         try:
             readings = await self._ask()
-            coordinates = await asyncio.to_thread(self._fitted.of, readings, time.monotonic())
+            indexed = await asyncio.to_thread(self._indexed, readings)
         except LatencyError as error:
             log.error("latency not taken, the last one stays until too old", error=str(error))
             return
-        self._matrix.replace(readings, coordinates)
+        self._matrix.replace(indexed)
+
+    def _indexed(self, readings: Readings) -> Indexed:
+        return Indexed(readings, self._fitted.of(readings, time.monotonic()))
 
 
 class Fitted:
@@ -157,14 +160,16 @@ def sources(
         return [ConfigMapSource(client, settings.config_map, matrix).run()]
     matrix.max_age = settings.max_age_seconds if settings.measured else FOREVER
     if settings.prometheus:
-        ask = from_prometheus(settings.prometheus, settings.cluster)
+        ask = from_prometheus(settings.prometheus, settings.cluster, settings.jitter_weight)
         return [Poller(ask, matrix, settings.interval_seconds).run()]
     if settings.agents:
-        return _from_agents(settings.agents, client, matrix, settings.interval_seconds)
+        return _from_agents(settings, settings.agents, client, matrix)
     return []
 
 
-def from_prometheus(settings: PrometheusServer, cluster: str) -> Callable[[], Awaitable[Readings]]:
+def from_prometheus(
+    settings: PrometheusServer, cluster: str, jitter_weight: float
+) -> Callable[[], Awaitable[Readings]]:
     """Asks for the readings of this cluster. Raises ConfigurationError."""
     # Half of its import time is spent on what only reads dates that people write.
     from latency.prometheus import Login, Prometheus
@@ -178,26 +183,26 @@ def from_prometheus(settings: PrometheusServer, cluster: str) -> Callable[[], Aw
     server = Prometheus(settings.url, login)
 
     async def ask() -> Readings:
-        return await asyncio.to_thread(server.readings, cluster)
+        return await asyncio.to_thread(server.readings, cluster, jitter_weight)
 
     return ask
 
 
 def _from_agents(
-    settings: AgentsService, client: ApiClient, matrix: Matrix, interval: float
+    latency: Latency, settings: AgentsService, client: ApiClient, matrix: Matrix
 ) -> list[Coroutine[Any, Any, None]]:
-    agents = _agents(settings)
+    agents = _agents(settings, latency.jitter_weight)
 
     def changed(peers: list[Peer]) -> None:
         agents.peers = peers
 
     discovery = Discovery(client, settings.namespace, settings.service, settings.port, changed)
-    return [discovery.run(), Poller(agents.readings, matrix, interval).run()]
+    return [discovery.run(), Poller(agents.readings, matrix, latency.interval_seconds).run()]
 
 
-def _agents(settings: AgentsService) -> Agents:
+def _agents(settings: AgentsService, jitter_weight: float) -> Agents:
     found = token(settings.token_file, "latency.agents.tokenFile").decode()
-    return Agents(found, settings.ca_file)
+    return Agents(found, settings.ca_file, jitter_weight)
 
 
 async def once(settings: Latency, client: ApiClient) -> Matrix:
@@ -217,16 +222,18 @@ async def once(settings: Latency, client: ApiClient) -> Matrix:
         text_of = (found.data or {}).get(reference.key, "")
         readings = Readings.of(parse(text_of, f"ConfigMap {path}"))
     elif settings.prometheus:
-        readings = await from_prometheus(settings.prometheus, settings.cluster)()
+        readings = await from_prometheus(
+            settings.prometheus, settings.cluster, settings.jitter_weight
+        )()
     elif settings.agents:
         service = settings.agents
-        agents = _agents(service)
+        agents = _agents(service, settings.jitter_weight)
         agents.peers = await found_now(client, service.namespace, service.service, service.port)
         readings = await agents.readings()
     if settings.measured:
         coordinates = predicted(readings)
     matrix.replace(readings, coordinates)
-    matrix.tick(time.time())
+    matrix.expire(time.time())
     return matrix
 
 

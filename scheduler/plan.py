@@ -19,8 +19,6 @@ from scheduler.trial import Trial
 
 CANDIDATES = 256
 """Nodes that a joint placement looks at, at most."""
-UNKNOWN = 1.5
-"""An unknown time counts as so many times the longest that is known."""
 TIE = 1e-6
 """Share of a cost by which the other scores break ties."""
 
@@ -263,8 +261,7 @@ class Plan:
         near = self._framework.from_node(node, self._snapshot)
         times = np.ones(len(self._snapshot), np.float64)
         if near is not None and np.isfinite(near.times).any():
-            longest = float(np.nanmax(near.times)) or 1.0
-            times = np.nan_to_num(near.times, nan=UNKNOWN * longest)
+            times = near.ranking.copy()
         elif near is not None and near.steps is not None:
             times = (near.steps + 1).astype(np.float64)
         if (row := self._snapshot.row(node)) >= 0:

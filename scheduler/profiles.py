@@ -111,6 +111,11 @@ class Framework:
         rest = tuple((s, w) for s, w in self.scores if s.NAME not in RESOURCE_SCORES)
         return PluginSet(self.filters, (*rest, *mine))
 
+    def nearness(self, info: PodInfo, snapshot: Snapshot) -> Nearness | None:
+        """How far every row is from what the pod is to be near to; None for nothing."""
+        found = (plugin.nearness(info, snapshot) for plugin in self._latency)
+        return next((near for near in found if near is not None), None)
+
     def times(self, info: PodInfo, snapshot: Snapshot) -> Milliseconds | None:
         """Round-trip times from the pod's source to every row; None where it has no source."""
         found = (plugin.times(info, snapshot) for plugin in self._latency)

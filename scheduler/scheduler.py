@@ -320,6 +320,9 @@ class Scheduler:
             return
         why = "" if enough or not found else self._gangs.message(found)
         for member in found:
+            if time.perf_counter() >= ends:
+                yield
+                ends = time.perf_counter() + TURN_S
             diagnosis = member.decision.diagnosis
             if enough and diagnosis is None:
                 self._binding.begin(member.queued, member.decision, started)
@@ -423,6 +426,7 @@ class Scheduler:
         """The pod is deleted."""
         self._reporter.gone(key)
         self._recent.gone(key)
+        self._gangs.gone(key)
 
     def _gauges(self) -> Iterable[Metric]:
         yield from gauges(self.queue, self.snapshot, self._outbox, len(self._matrix))

@@ -19,7 +19,7 @@ from urllib3.exceptions import HTTPError
 from console.readings import NodeUse, Overview, Pair, Placement, Series, Unavailable
 from console.settings import Cluster, Endpoint, SettingsError
 from latency.pairs import LatencyError
-from latency.prometheus import Login, Prometheus
+from latency.prometheus import AGE, LOSS, Login, Prometheus
 
 log = structlog.get_logger(__name__)
 
@@ -115,16 +115,15 @@ class FromPrometheus:
         if between_clusters:
             return self._between_clusters()
         times = self._query(f'gsch_rtt_seconds{{quantile="0.5"{self._label}}}')
-        loss = {_pair(m): v for m, v in self._query("gsch_probe_loss_ratio")}
-        at = {_pair(m): v for m, v in self._query("gsch_rtt_measured_timestamp_seconds")}
-        now = time.time()
+        loss = {_pair(m): v for m, v in self._query(LOSS)}
+        ages = {_pair(m): v for m, v in self._query(AGE)}
         return [
             Pair(
                 m["source"],
                 m["target"],
                 value * 1000,
                 loss.get(_pair(m)),
-                max(now - at[_pair(m)], 0.0) if _pair(m) in at else None,
+                ages.get(_pair(m)),
             )
             for m, value in times
             if m.get("source_cluster", "") == m.get("target_cluster", "")

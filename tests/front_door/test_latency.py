@@ -118,7 +118,7 @@ def test_prometheus_has_every_pair_with_its_labels(world: World) -> None:
         lambda: NEAR + FAR <= world.prometheus.median_ms("near", "far") < 1.35 * (NEAR + FAR), 60
     )
     assert {p[::-1] for p in pairs} == set(pairs)
-    losses = world.prometheus.query("gsch_probe_loss_ratio")
+    losses = world.prometheus.query("gsch_rtt_loss_ratio")
     assert len(losses) == 6
     assert world.prometheus.query('sum(gsch_probes_total{way="icmp",result="ok"})')
 

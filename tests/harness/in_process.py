@@ -45,7 +45,10 @@ async def scheduling(made: Scheduler) -> AsyncIterator[None]:
 
 
 class Pauses:
-    """How long the event loop was away from its sockets: `longest_s`, while the block runs."""
+    """How long the event loop was away from its sockets: `longest_s`, while the block runs.
+
+    In seconds of CPU, so that what else the machine does makes no difference.
+    """
 
     longest_s = 0.0
 
@@ -58,10 +61,10 @@ class Pauses:
         await asyncio.gather(self._task, return_exceptions=True)
 
     async def _watch(self) -> None:
-        last = time.perf_counter()
+        last = time.process_time()
         while True:
             await asyncio.sleep(0)
-            now = time.perf_counter()
+            now = time.process_time()
             self.longest_s = max(self.longest_s, now - last)
             last = now
 

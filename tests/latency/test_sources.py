@@ -1,21 +1,37 @@
 """Ages, coordinates, and what Prometheus and the agents say."""
 
 import asyncio
+import gc
 import json
+import time
 
+import msgspec
 import numpy as np
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from latency import prometheus
 from latency.agents import Agents
 from latency.coordinates import fit, relative_errors
-from latency.matrix import Matrix, Readings
+from latency.matrix import Indexed, Matrix, Readings
 from latency.pairs import LatencyError
 from latency.peers import Peer
-from latency.prometheus import TIMES, Login, Prometheus, between_clusters, node_readings
+from latency.prometheus import (
+    TIMES,
+    Login,
+    Measured,
+    Prometheus,
+    between_clusters,
+    node_readings,
+    samples_in,
+    values,
+)
 from scheduler.latency_source import REFIT, REFIT_SOON, Fitted, predicted
+from tests.make import Json
 
 
 def readings(*rows: tuple[str, str, float, float]) -> Readings:
@@ -30,22 +46,22 @@ def readings(*rows: tuple[str, str, float, float]) -> Readings:
 def test_entries_that_grow_too_old_are_unknown_and_readers_are_told_by_the_version() -> None:
     matrix = Matrix(max_age=60)
     matrix.replace(readings(("a", "b", 1, 100), ("a", "c", 2, 150)))
-    matrix.tick(155)
+    matrix.expire(155)
     assert (len(matrix), matrix.version) == (2, 1)
-    matrix.tick(170)
+    matrix.expire(170)
     assert (len(matrix), matrix.version) == (1, 2)
     assert np.isnan(matrix.from_source("a", ["b"])[0])
     assert matrix.from_source("a", ["c"])[0] == 2
     assert not matrix.measured("a", "b")
     assert list(matrix.pairs()) == [("a", "c", 2.0, 150.0)]
-    matrix.tick(171)
+    matrix.expire(171)
     assert matrix.version == 2
 
 
 def test_a_stale_pair_leaves_the_other_direction_in_force() -> None:
     matrix = Matrix(max_age=60)
     matrix.replace(readings(("a", "b", 1, 0), ("b", "a", 9, 100)))
-    matrix.tick(100)
+    matrix.expire(100)
     assert matrix.from_source("a", ["b"])[0] == 9
 
 
@@ -98,32 +114,121 @@ def test_pairs_that_nobody_measured_come_from_coordinates_and_measured_ones_do_n
     assert predicted(dense) is None
 
 
-def sample(source: str, target: str, value: float, **clusters: str) -> dict[str, object]:
-    return {"metric": {"source": source, "target": target, **clusters}, "value": [0, str(value)]}
+def series(source: str, target: str, value: float, **clusters: str) -> Json:
+    labels = {"__name__": "gsch_rtt_seconds", "source": source, "target": target, **clusters}
+    return {"metric": labels, "value": [1000.5, str(value)]}
+
+
+def measured(times: list[Json], **others: list[Json]) -> Measured:
+    columns = [times, *(others.get(name, []) for name in ("ages", "jitters", "losses"))]
+    return Measured(*(values(samples_in(answer(column))) for column in columns))
+
+
+def answer(result: list[Json]) -> bytes:
+    """As Prometheus writes it: without white space."""
+    return msgspec.json.encode(
+        {"status": "success", "data": {"resultType": "vector", "result": result}}
+    )
+
+
+HERE = {"source_cluster": "c1", "target_cluster": "c1"}
 
 
 def test_samples_of_several_clusters_are_kept_apart() -> None:
-    here = {"source_cluster": "c1", "target_cluster": "c1"}
     there = {"source_cluster": "c2", "target_cluster": "c2"}
     across = {"source_cluster": "c1", "target_cluster": "c2"}
-    times = [
-        sample("a", "b", 0.001, **here),
-        sample("a", "b", 0.002, **there),
-        sample("a", "g1", 0.030, **across),
-        sample("b", "g2", 0.020, **across),
-        sample("a", "c", float("nan"), **here),
-    ]
-    stamps = [sample("a", "b", 50, **here), sample("b", "g2", 60, **across)]
-    nodes = node_readings(times, stamps, "c1")
+    found = measured(
+        [
+            series("a", "b", 0.001, **HERE),
+            series("a", "b", 0.002, **there),
+            series("a", "g1", 0.030, **across),
+            series("b", "g2", 0.020, **across),
+            series("a", "c", float("nan"), **HERE),
+        ],
+        ages=[series("a", "b", 50, **HERE), series("b", "g2", 40, **across)],
+    )
+    nodes = node_readings(found, 100, "c1")
     assert (list(nodes.sources), nodes.times.tolist(), nodes.stamps.tolist()) == (
         ["a"],
         [1.0],
         [50],
     )
-    between = between_clusters(times, stamps)
+    between = between_clusters(found, 100)
     assert (list(between.sources), list(between.targets)) == (["c1"], ["c2"])
     assert between.times.tolist() == [20.0]
     assert between.stamps.tolist() == [60]
+
+
+def test_loss_and_jitter_make_a_round_trip_longer() -> None:
+    """At equal medians 40 % loss ranks behind 5 %, and what loses everything is unknown."""
+    losses = {"steady": 0.05, "lossy": 0.4, "dead": 1.0, "shaky": 0.0}
+    found = measured(
+        [series("a", name, 0.010, **HERE) for name in losses],
+        losses=[series("a", name, loss, **HERE) for name, loss in losses.items()],
+        jitters=[series("a", "shaky", 0.004, **HERE)],
+    )
+    times = dict(zip(*_columns(node_readings(found, 100, "", 1.0)), strict=True))
+    assert times == {
+        "steady": pytest.approx(10 / 0.95), "lossy": pytest.approx(10 / 0.6), "shaky": 14.0,
+    }  # fmt: skip
+    steadier = node_readings(found, 100, "", 0.0)
+    assert dict(zip(*_columns(steadier), strict=True))["shaky"] == 10.0
+
+
+def _columns(found: Readings) -> tuple[list[str], list[float]]:
+    return list(found.targets), found.times.tolist()
+
+
+LABEL = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(LABEL, LABEL, st.floats(0, 1e3)), max_size=9),
+    st.integers(1, 200),
+    st.integers(0, 1),
+)
+def test_pieces_say_what_the_whole_says(
+    rows: list[tuple[str, str, float]], piece: int, indent: int
+) -> None:
+    """Whatever is in the labels, and however the answer is written."""
+    tricky = '},{"metric":{"source":"x'
+    result = [series(f"{one}{tricky}", other, value) for one, other, value in rows]
+    body = answer(result)
+    if indent:
+        body = msgspec.json.format(body, indent=2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prometheus, "MAX_PIECE", piece)
+        found = list(samples_in(body))
+    assert [(s.metric.source, s.metric.target) for s in found] == [
+        (r["metric"]["source"], r["metric"]["target"]) for r in result
+    ]
+
+
+def test_an_answer_of_160_000_series_leaves_the_interpreter_to_others() -> None:
+    """No piece of it takes long: between two of them another thread may run."""
+    body = answer([series(f"node-{n // 32}", f"node-{n % 5000}", 0.01, **HERE)
+                   for n in range(160_000)])  # fmt: skip
+    gc.collect()
+    gc.freeze()
+    longest, last = 0.0, time.thread_time()
+    for number, _ in enumerate(samples_in(body)):
+        if number % 100 == 0:
+            now = time.thread_time()
+            longest, last = max(longest, now - last), now
+    gc.unfreeze()
+    # In one piece, as on c68a26d, 0.4 to 0.9 s.
+    assert longest < 0.05
+
+
+def test_what_is_read_often_is_indexed_beside_the_event_loop() -> None:
+    rows = [(f"n{n // 32}", f"n{n % 5000}", 1.0, 0.0) for n in range(160_000)]
+    indexed = Indexed(readings(*rows))
+    matrix = Matrix()
+    started = time.thread_time()
+    matrix.replace(indexed)
+    assert time.thread_time() - started < 0.02
+    assert len(matrix) == 160_000
 
 
 def test_a_prometheus_that_is_not_there_is_said_in_a_line() -> None:
@@ -147,9 +252,9 @@ def test_predictions_end_with_the_measurements_that_they_rest_on() -> None:
     sparse = readings(*rows)
     matrix = Matrix(max_age=60)
     matrix.replace(sparse, predicted(sparse))
-    matrix.tick(110)
+    matrix.expire(110)
     assert not np.isnan(matrix.from_source("n0", names)).any()
-    matrix.tick(200)
+    matrix.expire(200)
     assert len(matrix) == 0
     assert np.isnan(matrix.from_source("n0", names)[1:]).all()
 
@@ -215,7 +320,7 @@ async def test_agents_that_do_not_answer_cost_only_their_own_rows() -> None:
     async def answer(request: web.Request) -> web.Response:
         assert request.headers["Authorization"] == "Bearer t"
         rows = [
-            {"node": "b", "latency": 1.5, "loss": 0, "age_s": 2},
+            {"node": "b", "latency": 1.5, "loss": 0.2, "age_s": 2, "jitter": 0.5},
             {"node": "c", "latency": None, "loss": 1, "age_s": None},
         ]
         return web.json_response(rows)
@@ -230,7 +335,7 @@ async def test_agents_that_do_not_answer_cost_only_their_own_rows() -> None:
         ]
         found = await agents.readings()
         assert (list(found.sources), list(found.targets)) == (["a"], ["b"])
-        assert found.times.tolist() == [1.5]
+        assert found.times.tolist() == [(1.5 + 0.5) / 0.8]
         agents.peers = agents.peers[1:]
         with pytest.raises(LatencyError, match="no agent answers: b"):
             await agents.readings()

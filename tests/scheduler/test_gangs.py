@@ -1,5 +1,8 @@
 """Gangs: who is waited for, and that too few of them leave nothing behind."""
 
+import statistics
+import time
+
 from cluster.kinds import put
 from filters.framework import PodInfo
 from latency.matrix import Matrix
@@ -26,7 +29,10 @@ class World:
 
     def add(self, name: str, ready: bool = True) -> None:
         new = pod(name, requests={"cpu": "1"}, schedulingGroup={"podGroupName": "g"})
-        self.queue.add(new, PodInfo.of(new) if ready else None)
+        if ready:
+            self.queue.add(new, PodInfo.of(new))
+        else:
+            self.queue.add(new, None if self.gangs.waits(new) else PodInfo.of(new))
 
     def decide(self) -> tuple[int, bool, str]:
         """How many members were decided, whether that was enough, and what is said."""
@@ -52,10 +58,10 @@ def test_members_are_waited_for_and_then_looked_at_together() -> None:
     world = World(least=3, cpus=4)
     new = pod("p0", schedulingGroup={"podGroupName": "g"})
     assert "minCount" in world.gangs.waits(new)
-    for number in range(3):
+    for number in range(2):
         world.add(f"p{number}", ready=False)
-    assert world.gangs.waits(new) == ""
-    assert world.queue.counts[Place.GATED] == 3
+    assert world.queue.counts[Place.GATED] == 2
+    world.add("p2", ready=False)
     world.gangs.changed("default/g", PodInfo.of)
     assert world.queue.counts[Place.ACTIVE] == 3
     assert world.decide()[:2] == (3, True)
@@ -92,3 +98,33 @@ def test_members_beyond_the_least_may_come_later() -> None:
         world.add(f"p{number}")
     assert world.decide()[:2] == (3, True)
     assert world.used == 2000
+
+
+def test_a_gang_of_thousands_arrives_in_linear_time() -> None:
+    """Neither a member that comes early nor one that comes late has the others counted again."""
+    for least in (3000, 10):
+        world = World(least=least, cpus=4)
+        seconds = []
+        for number in range(3000):
+            started = time.process_time()
+            world.add(f"p{number}", ready=False)
+            world.gangs.changed("default/g", PodInfo.of)
+            seconds.append(time.process_time() - started)
+        assert world.queue.counts[Place.ACTIVE] == 3000
+        # On c68a26d a member late in the gang took 30 times as long as an early one.
+        assert statistics.median(seconds[-1000:-1]) < 5 * statistics.median(seconds[20:1000])
+
+
+def test_nothing_is_kept_of_members_that_came_and_went() -> None:
+    world = World(least=3, cpus=4)
+    for number in range(1000):
+        world.add(f"p{number}", ready=False)
+        world.queue.delete(f"default/p{number}")
+        world.gangs.gone(f"default/p{number}")
+    world.add("a", ready=False)
+    world.add("b", ready=False)
+    world.gangs.changed("default/g", PodInfo.of)
+    assert world.queue.counts[Place.ACTIVE] == 0
+    world.add("c", ready=False)
+    world.gangs.changed("default/g", PodInfo.of)
+    assert world.queue.counts[Place.ACTIVE] == 3
