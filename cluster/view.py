@@ -5,10 +5,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from cluster.requests import CPU, MEMORY
-
 if TYPE_CHECKING:
-    from cluster.snapshot import Snapshot
+    from cluster.state.node_columns import NodeColumns
 
 Ints = NDArray[np.int64]
 Ids = NDArray[np.int32]
@@ -21,7 +19,7 @@ class View:
 
     __slots__ = ("_snapshot", "rows")
 
-    def __init__(self, snapshot: "Snapshot", rows: Rows) -> None:
+    def __init__(self, snapshot: "NodeColumns", rows: Rows) -> None:
         self._snapshot = snapshot
         self.rows = rows
 
@@ -50,27 +48,31 @@ class View:
 
     def allocatable(self, resource: str) -> Ints:
         """What the node offers: milli-CPU, bytes or counts."""
-        return self._column(self._snapshot._allocatable, resource)
+        column = self._snapshot._resources.get(resource)
+        return (self._snapshot._nothing if column is None else column.allocatable)[self.rows]
 
     def requested(self, resource: str) -> Ints:
         """What the node's pods ask for, in the units of `allocatable`."""
-        return self._column(self._snapshot._requested, resource)
+        column = self._snapshot._resources.get(resource)
+        return (self._snapshot._nothing if column is None else column.requested)[self.rows]
+
+    def free(self, resource: str) -> Ints:
+        """What is left of `allocatable`; less than 0 on a node that was overcommitted."""
+        column = self._snapshot._resources.get(resource)
+        return (self._snapshot._nothing if column is None else column.free)[self.rows]
 
     def nonzero_requested(self, resource: str) -> Ints:
         """As `requested` for cpu and memory, with upstream's defaults for containers without."""
-        if resource == CPU:
-            return self._snapshot._nonzero[0, self.rows]
-        if resource == MEMORY:
-            return self._snapshot._nonzero[1, self.rows]
-        return self.requested(resource)
+        column = self._snapshot._resources.get(resource)
+        return (self._snapshot._nothing if column is None else column.scored)[self.rows]
 
     def label(self, key: str) -> Ids | None:
-        """Number of the label's value in `snapshot.label_values`, 0 where absent.
+        """Number of the label's value in `snapshot.label_values(key)`, 0 where absent.
 
-        None where no node ever had the label.
+        None where no node has the label.
         """
-        column = self._snapshot._label_columns.get(key)
-        return None if column is None else column[self.rows]
+        column = self._snapshot._labels.get(key)
+        return None if column is None else column.rows[self.rows]
 
     def is_row(self, row: int) -> Bools:
         """Which of these rows is `row` of the snapshot (none for -1)."""
@@ -82,7 +84,3 @@ class View:
         else:
             result = self.rows == row
         return result
-
-    def _column(self, columns: list[Ints], resource: str) -> Ints:
-        index = self._snapshot.resources.find(resource) - 1
-        return columns[index][self.rows] if index >= 0 else self._snapshot._nothing[self.rows]

@@ -14,11 +14,8 @@ from cluster.snapshot import Snapshot
 @contextmanager
 def unchanged(snapshot: Snapshot) -> Iterator[None]:
     """For a body that undoes all that it does to the snapshot."""
-    kept = snapshot.versions()
-    try:
+    with snapshot.versions_kept():
         yield
-    finally:
-        snapshot.restore_versions(kept)
 
 
 @contextmanager

@@ -186,7 +186,7 @@ class PodTopologySpread(Plugin):
             if column is None or not column[0]:
                 found.append(Remedy(f"label {key} on the node"))
             elif skewed[column[0]]:
-                value = snapshot.label_values.values[column[0]]
+                value = snapshot.label_values(key).values[column[0]]
                 found.append(Remedy(f"fewer pods that the constraint counts where {key}={value}"))
         return found
 

@@ -64,7 +64,7 @@ def _in(key: str, values: Iterable[str], view: View, snapshot: Snapshot) -> Bool
     column = view.label(key)
     if column is None:
         return np.zeros(len(view), np.bool_)
-    wanted = [snapshot.label_values.find(value) for value in values]
+    wanted = [snapshot.label_values(key).find(value) for value in values]
     return column == wanted[0] if len(wanted) == 1 else np.isin(column, wanted)
 
 
@@ -82,7 +82,7 @@ def _compares(requirement: Requirement, view: View, snapshot: Snapshot) -> Bools
     greater = requirement.operator == "Gt"
     result = np.zeros(len(view), np.bool_)
     for value_id in np.unique(column).tolist():
-        text = snapshot.label_values.values[value_id]
+        text = snapshot.label_values(requirement.key).values[value_id]
         number = None if text is None else _int64(text)
         if number is not None and (number > bound if greater else number < bound):
             result |= column == value_id

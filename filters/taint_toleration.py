@@ -78,9 +78,13 @@ class _Counts:
     def __init__(self, snapshot: Snapshot, test: Callable[[Taint], bool]) -> None:
         self._sets, self.test = snapshot.taint_sets, test
         self._counts = np.zeros(0, np.int64)
+        self._generation = self._sets.generation
 
     def of(self, view: View) -> Ints:
         """The count of each node's set."""
+        if self._generation != self._sets.generation:
+            # A number means another set by now.
+            self._generation, self._counts = self._sets.generation, np.zeros(0, np.int64)
         known = len(self._counts)
         if known < len(self._sets):
             fresh = [sum(map(self.test, taints or ())) for taints in self._sets.values[known:]]

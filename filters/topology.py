@@ -9,12 +9,12 @@ HOSTNAME = "kubernetes.io/hostname"
 
 
 def sums(snapshot: Snapshot, key: str, numbers: Ints, among: Bools | None = None) -> Ints:
-    """By value of the node label `key` (its number in `snapshot.label_values`), the sum of
+    """By value of the node label `key` (its number in `snapshot.label_values(key)`), the sum of
     `numbers`, which has one element a row, over the nodes `among` (all that have the label).
 
     Index 0, "label absent", is 0.
     """
-    size = len(snapshot.label_values)
+    size = len(snapshot.label_values(key))
     column = snapshot.view().label(key)
     if column is None:
         return np.zeros(size, np.int64)

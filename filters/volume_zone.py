@@ -77,11 +77,11 @@ def _present(label: str, view: View) -> Bools:
 def _has_one(label: str, values: list[str], view: View, snapshot: Snapshot) -> Bools:
     """Nodes whose label, or the newer one in its place, has one of the values."""
     result = np.zeros(len(view), np.bool_)
-    wanted = [snapshot.label_values.find(value) for value in values]
     missing = np.ones(len(view), np.bool_)
     for name in (label, OLD_NAMES.get(label, label)):
         column = view.label(name)
         if column is not None:
-            result |= missing & np.isin(column, wanted)
+            known = snapshot.label_values(name)
+            result |= missing & np.isin(column, [known.find(value) for value in values])
             missing &= column == 0
     return result

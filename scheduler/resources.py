@@ -37,8 +37,8 @@ class _Resources(Collector):
             "What the pods of a node ask for: cores, bytes or counts",
             labels=["node", "resource"],
         )
-        for name in snapshot.resources.values:
-            if name is None or name in SKIPPED:
+        for name in snapshot.resource_names:
+            if name in SKIPPED:
                 continue
             unit = MILLI if name == CPU else 1
             have, used = view.allocatable(name), view.requested(name)

@@ -17,7 +17,7 @@ from cluster.kinds import RESOURCES, Resource, key_of
 from cluster.objects import Node, ObjectMeta, Pod, PodSpec, PodStatus
 from cluster.quantity import QuantityError
 from cluster.reflector import Kind, Reflector
-from cluster.snapshot import Change, PodChange, Snapshot
+from cluster.snapshot import Change, PodChange, Snapshot, without_images
 from filters.framework import Event, PodInfo
 from scheduler.gangs import Gangs
 from scheduler.nominator import Nominator
@@ -83,7 +83,7 @@ class Watches:
         self._nominator, self._gangs, self._pipelines = nominator, gangs, pipelines
         self._waiters = waiters or ObjectWaiters()
         self.reflectors: dict[str, Reflector[Any]] = {
-            "nodes": Reflector(client, "/api/v1/nodes", Node, self._on_node),
+            "nodes": Reflector(client, "/api/v1/nodes", Node, self._on_node, slim=without_images),
             "pods": Reflector(
                 client,
                 "/api/v1/pods",

@@ -132,6 +132,8 @@ async def test_a_large_gang_is_decided_in_many_turns(frozen: None) -> None:
     put(made.snapshot, "PodGroup", read(group))
     for n in range(3000):
         enqueue(made, pod(f"p{n}", requests={"cpu": "1"}, schedulingGroup={"podGroupName": "g"}))
+    gc.collect()
+    gc.freeze()
     async with Pauses() as pauses, scheduling(made):
         await until(lambda: len(made.snapshot.assumed) == 3000)
         assert not any(q.place is Place.UNSCHEDULABLE for q in made.queue.pods.values())
