@@ -23,10 +23,14 @@ Counts = NDArray[np.int64]
 DISKS = ("gce_persistent_disk", "aws_elastic_block_store", "iscsi", "rbd")
 ANY_ADDRESS = "0.0.0.0"  # noqa: S104
 QUERIES_KEPT = 1024
+MIN_QUERIES = 64
+MAX_QUERY_BYTES = 64 * 1024 * 1024
+"""Of the arrays of kept queries, beyond MIN_QUERIES of them."""
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
-Pairs = frozenset[tuple[str, str]]
+TermPlace = tuple[str | None, tuple[str, str] | None]
+"""(namespace, label) that every pod meant by a term has; None where it asks for no one of them."""
 Meeting = tuple[Term, Counts]
 """A term with the number of placed pods that have it, by row."""
 
@@ -137,6 +141,17 @@ def conflicting(port: HostPort, shape: Shape) -> int:
     )
 
 
+def _places(term: Term) -> list[TermPlace]:
+    """Where pods that the term means look for it."""
+    label = next(
+        ((key, next(iter(values))) for key, operator, values in term.selector.requirements
+         if operator == "In" and len(values) == 1),
+        None,
+    )  # fmt: skip
+    within = [None] if not term.namespace_selector.nothing else sorted(term.namespaces)
+    return [(namespace, label) for namespace in within]
+
+
 K = TypeVar("K")
 
 
@@ -165,14 +180,14 @@ class PodIndex:
         """By claim (`namespace/name`), how many pods on which row mount it."""
         self.on_claim_use: Callable[[str, int, int], None] = lambda claim, row, change: None
         """Called as (claim, row, +1 or -1) when a row gets its first or loses its last user."""
-        self._meeting: dict[tuple[str, Pairs, Pairs], list[Meeting]] = {}
+        self._meeting: dict[TermPlace, dict[Term, RowCount]] = {}
+        """Terms by what the pods that they mean have in common: a namespace and a label."""
 
     def grow(self, capacity: int) -> None:
         self._capacity = capacity
         for kept in (self._queries, self._terms, self._ports):
             for count in kept.values():
                 count.rows = np.pad(count.rows, (0, capacity - len(count.rows)))
-        self._meeting.clear()
 
     # -- telling ---------------------------------------------------------------------------
 
@@ -243,7 +258,8 @@ class PodIndex:
         for term in shape.terms:
             if term not in self._terms:
                 self._terms[term] = self._zeros()
-                self._meeting.clear()
+                for place in _places(term):
+                    self._meeting.setdefault(place, {})[term] = self._terms[term]
             shape.counts.append(self._terms[term])
             self._with_term.setdefault(term, set()).add(shape)
         for port in shape.ports:
@@ -263,7 +279,10 @@ class PodIndex:
             _drop(self._with_term, term, shape)
             if term in self._terms and not self._terms[term].total:
                 del self._terms[term]
-                self._meeting.clear()
+                for place in _places(term):
+                    del self._meeting[place][term]
+                    if not self._meeting[place]:
+                        del self._meeting[place]
         for port in shape.ports:
             _drop(self._with_port, port[:2], shape)
             for key in (port[:2], port):
@@ -289,10 +308,11 @@ class PodIndex:
         return known.rows
 
     def _drop_oldest(self) -> None:
-        if len(self._queries) <= QUERIES_KEPT:
+        most = max(MAX_QUERY_BYTES // (8 * self._capacity), MIN_QUERIES)
+        if len(self._queries) <= min(most, QUERIES_KEPT):
             return
         dropped = set()
-        for query in list(self._queries)[: QUERIES_KEPT // 2]:
+        for query in list(self._queries)[: len(self._queries) // 2]:
             dropped.add(id(self._queries.pop(query)))
             for namespace in query.namespaces:
                 del self._asked_of[namespace][query]
@@ -313,14 +333,13 @@ class PodIndex:
         if not self._terms:
             return []
         namespace, labels = pod.metadata.namespace, pod.metadata.labels or {}
-        key = namespace, frozenset(labels.items()), frozenset(of_namespace.items())
-        known = self._meeting.get(key)
-        if known is None:
-            if len(self._meeting) >= QUERIES_KEPT:
-                self._meeting.clear()
-            met = (t for t in self._terms if t.matches(namespace, labels, of_namespace))
-            known = self._meeting[key] = [(term, self._terms[term].rows) for term in met]
-        return known
+        return [
+            (term, count.rows)
+            for within in (namespace, None)
+            for label in (None, *labels.items())
+            for term, count in self._meeting.get((within, label), {}).items()
+            if term.matches(namespace, labels, of_namespace)
+        ]
 
     def ports_in_use(self, port: HostPort) -> Counts | None:
         """By row, pods whose host ports conflict with this one; None where nowhere.

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import time
 import tracemalloc
 from typing import Any
 
@@ -157,3 +158,26 @@ def test_the_newest_changes_are_told_by_row(gone: int) -> None:
     found.set_node(node("n7", labels={"x": "y"}))
     assert found.changed_since(middle).tolist() == [7]
     assert found.changed_since(version).tolist() == ([1, 7] if gone else [7])
+
+
+def test_a_new_release_with_an_affinity_of_its_own_costs_no_other() -> None:
+    """5,000 releases, each of which keeps its own pods apart."""
+    found = snapshot(*(node(f"n{n}") for n in range(10)))
+
+    def release(number: int, **fields: Any) -> Any:
+        term = {"topologyKey": HOSTNAME, "labelSelector": {"matchLabels": {"app": f"a{number}"}}}
+        apart = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}
+        made = pod(f"p{number}", affinity=apart, **fields)
+        labels = msgspec.structs.replace(made.metadata, labels={"app": f"a{number}"})
+        return msgspec.structs.replace(made, metadata=labels)
+
+    for number in range(5000):
+        found.set_pod(release(number, nodeName=f"n{number % 10}"))
+    gc.collect()
+    started = time.process_time()
+    for number in range(5000, 5050):
+        found.set_pod(release(number, nodeName=f"n{number % 10}"))
+        [(_, rows)] = found.terms_meeting(release(number))
+        assert rows[number % 10] == 1
+    # On c68a26d 6.7 ms each.
+    assert (time.process_time() - started) / 50 < 0.001
