@@ -21,6 +21,7 @@ from cluster.state.node_columns import Change as Change
 from cluster.state.node_columns import without_images as without_images
 from cluster.storage import Storage
 from cluster.view import Bools as Bools
+from cluster.view import Floats as Floats
 from cluster.view import Ids as Ids
 from cluster.view import Ints as Ints
 from cluster.view import View as View
@@ -239,8 +240,8 @@ class Snapshot(NodeColumns):
             if column is None:
                 column = of_priority[name] = np.zeros(len(self._valid), np.int64)
             column[row] += sign * amount
-        self._resources[CPU].scored[row] += sign * record.nonzero[0]
-        self._resources[MEMORY].scored[row] += sign * record.nonzero[1]
+        self._resources[CPU].score_as(row, sign * record.nonzero[0])
+        self._resources[MEMORY].score_as(row, sign * record.nonzero[1])
         self._touch(row)
 
     def _occupied(self, row: int) -> bool:

@@ -5,13 +5,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from cluster.requests import CPU, MEMORY
+
 if TYPE_CHECKING:
+    from cluster.records import PodAmounts
     from cluster.state.node_columns import NodeColumns
 
 Ints = NDArray[np.int64]
 Ids = NDArray[np.int32]
 Bools = NDArray[np.bool_]
+Floats = NDArray[np.float64]
 Rows = slice | NDArray[np.intp]
+
+
+NONZERO = (CPU, MEMORY)
+"""The order of `PodAmounts.nonzero`."""
 
 
 class View:
@@ -26,6 +34,11 @@ class View:
     def __len__(self) -> int:
         rows = self.rows
         return rows.stop if isinstance(rows, slice) else len(rows)
+
+    @property
+    def whole(self) -> "NodeColumns | None":
+        """The snapshot, where this is all of it as it is; else None."""
+        return self._snapshot if isinstance(self.rows, slice) else None
 
     @property
     def valid(self) -> Bools:
@@ -61,10 +74,25 @@ class View:
         column = self._snapshot._resources.get(resource)
         return (self._snapshot._nothing if column is None else column.free)[self.rows]
 
-    def nonzero_requested(self, resource: str) -> Ints:
-        """As `requested` for cpu and memory, with upstream's defaults for containers without."""
+    def real(self, resource: str) -> tuple[Floats, Floats, Floats]:
+        """(allocatable, requested, scored): the last as `requested`, for cpu and memory with
+        upstream's defaults for containers that ask for nothing. Whole numbers, exact below 2^53."""
         column = self._snapshot._resources.get(resource)
-        return (self._snapshot._nothing if column is None else column.scored)[self.rows]
+        if column is None:
+            nothing = np.zeros(len(self))
+            return nothing, nothing, nothing
+        offered, asked, scored = column.real[:, self.rows]
+        return offered, asked, scored
+
+    def offered_everywhere(self, resource: str) -> bool:
+        """Whether every row of the snapshot is a node that offers some of it."""
+        column = self._snapshot._resources.get(resource)
+        return column is not None and column.offering == len(self._snapshot)
+
+    def largest(self, resource: str) -> int:
+        """An amount of the resource that no node of the cluster exceeds."""
+        column = self._snapshot._resources.get(resource)
+        return 0 if column is None else column.largest
 
     def label(self, key: str) -> Ids | None:
         """Number of the label's value in `snapshot.label_values(key)`, 0 where absent.
@@ -84,3 +112,36 @@ class View:
         else:
             result = self.rows == row
         return result
+
+
+class PlacedView(View):
+    """Rows as if so many more pods with these requests ran on them: `times` has one number a
+    row."""
+
+    __slots__ = ("_needs", "_times")
+
+    def __init__(
+        self,
+        snapshot: "NodeColumns",
+        rows: NDArray[np.intp],
+        times: Ints | int,
+        needs: "PodAmounts",
+    ) -> None:
+        super().__init__(snapshot, rows)
+        self._times, self._needs = times, needs
+
+    def requested(self, resource: str) -> Ints:
+        amount = self._needs.requests.get(resource, 0)
+        return super().requested(resource) + self._times * amount
+
+    def free(self, resource: str) -> Ints:
+        amount = self._needs.requests.get(resource, 0)
+        return super().free(resource) - self._times * amount
+
+    def real(self, resource: str) -> tuple[Floats, Floats, Floats]:
+        offered, asked, scored = super().real(resource)
+        amount = self._needs.requests.get(resource, 0)
+        more = amount
+        if resource in NONZERO:
+            more = self._needs.nonzero[NONZERO.index(resource)]
+        return offered, asked + self._times * amount, scored + self._times * more

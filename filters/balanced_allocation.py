@@ -1,13 +1,15 @@
 """NodeResourcesBalancedAllocation: prefers the node whose use becomes more even (upstream)."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from cluster.snapshot import Ints, Snapshot, View
+from cluster.snapshot import Bools, Floats, Ints, Snapshot, View
+from cluster.state.node_columns import NodeColumns
 from filters.framework import MAX_SCORE, Plugin, PodInfo
 from filters.resources import DEFAULT_RESOURCES, NATIVE, ResourceSpec, check_resources
 
@@ -22,10 +24,12 @@ class Args(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 class NodeResourcesBalancedAllocation(Plugin):
     NAME = "NodeResourcesBalancedAllocation"
+    BY_COLUMNS = True
 
     def __init__(self, args: Args = Args()) -> None:
         check_resources(args.resources)
         self._args = args
+        self._kept: dict[tuple[str, ...], _Kept] = {}
 
     @classmethod
     def from_args(cls, args: Mapping[str, Any]) -> "NodeResourcesBalancedAllocation":
@@ -44,29 +48,68 @@ class NodeResourcesBalancedAllocation(Plugin):
 
     def score(self, state: State, view: View) -> Ints:
         """50 for a node that becomes less even, 75 for no change, 100 for one that evens out."""
-        after = _evenness(state, view)
-        before = _evenness([(name, 0) for name, _ in state], view)
+        then = [_fraction(name, amount, view) for name, amount in state]
         half = MAX_SCORE // 2
         # Go's division truncates; the dividend is never negative here (0..100).
-        return half + (half + after - before) // 2
+        score: Ints = half + ((half + _evenness(then) - self._now(state, view)) >> 1)
+        return score
+
+    def _now(self, state: State, view: View) -> Ints:
+        """How even nodes are without the pod: the same for every pod, and so kept for whole
+        views."""
+        names = tuple(name for name, _ in state)
+        whole = view.whole
+        if whole is None or whole.asking:
+            return _evenness([_fraction(name, 0, view) for name in names])
+        kept = self._kept.get(names)
+        if kept is None or kept.snapshot is not whole or kept.version < whole.nodes_touched:
+            even = _evenness([_fraction(name, 0, view) for name in names])
+            self._kept[names] = _Kept(whole, whole.version, even)
+            return even
+        if kept.version < whole.version:
+            rows = whole.changed_since(kept.version)
+            changed = whole.view(rows)
+            kept.even[rows] = _evenness([_fraction(name, 0, changed) for name in names])
+            kept.version = whole.version
+        return kept.even
 
 
-def _evenness(state: State, view: View) -> Ints:
+@dataclass(slots=True)
+class _Kept:
+    snapshot: NodeColumns
+    version: int
+    even: Ints
+
+
+Fraction = tuple[Floats, Bools | None]
+"""The share of a resource in use by row, 1 at most; and where there is any of it (None:
+everywhere)."""
+
+
+def _fraction(name: str, amount: int, view: View) -> Fraction:
+    offered, used, _ = view.real(name)
+    if amount:
+        used = used + amount
+    if view.offered_everywhere(name):
+        return np.minimum(used / offered, 1.0), None
+    return np.minimum(used / np.maximum(offered, 1.0), 1.0), offered > 0
+
+
+def _evenness(fractions: list[Fraction]) -> Ints:
     """(1 - standard deviation of the fractions in use) * 100, floored: 50..100."""
-    count = len(state)
-    fractions = np.zeros((count, len(view)))
-    present = np.zeros((count, len(view)), np.bool_)
-    for index, (name, amount) in enumerate(state):
-        offered = view.allocatable(name)
-        present[index] = offered > 0
-        use = (view.requested(name) + amount) / np.maximum(offered, 1)
-        fractions[index] = np.minimum(use, 1.0) * present[index]
+    if len(fractions) == 2 and all(present is None for _, present in fractions):
+        # Two are halved apart, as upstream does.
+        deviation = np.abs((fractions[0][0] - fractions[1][0]) / 2)
+    else:
+        everywhere = np.ones(len(fractions[0][0]), np.bool_)
+        present = np.array([everywhere if p is None else p for _, p in fractions])
+        deviation = _deviation(np.array([f for f, _ in fractions]) * present, present)
     # Truncation to int is upstream's; fractions and deviation are float64 there as here.
-    even: Ints = ((1.0 - _deviation(fractions, present)) * MAX_SCORE).astype(np.int64)
+    even: Ints = ((1.0 - deviation) * MAX_SCORE).astype(np.int64)
     return even
 
 
-def _deviation(fractions: NDArray[np.float64], present: NDArray[np.bool_]) -> NDArray[np.float64]:
+def _deviation(fractions: Floats, present: NDArray[np.bool_]) -> Floats:
     """Of the present fractions of each node; two are halved apart, as upstream does."""
     if len(fractions) == 2:
         apart = np.abs((fractions[0] - fractions[1]) / 2)

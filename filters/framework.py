@@ -140,13 +140,15 @@ class Plugin:
 
     `events` may make a pod that this plugin refused schedulable. RELATIVE scores mean something
     only beside those of the other feasible nodes, so they pass through `normalize`. A plugin that
-    reads nothing of the pods on nodes says so by LOOKS_AT_PODS.
-    """
+    reads nothing of the pods on nodes says so by LOOKS_AT_PODS; one that reads of them only what
+    the view has (sums of requests), by BY_COLUMNS: what it will say once more pods of a class are
+    placed is then worked out ahead of time."""
 
     NAME: ClassVar[str]
     events: ClassVar[Event] = Event.NONE
     LOCAL: ClassVar[bool] = True
     LOOKS_AT_PODS: ClassVar[bool] = True
+    BY_COLUMNS: ClassVar[bool] = False
     RELATIVE: ClassVar[bool] = False
 
     def normalize(self, raw: Ints) -> Ints:
@@ -190,6 +192,7 @@ class FilterPlugin(Protocol):
     events: ClassVar[Event]
     LOCAL: ClassVar[bool]
     LOOKS_AT_PODS: ClassVar[bool]
+    BY_COLUMNS: ClassVar[bool]
 
     def sign(self, info: PodInfo) -> Any: ...
 
@@ -207,6 +210,8 @@ class FilterPlugin(Protocol):
 class ScorePlugin(Protocol):
     NAME: ClassVar[str]
     LOCAL: ClassVar[bool]
+    LOOKS_AT_PODS: ClassVar[bool]
+    BY_COLUMNS: ClassVar[bool]
     RELATIVE: ClassVar[bool]
 
     def sign(self, info: PodInfo) -> Any: ...

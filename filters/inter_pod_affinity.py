@@ -24,7 +24,7 @@ from filters.framework import (
     Remedy,
     Removed,
 )
-from filters.topology import sums
+from filters.topology import KeptSums, sums
 
 AFFINITY = "node(s) didn't match pod affinity rules"
 ANTI_AFFINITY = "node(s) didn't match pod anti-affinity rules"
@@ -44,9 +44,11 @@ class Table:
     held: Bools
 
     @classmethod
-    def of(cls, key: str, source: Source, rows: Ints, snapshot: Snapshot) -> "Table":
+    def of(
+        cls, key: str, source: Source, rows: Ints, snapshot: Snapshot, kept: KeptSums
+    ) -> "Table":
         """`rows` are the pods by row."""
-        counts = sums(snapshot, key, rows)
+        counts = kept.of(snapshot, key, source, rows)
         return cls(key, source, counts, counts > 0)
 
 
@@ -88,6 +90,7 @@ class InterPodAffinity(Plugin):
         if not 0 <= args.hard_pod_affinity_weight <= 100:
             raise ValueError(f"hardPodAffinityWeight: 0..100, got {args.hard_pod_affinity_weight}")
         self._args = args
+        self._sums = KeptSums()
 
     @classmethod
     def from_args(cls, args: Mapping[str, Any]) -> "InterPodAffinity":
@@ -102,14 +105,15 @@ class InterPodAffinity(Plugin):
         unwanted = [t for t in info.terms if t.kind is TermKind.ANTI_AFFINITY]
         if not guarding and not wanted and not unwanted:
             return None
-        near = _wanted(wanted, snapshot)
+        kept = self._sums
+        near = _wanted(wanted, snapshot, kept)
         own = bool(wanted) and all(_means(term, info, snapshot) for term in wanted)
         rules = Rules(
             near,
             own,
             own and not any(table.held.any() for table in near),
-            [_table([t], t.topology_key, snapshot) for t in unwanted],
-            [Table.of(t.topology_key, t, rows, snapshot) for t, rows in guarding],
+            [_table([t], t.topology_key, snapshot, kept) for t in unwanted],
+            [Table.of(t.topology_key, t, rows, snapshot, kept) for t, rows in guarding],
         )
         return Prepared(rules, (AFFINITY, ANTI_AFFINITY, EXISTING))
 
@@ -234,14 +238,14 @@ def _count(terms: Sequence[Term], snapshot: Snapshot) -> Ints:
     return snapshot.index.count(_query(terms, snapshot))
 
 
-def _table(terms: Sequence[Term], key: str, snapshot: Snapshot) -> Table:
+def _table(terms: Sequence[Term], key: str, snapshot: Snapshot, kept: KeptSums) -> Table:
     query = _query(terms, snapshot)
-    return Table.of(key, query, snapshot.index.count(query), snapshot)
+    return Table.of(key, query, snapshot.index.count(query), snapshot, kept)
 
 
-def _wanted(terms: Sequence[Term], snapshot: Snapshot) -> Tables:
+def _wanted(terms: Sequence[Term], snapshot: Snapshot, kept: KeptSums) -> Tables:
     # One and the same pod has to be meant by all terms.
-    return [_table(terms, term.topology_key, snapshot) for term in terms]
+    return [_table(terms, term.topology_key, snapshot, kept) for term in terms]
 
 
 def _removed(table: Table, view: View, removed: Removed) -> Ints:

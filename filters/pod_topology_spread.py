@@ -5,7 +5,8 @@ Source: upstream's podtopologyspread plugin, with minDomains (KEP-3022), node in
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,12 +30,15 @@ from filters.framework import (
 )
 from filters.node_affinity import matches_required
 from filters.taint_toleration import untolerated
-from filters.topology import HOSTNAME, sums, values
+from filters.topology import HOSTNAME, KeptSums, sums, values
 
 SKEWED = "node(s) didn't match pod topology spread constraints"
 NO_LABEL = "node(s) didn't match pod topology spread constraints (missing required label)"
 HARD, SOFT = "DoNotSchedule", "ScheduleAnyway"
 IGNORED = -1
+MAX_NODES_KEPT = 64
+
+_encode = msgspec.json.Encoder(order="deterministic").encode
 
 SYSTEM_DEFAULTS = (
     TopologySpreadConstraint(3, HOSTNAME, SOFT),
@@ -86,6 +90,12 @@ class Hard:
         skewed: Bools = self.matching + self.own - self.least() > self.constraint.max_skew
         return skewed
 
+    def codes(self) -> Ints:
+        """By value, the answer of `filter` for nodes with it; of 0, for nodes without the label."""
+        codes = refusals(self.skewed(), 1)
+        codes[0] = 2 | UNRESOLVABLE
+        return codes
+
     def skewed_without(self, column: Ids, gone: Ints) -> Bools:
         """By row, whether its domain is too full without `gone` pods of that row."""
         left = self.matching[column] - gone
@@ -104,6 +114,17 @@ class Hard:
             least = np.where(in_domains, np.minimum(others, left), lowest[0])
         skewed: Bools = left + self.own - least > self.constraint.max_skew
         return skewed
+
+
+@dataclass(frozen=True, slots=True)
+class Nodes:
+    """Which nodes take part in a constraint, and the domains that they make up; `key` stands for
+    both."""
+
+    key: Hashable
+    among: Bools
+    domains: Ints
+    version: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +155,9 @@ class PodTopologySpread(Plugin):
             _check(given, f"defaultConstraints[{index}]")
         self._system = args.defaulting_type == "System"
         self._defaults = SYSTEM_DEFAULTS if self._system else args.default_constraints
+        self._sums = KeptSums()
+        self._kept_nodes: OrderedDict[Hashable, Nodes] = OrderedDict()
+        self._snapshot: Snapshot | None = None
 
     @classmethod
     def from_args(cls, args: Mapping[str, Any]) -> "PodTopologySpread":
@@ -146,23 +170,27 @@ class PodTopologySpread(Plugin):
         if not constraints:
             return None
         labels = info.pod.metadata.labels or {}
-        eligible = _with_all_labels(constraints, snapshot)
         hard = []
         for constraint in constraints:
-            among = eligible & _included(constraint, info, snapshot)
-            matching = sums(snapshot, constraint.key, _matching(constraint, info, snapshot), among)
-            domains = values(snapshot, constraint.key, among)
+            nodes = self._nodes(constraint, constraints, info, snapshot)
+            numbers = _matching(constraint, info, snapshot)
+            source = nodes.key, info.pod.metadata.namespace
+            matching = self._sums.of(snapshot, constraint.key, source, numbers, nodes.among)
             own = int(constraint.selector.matches(labels))
-            hard.append(Hard(constraint, own, among, matching, domains))
-        state = [(one, one.skewed()) for one in hard]
+            hard.append(Hard(constraint, own, nodes.among, matching, nodes.domains))
+        state = [(one, one.codes()) for one in hard]
         return Prepared((state, info.pod.metadata.namespace), (SKEWED, NO_LABEL))
 
     def filter(self, prepared: Prepared, view: View) -> Ints:
         """The first constraint that a node does not meet decides."""
         bits = np.zeros(len(view), np.int64)
-        for one, skewed in prepared.state[0]:
+        for index, (one, codes) in enumerate(prepared.state[0]):
             column = view.label(one.constraint.key)
-            bits = _first(bits, column, None if column is None else skewed[column])
+            if index == 0 and column is not None:
+                bits = codes[column]
+                continue
+            new = np.int64(2 | UNRESOLVABLE) if column is None else codes[column]
+            bits = np.where(bits == 0, new, bits)
         return bits
 
     def filter_without(self, prepared: Prepared, view: View, removed: Removed) -> Ints:
@@ -180,12 +208,12 @@ class PodTopologySpread(Plugin):
     def remedies(self, prepared: Prepared, snapshot: Snapshot, row: int) -> list[Remedy]:
         view = snapshot.view(np.array([row]))
         found = []
-        for one, skewed in prepared.state[0]:
+        for one, codes in prepared.state[0]:
             key = one.constraint.key
             column = view.label(key)
             if column is None or not column[0]:
                 found.append(Remedy(f"label {key} on the node"))
-            elif skewed[column[0]]:
+            elif codes[column[0]]:
                 value = snapshot.label_values(key).values[column[0]]
                 found.append(Remedy(f"fewer pods that the constraint counts where {key}={value}"))
         return found
@@ -235,6 +263,35 @@ class PodTopologySpread(Plugin):
         return np.where(scored, MAX_SCORE * (most + least - raw) // most, 0)
 
     # -- both ------------------------------------------------------------------------------
+
+    def _nodes(
+        self,
+        constraint: Constraint,
+        constraints: Sequence[Constraint],
+        info: PodInfo,
+        snapshot: Snapshot,
+    ) -> Nodes:
+        """Kept for pods that are alike in what this depends on, until some node changes."""
+        spec = info.pod.spec
+        node_affinity = spec.affinity.node_affinity if spec.affinity else None
+        honoured = (
+            _encode((spec.node_selector, node_affinity)) if constraint.honour_affinity else b"",
+            _encode(spec.tolerations) if constraint.honour_taints else b"",
+        )
+        key = constraint, tuple(one.key for one in constraints), honoured
+        if self._snapshot is not snapshot:
+            self._snapshot = snapshot
+            self._kept_nodes.clear()
+        kept = self._kept_nodes.get(key)
+        if kept is None or kept.version < snapshot.nodes_touched or snapshot.asking:
+            among = _with_all_labels(constraints, snapshot) & _included(constraint, info, snapshot)
+            domains = values(snapshot, constraint.key, among)
+            kept = Nodes(key, among, domains, snapshot.version)
+            if not snapshot.asking:
+                self._kept_nodes[key] = kept
+                if len(self._kept_nodes) > MAX_NODES_KEPT:
+                    self._kept_nodes.popitem(last=False)
+        return kept
 
     def _constraints(self, info: PodInfo, snapshot: Snapshot, action: str) -> Sequence[Constraint]:
         own = info.pod.spec.topology_spread_constraints

@@ -2,19 +2,26 @@
 
 import random
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import msgspec
 
 from cluster.snapshot import Snapshot
 from cluster.storage import VolumePlan
-from filters.framework import PodInfo, Unsignable
+from filters.framework import FilterPlugin, PodInfo, ScorePlugin, Unsignable
 from scheduler.diagnosis import Diagnosis
-from scheduler.evaluation import Evaluation, PluginSet
+from scheduler.evaluation import Evaluation, NodePart, PluginSet
 from scheduler.profiles import Framework
 from scheduler.trial import Nominated, Trial
 
-CLASSES_KEPT = 128
+MAX_CLASSES, MIN_CLASSES = 128, 8
+MAX_CLASS_BYTES = 96 * 1024 * 1024
+BYTES_A_ROW = 40
+"""Of a kept class, with its node part and the states ahead."""
+
+T = TypeVar("T")
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
@@ -36,10 +43,12 @@ class Cycle:
         self._snapshot = snapshot
         self._random = random.Random(seed)
         self._kept: OrderedDict[bytes, Evaluation] = OrderedDict()
+        self._node_parts: OrderedDict[bytes, NodePart] = OrderedDict()
 
     def clear(self) -> None:
         """Forget all classes: the plugins are no longer the same."""
         self._kept.clear()
+        self._node_parts.clear()
 
     def decide(
         self, framework: Framework, info: PodInfo, nominated: Nominated = (), prefer: int = -1
@@ -76,28 +85,55 @@ class Cycle:
 
     def _evaluation(self, framework: Framework, plugins: PluginSet, info: PodInfo) -> Evaluation:
         """The pod's class, up to date with the snapshot."""
-        signature = _sign(framework, plugins, info)
-        evaluation = self._kept.get(signature) if signature else None
-        if evaluation is None or evaluation.stale:
+        head = framework.name, info.policy, info.weights, bool(plugins.scores)
+        of_node = _sign(head, plugins.node_filters, plugins.node_scores, info)
+        of_row = _sign((), plugins.row_filters, plugins.row_scores, info) if of_node else None
+        if of_node is None or of_row is None:
             evaluation = Evaluation(plugins, info, self._snapshot)
-            if signature:
-                self._keep(signature, evaluation)
-        elif signature:
-            self._kept.move_to_end(signature)
+            evaluation.refresh()
+            return evaluation
+        signature = of_node + of_row
+        evaluation = self._kept.get(signature) or Evaluation(
+            plugins, info, self._snapshot, self._node_part(of_node, plugins, info)
+        )
+        if evaluation.stale:
+            part = self._node_part(of_node, plugins, info)
+            evaluation = Evaluation(plugins, info, self._snapshot, part)
+        # A pod that names its nodes shares them with few others: it is no class to be kept.
+        if evaluation.prefiltered.only is None:
+            self._keep(self._kept, signature, evaluation)
         evaluation.refresh()
         return evaluation
 
-    def _keep(self, signature: bytes, evaluation: Evaluation) -> None:
-        self._kept[signature] = evaluation
-        self._kept.move_to_end(signature)
-        if len(self._kept) > CLASSES_KEPT:
-            self._kept.popitem(last=False)
+    def _node_part(self, signature: bytes, plugins: PluginSet, info: PodInfo) -> NodePart:
+        """What plugins that read nodes alone say of the pod, kept for all that sign alike to
+        them."""
+        part = self._node_parts.get(signature)
+        if part is None or part.stale:
+            part = NodePart(plugins, info, self._snapshot)
+        if part.prefiltered.only is None:
+            self._keep(self._node_parts, signature, part)
+        part.refresh()
+        return part
+
+    def _keep(self, kept: OrderedDict[bytes, T], signature: bytes, value: T) -> None:
+        kept[signature] = value
+        kept.move_to_end(signature)
+        most = MAX_CLASS_BYTES // (BYTES_A_ROW * max(len(self._snapshot), 1))
+        if len(kept) > min(max(most, MIN_CLASSES), MAX_CLASSES):
+            kept.popitem(last=False)
 
 
-def _sign(framework: Framework, plugins: PluginSet, info: PodInfo) -> bytes | None:
+def _sign(
+    head: tuple[Any, ...],
+    filters: Sequence[FilterPlugin],
+    scores: Sequence[tuple[ScorePlugin, int]],
+    info: PodInfo,
+) -> bytes | None:
+    """All that these plugins read of the pod; None where one cannot say."""
     try:
-        parts = [plugin.sign(info) for plugin in plugins.local_filters]
-        parts += [plugin.sign(info) for plugin, _ in plugins.local_scores]
+        parts = [plugin.sign(info) for plugin in filters]
+        parts += [plugin.sign(info) for plugin, _ in scores]
     except Unsignable:
         return None
-    return _encode((framework.name, info.policy, info.weights, bool(plugins.scores), parts))
+    return _encode((head, parts))

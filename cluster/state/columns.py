@@ -99,20 +99,27 @@ class ResourceColumn:
     """One resource by row, in milli-CPU, bytes or counts.
 
     `free` is what is left of `allocatable`; `scored` is what pods ask for with upstream's defaults
-    for containers that ask for nothing (`requested` itself but for cpu and memory). `users` are the
-    nodes that offer the resource and the pods that ask for it."""
+    for containers that ask for nothing (`requested` itself but for cpu and memory). Scores are
+    computed from `real`: allocatable, requested and scored once more as floating point numbers,
+    rows of one array, which are exact below 2^53. `users` are the nodes that offer the resource and
+    the pods that ask for it, `offering` the nodes alone."""
 
     allocatable: Ints
     requested: Ints
     free: Ints
     scored: Ints
+    real: Floats
     users: int = 0
+    offering: int = 0
+    largest: int = 0
+    """No node ever offered more."""
 
     @classmethod
     def zeros(cls, capacity: int, has_defaults: bool) -> "ResourceColumn":
         requested = np.zeros(capacity, np.int64)
         scored = np.zeros(capacity, np.int64) if has_defaults else requested
-        return cls(np.zeros(capacity, np.int64), requested, np.zeros(capacity, np.int64), scored)
+        allocatable, free = np.zeros(capacity, np.int64), np.zeros(capacity, np.int64)
+        return cls(allocatable, requested, free, scored, np.zeros((3, capacity)))
 
     def grow(self, capacity: int) -> None:
         own = self.scored is not self.requested
@@ -121,18 +128,31 @@ class ResourceColumn:
         self.requested = np.pad(self.requested, (0, more))
         self.free = np.pad(self.free, (0, more))
         self.scored = np.pad(self.scored, (0, more)) if own else self.requested
+        self.real = np.pad(self.real, ((0, 0), (0, more)))
 
     def offer(self, row: int, amount: int) -> None:
         """The node offers so much."""
-        self.users += int(amount > 0) - int(self.allocatable[row] > 0)
+        change = int(amount > 0) - int(self.allocatable[row] > 0)
+        self.users += change
+        self.offering += change
         self.free[row] += amount - self.allocatable[row]
-        self.allocatable[row] = amount
+        self.allocatable[row] = self.real[0, row] = amount
+        self.largest = max(self.largest, amount)
 
     def take(self, row: int, amount: int) -> None:
         """A pod takes so much; less than 0 is given back."""
         self.requested[row] += amount
         self.free[row] -= amount
+        # Taken over, not added to: what does not fit a float must not add up.
+        self.real[1, row] = self.requested[row]
+        if self.scored is self.requested:
+            self.real[2, row] = self.requested[row]
         self.users += 1 if amount > 0 else -1
+
+    def score_as(self, row: int, amount: int) -> None:
+        """A pod is scored as taking so much, where that is kept by itself."""
+        self.scored[row] += amount
+        self.real[2, row] = self.scored[row]
 
 
 @dataclass(slots=True)

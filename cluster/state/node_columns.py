@@ -64,7 +64,6 @@ class NodeColumns:
         self._taint_set = np.zeros(FIRST_CAPACITY, np.int32)
         self._feature_set = np.zeros(FIRST_CAPACITY, np.int32)
         self._row_versions = np.zeros(FIRST_CAPACITY, np.int64)
-        self._node_versions = np.zeros(FIRST_CAPACITY, np.int64)
         self._journal = RowJournal()
         self._undo: list[tuple[int, int]] | None = None
         """(row, its version before) of every change, while a question is asked."""
@@ -91,9 +90,11 @@ class NodeColumns:
             return np.array(sorted(row for row in rows if row < count), np.intp)
         return np.flatnonzero(self._row_versions[: len(self.names)] > version)
 
-    def nodes_changed_since(self, version: int) -> NDArray[np.intp]:
-        """Rows whose node itself, not only its pods, changed after `version`."""
-        return np.flatnonzero(self._node_versions[: len(self.names)] > version)
+    @property
+    def asking(self) -> bool:
+        """Whether a question changes the columns for now (`versions_kept`): nothing may be kept by
+        version meanwhile."""
+        return self._undo is not None
 
     @property
     def resource_names(self) -> list[str]:
@@ -235,7 +236,7 @@ class NodeColumns:
 
     def _touch_node(self, row: int) -> None:
         self._touch(row)
-        self._node_versions[row] = self.nodes_touched = self.version
+        self.nodes_touched = self.version
 
     def _take(self, name: str, row: int, amount: int) -> None:
         column = self._resource(name)
@@ -328,7 +329,6 @@ class NodeColumns:
         self._taint_set = longer(self._taint_set)
         self._feature_set = longer(self._feature_set)
         self._row_versions, self._nothing = longer(self._row_versions), longer(self._nothing)
-        self._node_versions = longer(self._node_versions)
 
 
 def without_images(node: Node) -> Node:
