@@ -132,6 +132,17 @@ def disks_of(pod: Pod) -> tuple[tuple[str, Disk], ...]:
     )
 
 
+def _same_look(one: Pod, other: Pod) -> bool:
+    """Whether two pods differ in nothing that other pods can see."""
+    a, b = one.metadata, other.metadata
+    return (
+        a.namespace == b.namespace
+        and a.labels == b.labels
+        and (a.deletion_timestamp is None) is (b.deletion_timestamp is None)
+        and one.spec == other.spec
+    )
+
+
 def conflicting(port: HostPort, shape: Shape) -> int:
     """How many of the shape's host ports conflict with this one."""
     address = port[2]
@@ -176,6 +187,8 @@ class PodIndex:
         self._ports: dict[tuple[str, int] | HostPort, RowCount] = {}
         self._with_port: dict[tuple[str, int], set[Shape]] = {}
         self._with_disks: set[Shape] = set()
+        self._last: tuple[Pod, Shape] | None = None
+        """The last pod that was asked about; its claims do not depend on its name."""
         self.claim_users: dict[str, dict[int, int]] = {}
         """By claim (`namespace/name`), how many pods on which row mount it."""
         self.on_claim_use: Callable[[str, int, int], None] = lambda claim, row, change: None
@@ -193,6 +206,15 @@ class PodIndex:
 
     def shape(self, pod: Pod) -> Shape:
         """The shape of the pod; one that is in use already if there is one."""
+        if self._last is not None and _same_look(self._last[0], pod):
+            # Identical pods often come in a row.
+            return self._shapes.get(self._last[1].key, self._last[1])
+        shape = self._shape(pod)
+        if not shape.claims or all(v.ephemeral is None for v in pod.spec.volumes or ()):
+            self._last = pod, shape
+        return shape
+
+    def _shape(self, pod: Pod) -> Shape:
         meta, spec = pod.metadata, pod.spec
         affinity = spec.affinity
         terminating = meta.deletion_timestamp is not None

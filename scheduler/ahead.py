@@ -13,10 +13,10 @@ from cluster.records import PodAmounts
 from cluster.snapshot import Bools, Ints, Snapshot, View
 from cluster.view import PlacedView
 
+LEVELS = 8
+"""Pods ahead that are computed for all rows at once."""
 DEPTH = 16
-"""Pods ahead that are computed for a row on which one is placed after another."""
-MIN_BEHIND, BEHIND_SHARE = 32, 64
-"""Rows, and share of them, without a next state after which it is computed for all of them."""
+"""Pods ahead that are computed for one row on which pod after pod is placed."""
 
 Judge = Callable[[View], tuple[Bools, Ints | int]]
 """Which rows of a view fit, and their scores."""
@@ -27,24 +27,26 @@ class Ahead:
 
     def __init__(self, needs: PodAmounts, judge: Judge) -> None:
         self._needs, self._judge = needs, judge
-        self._known = np.zeros(0, np.bool_)
-        """Rows whose state with one more pod is in the next two."""
-        self._fits = np.zeros(0, np.bool_)
-        self._scores = np.zeros(0, np.int64)
+        self._used = np.zeros(0, np.uint8)
+        """By row how many of the states below have come; LEVELS where they are not known."""
+        self._fits = np.zeros((LEVELS, 0), np.bool_)
+        self._scores = np.zeros((LEVELS, 0), np.int32)
+        self._unknown: set[int] = set()
+        """The rows whose states are not known, as long as they are few."""
         self._deep: dict[int, tuple[list[bool], list[int]]] = {}
-        """By row, states with two and more pods than there are now, the nearest last."""
-        self._behind = 0
+        """By row, the states that come next, the nearest last."""
 
     def forget(self) -> None:
         """Everything changed."""
-        self._known = np.zeros(0, np.bool_)
+        self._used = np.zeros(0, np.uint8)
+        self._unknown.clear()
         self._deep.clear()
 
     def changed(self, rows: NDArray[np.intp]) -> None:
         """These rows are not as they were."""
-        if len(self._known):
-            self._known[rows] = False
-            self._behind += len(rows)
+        if len(self._used):
+            self._used[rows] = LEVELS
+            self._unknown.update(rows.tolist())
         for row in rows.tolist():
             self._deep.pop(row, None)
 
@@ -61,35 +63,35 @@ class Ahead:
             if not fits:
                 del self._deep[row]
             return state
-        if len(self._known) != len(snapshot):
-            self._compute_all(snapshot, np.arange(len(snapshot)))
-        elif self._behind > max(MIN_BEHIND, len(snapshot) // BEHIND_SHARE):
-            self._compute_all(snapshot, np.flatnonzero(~self._known))
-        elif self._known[row]:
-            self._known[row] = False
-            self._behind += 1
-            return bool(self._fits[row]), int(self._scores[row])
-        return self._compute_deep(snapshot, row)
+        level = int(self._used[row]) if len(self._used) == len(snapshot) else LEVELS
+        if level == LEVELS:
+            return self._compute(row, snapshot)
+        self._used[row] = level + 1
+        if level + 1 == LEVELS:
+            self._unknown.add(row)
+        return bool(self._fits[level, row]), int(self._scores[level, row])
 
-    def _compute_all(self, snapshot: Snapshot, rows: NDArray[np.intp]) -> None:
-        if len(self._known) != len(snapshot):
-            self._known = np.zeros(len(snapshot), np.bool_)
-            self._fits = np.zeros(len(snapshot), np.bool_)
-            self._scores = np.zeros(len(snapshot), np.int64)
-        fits, scores = self._judge(PlacedView(snapshot, rows, 1, self._needs))
-        self._fits[rows], self._scores[rows], self._known[rows] = fits, scores, True
-        self._behind = 0
-
-    def _compute_deep(self, snapshot: Snapshot, row: int) -> tuple[bool, int]:
-        """The row as it is, and with up to DEPTH more pods."""
-        times = np.arange(DEPTH + 1)
-        rows = np.full(DEPTH + 1, row)
+    def _compute(self, row: int, snapshot: Snapshot) -> tuple[bool, int]:
+        """The row as it is and with up to DEPTH more pods; and, since that costs little more, every
+        other row whose states are not known with up to LEVELS more."""
+        if len(self._used) != len(snapshot):
+            self._used = np.zeros(len(snapshot), np.uint8)
+            self._fits = np.zeros((LEVELS, len(snapshot)), np.bool_)
+            self._scores = np.zeros((LEVELS, len(snapshot)), np.int32)
+            others = np.arange(len(snapshot))
+        else:
+            others = np.fromiter(self._unknown, np.intp, len(self._unknown))
+        rows = np.concatenate([np.full(DEPTH + 1, row), np.tile(others, LEVELS)])
+        levels = np.repeat(np.arange(1, LEVELS + 1), len(others))
+        times = np.concatenate([np.arange(DEPTH + 1), levels])
         fits, scores = self._judge(PlacedView(snapshot, rows, times, self._needs))
         if isinstance(scores, int):
-            scores = np.full(DEPTH + 1, scores)
-        self._deep[row] = fits[:0:-1].tolist(), scores[:0:-1].tolist()
-        if len(self._known):
-            # That of one more pod is in the deep ones.
-            self._behind += int(self._known[row])
-            self._known[row] = False
+            scores = np.full(len(rows), scores)
+        self._fits[:, others] = fits[DEPTH + 1 :].reshape(LEVELS, -1)
+        self._scores[:, others] = scores[DEPTH + 1 :].reshape(LEVELS, -1)
+        self._used[others] = 0
+        # That row's next states are the deep ones.
+        self._used[row] = LEVELS
+        self._unknown = {row}
+        self._deep[row] = fits[DEPTH:0:-1].tolist(), scores[DEPTH:0:-1].tolist()
         return bool(fits[0]), int(scores[0])

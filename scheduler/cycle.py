@@ -18,7 +18,7 @@ from scheduler.trial import Nominated, Trial
 
 MAX_CLASSES, MIN_CLASSES = 128, 8
 MAX_CLASS_BYTES = 96 * 1024 * 1024
-BYTES_A_ROW = 40
+BYTES_A_ROW = 80
 """Of a kept class, with its node part and the states ahead."""
 
 T = TypeVar("T")
@@ -44,11 +44,13 @@ class Cycle:
         self._random = random.Random(seed)
         self._kept: OrderedDict[bytes, Evaluation] = OrderedDict()
         self._node_parts: OrderedDict[bytes, NodePart] = OrderedDict()
+        self._last: _Signed | None = None
 
     def clear(self) -> None:
         """Forget all classes: the plugins are no longer the same."""
         self._kept.clear()
         self._node_parts.clear()
+        self._last = None
 
     def decide(
         self, framework: Framework, info: PodInfo, nominated: Nominated = (), prefer: int = -1
@@ -85,9 +87,7 @@ class Cycle:
 
     def _evaluation(self, framework: Framework, plugins: PluginSet, info: PodInfo) -> Evaluation:
         """The pod's class, up to date with the snapshot."""
-        head = framework.name, info.policy, info.weights, bool(plugins.scores)
-        of_node = _sign(head, plugins.node_filters, plugins.node_scores, info)
-        of_row = _sign((), plugins.row_filters, plugins.row_scores, info) if of_node else None
+        of_node, of_row = self._signatures(framework, plugins, info)
         if of_node is None or of_row is None:
             evaluation = Evaluation(plugins, info, self._snapshot)
             evaluation.refresh()
@@ -104,6 +104,20 @@ class Cycle:
             self._keep(self._kept, signature, evaluation)
         evaluation.refresh()
         return evaluation
+
+    def _signatures(
+        self, framework: Framework, plugins: PluginSet, info: PodInfo
+    ) -> tuple[bytes | None, bytes | None]:
+        """What the plugins that read nodes, and those that read rows, sign; the same as last time
+        for a pod that is like the last one."""
+        last = self._last
+        if last is not None and last.plugins is plugins and _alike(last.info, info):
+            return last.signatures
+        head = framework.name, info.policy, info.weights, bool(plugins.scores)
+        of_node = _sign(head, plugins.node_filters, plugins.node_scores, info)
+        of_row = _sign((), plugins.row_filters, plugins.row_scores, info) if of_node else None
+        self._last = _Signed(plugins, info, (of_node, of_row))
+        return of_node, of_row
 
     def _node_part(self, signature: bytes, plugins: PluginSet, info: PodInfo) -> NodePart:
         """What plugins that read nodes alone say of the pod, kept for all that sign alike to
@@ -122,6 +136,29 @@ class Cycle:
         most = MAX_CLASS_BYTES // (BYTES_A_ROW * max(len(self._snapshot), 1))
         if len(kept) > min(max(most, MIN_CLASSES), MAX_CLASSES):
             kept.popitem(last=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Signed:
+    """The last pod that was decided, with its signatures."""
+
+    plugins: PluginSet
+    info: PodInfo
+    signatures: tuple[bytes | None, bytes | None]
+
+
+def _alike(one: PodInfo, other: PodInfo) -> bool:
+    """Whether two pods differ in their names alone."""
+    a, b = one.pod, other.pod
+    return (
+        a.spec == b.spec
+        and a.metadata.labels == b.metadata.labels
+        and a.metadata.namespace == b.metadata.namespace
+        and a.status == b.status
+        and one.needs == other.needs
+        and (one.policy, one.weights, one.near_node, one.near_pod)
+        == (other.policy, other.weights, other.near_node, other.near_pod)
+    )
 
 
 def _sign(

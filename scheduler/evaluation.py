@@ -28,6 +28,9 @@ NOT_FEASIBLE = -1
 PATCH_SHARE = 8
 # With fewer than this share of the nodes left, these are computed alone.
 FEW_SHARE = 4
+MIN_IN_A_ROW, ROWS_A_POD = 4, 1000
+"""Pods of a class, one after another, after which the states to come are worked out ahead: at least
+so many, and one for so many rows."""
 
 
 class PluginSet:
@@ -210,6 +213,7 @@ class Evaluation:
         self._version = -1
         self._nodes_version = snapshot.nodes_version
         self._row_relative: list[tuple[ScorePlugin, int, Ints]] = []
+        self._in_a_row = 0
         by_columns = [p for p, _ in self._filters.engaged] + [s[0] for s in self._scores.entries]
         predictable = all(p.BY_COLUMNS for p in by_columns)
         predictable = predictable and not any(s[0].RELATIVE for s in self._scores.entries)
@@ -254,6 +258,10 @@ class Evaluation:
         if self._ahead is None or not self._version + 1 == version == self._snapshot.version:
             return False
         if needs != self._info.needs or row >= len(self.feasible):
+            return False
+        self._in_a_row += 1
+        if self._in_a_row <= max(MIN_IN_A_ROW, len(self.feasible) // ROWS_A_POD):
+            # To look ahead in every row pays for more than a few pods.
             return False
         feasible, fixed = self._ahead.next(row, self._snapshot)
         # The scores of the node itself do not change with what runs on it.

@@ -217,3 +217,35 @@ def test_100_000_nodes() -> None:
     new = pod("p", requests={"cpu": "1"}, nodeSelector={"zone": "3"})
     row = cycle.decide(plugins, pod_info(new)).row
     assert row % 7 == 3
+
+
+STEPS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 59), st.integers(0, 9)), max_size=120)
+
+
+@settings(max_examples=40, deadline=None)
+@given(STEPS, st.sampled_from(PRIORITIES), st.integers(0, 9))
+def test_states_worked_out_ahead_are_those_that_come(
+    steps: list[tuple[int, int, int]], priority: str, seed: int
+) -> None:
+    """Identical pods in a row, with other pods and nodes changing in between."""
+    found = build([("4", "4Gi", 0, 20)] * 60)
+    cycle, plugins = Cycle(found, seed=seed), framework()
+    info = pod_info(
+        pod("same", requests={"cpu": "100m", "memory": "64Mi"}, config=config(priority))
+    )
+    for number, (kind, row, size) in enumerate(steps):
+        if kind == 0:
+            other = pod(f"o{number}", requests={"cpu": f"{size}00m"}, nodeName=f"n{row}")
+            found.set_pod(other)
+        elif kind == 1:
+            found.set_node(node(f"n{row}", cpu=str(size), pods="20"))
+        for copy in range(1 + size % 4):
+            trial = cycle.trial(plugins, info)
+            fresh = Cycle(found, seed=seed).trial(plugins, info)
+            assert trial.feasible.tolist() == fresh.feasible.tolist()
+            assert trial.best().tolist() == fresh.best().tolist()
+            best = trial.best()
+            if not len(best):
+                break
+            same = pod(f"s{number}-{copy}", requests={"cpu": "100m", "memory": "64Mi"})
+            found.assume(same, pod_info(same).needs, int(best[seed % len(best)]))
