@@ -38,6 +38,11 @@ from scheduler.cycle import Cycle
 from scheduler.pods import pod_info
 from scheduler.profiles import Framework, frameworks
 
+try:
+    from scheduler.reservation import reserve
+except ImportError:  # of a checkout from before there was any
+    reserve = None  # type: ignore[assignment]
+
 WORKLOADS = Path(__file__).parent / "workloads"
 SHAPES = (
     "same", "policy", "different", "spread", "anti", "daemonset", "csi", "csi-events",
@@ -213,7 +218,9 @@ def _decide(cycle: Cycle, snapshot: Snapshot, framework: Framework, info: PodInf
     if decision.diagnosis is not None:
         raise RuntimeError(f"{info.pod.key}: {decision.diagnosis.message}")
     snapshot.assume(info.pod, info.needs, decision.row)
-    if decision.reservation is not None:
+    if reserve is not None:
+        reserve(framework, decision.trial, info, snapshot, decision.row)
+    elif decision.reservation is not None:
         snapshot.storage.assume(decision.reservation)
 
 

@@ -4,7 +4,7 @@ Events change it in place between scheduling cycles, never during one.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from enum import Flag, auto
 
@@ -15,7 +15,7 @@ from cluster.owners import Owners
 from cluster.pod_index import Meeting, PodIndex
 from cluster.records import PodAmounts, PodRecord, amounts_of
 from cluster.related import PodDisruptionBudget, PodGroup
-from cluster.requests import CPU, MEMORY
+from cluster.requests import CPU, MEMORY, PODS
 from cluster.state.node_columns import FIRST_CAPACITY, NodeColumns
 from cluster.state.node_columns import Change as Change
 from cluster.state.node_columns import without_images as without_images
@@ -27,6 +27,9 @@ from cluster.view import Ints as Ints
 from cluster.view import View as View
 
 UNSCHEDULABLE_TAINT = Taint(key="node.kubernetes.io/unschedulable", effect="NoSchedule")
+
+
+_NOTHING: Counter[str] = Counter()
 
 
 class PodChange(Flag):
@@ -59,6 +62,7 @@ class Snapshot(NodeColumns):
         self.index.on_claim_use = self.storage.attached.used
         self._pods_on: list[dict[str, PodRecord]] = []
         self._priorities: Counter[int] = Counter()
+        self._in_namespace: dict[str, Counter[str]] = {}
         self._requested_at: dict[int, dict[str, Ints]] = {}
         """By priority and resource, what the pods of exactly that priority ask for, by row."""
 
@@ -185,6 +189,10 @@ class Snapshot(NodeColumns):
         total: Ints = np.sum(columns, axis=0) if columns else self._nothing
         return total[: len(self.names)]
 
+    def requested_in(self, namespace: str) -> Mapping[str, int]:
+        """What the namespace's pods on nodes ask for, by resource. Not to be written to."""
+        return self._in_namespace.get(namespace, _NOTHING)
+
     def pods_on(self, row: int) -> list[PodRecord]:
         """The pods that hold room on the row's node."""
         return list(self._pods_on[row].values())
@@ -231,6 +239,11 @@ class Snapshot(NodeColumns):
         self._account(row, record, +1)
 
     def _account(self, row: int, record: PodRecord, sign: int) -> None:
+        sums = self._in_namespace.setdefault(record.shape.namespace, Counter())
+        for name, amount in record.requests.items():
+            sums[name] += sign * amount
+        if not sums[PODS]:
+            del self._in_namespace[record.shape.namespace]
         of_priority = self._requested_at.get(record.priority)
         if of_priority is None:
             of_priority = self._requested_at[record.priority] = {}

@@ -34,7 +34,7 @@ class DefaultPreemption(Plugin):
     def from_args(cls, args: Mapping[str, Any]) -> "DefaultPreemption":
         return cls(msgspec.convert(args, Args))
 
-    def post_filter(self, nodes: int) -> int:
+    def wanted_candidates(self, nodes: int) -> int:
         """How many candidates are enough where so many nodes are in question."""
         share = nodes * self._args.min_candidate_nodes_percentage // 100
         return max(share, self._args.min_candidate_nodes_absolute)

@@ -23,6 +23,7 @@ from cluster.pod_index import HostPort, PodQuery
 from cluster.pod_terms import Term, terms_of
 from cluster.records import PodAmounts, amounts_of
 from cluster.snapshot import Bools, Ints, Snapshot, View
+from filters.handle import Handle, WatchedKind
 from filters.member import Member
 
 MAX_SCORE: Final = 100
@@ -50,6 +51,8 @@ class Event(Flag):
     CSI = auto()
     NAMESPACE = auto()
     LATENCY = auto()
+    PLUGIN = auto()
+    """A change of a kind that some plugin watches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +134,20 @@ class Removed(Protocol):
         """How many of their host ports conflict with this one."""
 
 
+@dataclass(frozen=True, slots=True)
+class PostFilterResult:
+    """`nominated` is the node that the pod will fit on once what the plugin began is done;
+    `message` is added to what the pod's owner reads."""
+
+    nominated: str = ""
+    message: str = ""
+
+
+class Refusal(Exception):
+    """Raised by `reserve`, `permit` or `pre_bind`: the pod is not to run on this node now, and
+    why."""
+
+
 class Unsignable(Exception):
     """The pod's fate in this plugin is its own: it shares no result with other pods."""
 
@@ -142,7 +159,8 @@ class Plugin:
     only beside those of the other feasible nodes, so they pass through `normalize`. A plugin that
     reads nothing of the pods on nodes says so by LOOKS_AT_PODS; one that reads of them only what
     the view has (sums of requests), by BY_COLUMNS: what it will say once more pods of a class are
-    placed is then worked out ahead of time."""
+    placed is then worked out ahead of time. WATCHES names further kinds that it reads by
+    `handle.objects`; a change of one of them is Event.PLUGIN."""
 
     NAME: ClassVar[str]
     events: ClassVar[Event] = Event.NONE
@@ -150,6 +168,15 @@ class Plugin:
     LOOKS_AT_PODS: ClassVar[bool] = True
     BY_COLUMNS: ClassVar[bool] = False
     RELATIVE: ClassVar[bool] = False
+    WATCHES: ClassVar[tuple[WatchedKind, ...]] = ()
+    handle: Handle = Handle()
+
+    def start(self, handle: Handle) -> None:
+        """Called once, before anything else, with what the scheduler gives."""
+        self.handle = handle
+
+    def watched(self, old: Any, new: Any) -> None:
+        """An object of a kind of WATCHES came (`old` None), changed, or went (`new` None)."""
 
     def normalize(self, raw: Ints) -> Ints:
         return raw
@@ -224,6 +251,52 @@ class ScorePlugin(Protocol):
 
     def normalize(self, raw: Ints) -> Ints:
         """Raw scores of the feasible nodes, brought to 0..100."""
+
+
+class PostFilterPlugin(Protocol):
+    """Asked, before preemption, about a pod that no node fits."""
+
+    NAME: ClassVar[str]
+
+    def post_filter(self, info: PodInfo, snapshot: Snapshot) -> PostFilterResult | None:
+        """None where the plugin can do nothing for the pod."""
+
+
+class ReservePlugin(Protocol):
+    """Holds something for a pod from the decision until it is bound, or given up."""
+
+    NAME: ClassVar[str]
+    events: ClassVar[Event]
+
+    def reserve(
+        self, info: PodInfo, prepared: Prepared | None, snapshot: Snapshot, row: int
+    ) -> Any | None:
+        """What is held, for the calls that follow; None for nothing. Raises Refusal.
+
+        `prepared` is what `pre_filter` returned for the pod, which is counted on the row already.
+        """
+
+    def unreserve(self, info: PodInfo, held: Any, snapshot: Snapshot) -> None:
+        """Give it back. Must not fail."""
+
+
+class PermitPlugin(Protocol):
+    """Has the last word before the binding cycle, and may ask for time."""
+
+    NAME: ClassVar[str]
+
+    def permit(self, info: PodInfo, held: Any, snapshot: Snapshot, row: int) -> float:
+        """0 to allow the pod, or the seconds that it waits at most for `handle.allow`. Raises
+        Refusal."""
+
+
+class PreBindPlugin(Protocol):
+    """Does what has to be done before the bind: the one point where plugins may wait for I/O."""
+
+    NAME: ClassVar[str]
+
+    async def pre_bind(self, info: PodInfo, held: Any, node: str) -> None:
+        """Raises Refusal where the pod cannot be bound there."""
 
 
 class PreferPlugin(Protocol):

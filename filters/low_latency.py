@@ -83,12 +83,11 @@ class LowLatency(Plugin):
     events = Event.POD_PLACED | Event.LATENCY | Event.NODE_ADD
     LOCAL = False
 
-    def __init__(self, args: Args = Args(), matrix: Matrix | None = None) -> None:
+    def __init__(self, args: Args = Args()) -> None:
         if not 0 <= args.resolution_ms < math.inf:
             raise ValueError(f"resolutionMs: 0 or more, got {args.resolution_ms:g}")
         if not 0 < args.half_value_ms < math.inf:
             raise ValueError(f"halfValueMs: above 0, got {args.half_value_ms:g}")
-        self.matrix = matrix if matrix is not None else Matrix()
         self.resolution_ms, self.half_value_ms = args.resolution_ms, args.half_value_ms
         self._kept: OrderedDict[str, Nearness] = OrderedDict()
         """By source, as of `_kept_for`."""
@@ -98,6 +97,11 @@ class LowLatency(Plugin):
     @classmethod
     def from_args(cls, args: Mapping[str, Any]) -> "LowLatency":
         return cls(msgspec.convert(args, Args))
+
+    @property
+    def matrix(self) -> Matrix:
+        """Measured round-trip times."""
+        return self.handle.round_trips
 
     # -- extension points ------------------------------------------------------------------
 

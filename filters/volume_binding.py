@@ -6,8 +6,10 @@ says what has to be written for that before the pod is bound.
 """
 
 import bisect
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -44,6 +46,12 @@ NO_PROVISIONER = ("", "kubernetes.io/no-provisioner")
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
 
+class Args(msgspec.Struct, forbid_unknown_fields=True, frozen=True, rename="camel"):
+    """VolumeBindingArgs: `bindTimeoutSeconds` that volumes may take to be bound or made."""
+
+    bind_timeout_seconds: float = 600.0
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """For every row: the refusal's bits, and for each claim that waits the volume it would get.
@@ -64,8 +72,15 @@ class VolumeBinding(Plugin):
     LOCAL = False
     LOOKS_AT_PODS = False
 
-    def __init__(self) -> None:
+    def __init__(self, args: Args = Args()) -> None:
+        if not 0 < args.bind_timeout_seconds < math.inf:
+            raise ValueError(f"bindTimeoutSeconds: above 0, got {args.bind_timeout_seconds:g}")
+        self.bind_timeout_s = args.bind_timeout_seconds
         self._reaches = _Reaches()
+
+    @classmethod
+    def from_args(cls, args: Mapping[str, Any]) -> "VolumeBinding":
+        return cls(msgspec.convert(args, Args))
 
     def pre_filter(self, info: PodInfo, snapshot: Snapshot) -> Prepared | Rejected | None:
         keys = claims_of(info.pod)
@@ -91,7 +106,23 @@ class VolumeBinding(Plugin):
         bits: Ints = answer.bits[view.rows]
         return bits
 
-    def reserve(self, prepared: Prepared, snapshot: Snapshot, row: int) -> VolumePlan | None:
+    def reserve(
+        self, info: PodInfo, prepared: Prepared | None, snapshot: Snapshot, row: int
+    ) -> VolumePlan | None:
+        """What to write before the pod can run on the row's node, kept from others meanwhile."""
+        plan = self.plan(prepared, snapshot, row) if prepared is not None else None
+        if plan is not None:
+            snapshot.storage.assume(plan)
+        return plan
+
+    def unreserve(self, info: PodInfo, held: VolumePlan, snapshot: Snapshot) -> None:
+        snapshot.storage.forget(held)
+
+    async def pre_bind(self, info: PodInfo, held: VolumePlan, node: str) -> None:
+        """Have the claims bound; what the API server shows by then need not be assumed any more."""
+        await self.handle.bind_volumes(info.pod, held, self.bind_timeout_s)
+
+    def plan(self, prepared: Prepared, snapshot: Snapshot, row: int) -> VolumePlan | None:
         """What to write before the pod can run on the row's node; None where nothing is."""
         answer: Answer = prepared.state
         bindings, provisions = [], []

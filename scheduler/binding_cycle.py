@@ -2,21 +2,23 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 
 import structlog
 
 from cluster.client import ApiClient
 from cluster.objects import Pod
 from cluster.snapshot import Snapshot
-from cluster.storage import VolumePlan
-from filters.framework import Event
+from filters.framework import Event, PreBindPlugin, Refusal
+from scheduler.attempt import SchedulingAttempt
 from scheduler.binding import Binder, Outcome
-from scheduler.cycle import Decision
+from scheduler.diagnosis import Diagnosis
 from scheduler.metrics import Metrics
 from scheduler.nominator import Nominator
 from scheduler.queue import QueuedPod, SchedulingQueue
 from scheduler.reports import Reporter
-from scheduler.volume_binder import VolumeBinder, VolumesNotBound
+from scheduler.reservation import PluginRefused, Reservation
+from scheduler.waiting_pods import WaitingPods
 
 log = structlog.get_logger(__name__)
 
@@ -35,16 +37,16 @@ class BindingCycle:
         nominator: Nominator,
         reporter: Reporter,
         metrics: Metrics,
-        volumes: VolumeBinder,
+        waiting: WaitingPods,
         slots: asyncio.Semaphore,
     ) -> None:
-        self._binder, self._volumes = Binder(client, observed=self._observed), volumes
+        self._binder, self._waiting = Binder(client, observed=self._observed), waiting
         self._snapshot, self._queue = snapshot, queue
         self._nominator, self._reporter, self._metrics = nominator, reporter, metrics
         self._room = slots
         self._tasks: set[asyncio.Task[None]] = set()
-        self._volume_binds: dict[tuple[str, str], asyncio.Future[None]] = {}
-        """By key and uid of the pod whose volumes are being bound."""
+        self._preparing: dict[tuple[str, str], asyncio.Future[None]] = {}
+        """By key and uid of pods that wait for plugins before their bind."""
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -64,31 +66,38 @@ class BindingCycle:
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=seconds)
 
-    def begin(self, queued: QueuedPod, decision: Decision, started: float) -> None:
-        """The pod is assumed: bind it beside the next cycles."""
-        elsewhere = self._nominator.row(queued.key) not in (-1, decision.row)
+    def begin(self, attempt: SchedulingAttempt, row: int, reservation: Reservation) -> None:
+        """The pod is assumed on the row: bind it beside the next cycles."""
+        queued = attempt.queued
+        elsewhere = self._nominator.row(queued.key) not in (-1, row)
         self._nominator.remove(queued.key)
         if elsewhere:
             self._queue.move(Event.POD_GONE, "AssignedPodDelete")
         self._reporter.assumed(queued.key)
-        node = self._snapshot.names[decision.row]
-        task = asyncio.create_task(self._bind(queued, node, decision.reservation, started))
+        if reservation.waits:
+            self._waiting.hold(queued.pod, reservation.node, reservation.waits)
+        task = asyncio.create_task(self._bind(attempt, reservation))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _bind(
-        self, queued: QueuedPod, node: str, plan: VolumePlan | None, started: float
-    ) -> None:
+    async def _bind(self, attempt: SchedulingAttempt, reservation: Reservation) -> None:
+        queued, node = attempt.queued, reservation.node
         key, uid = queued.key, queued.pod.metadata.uid
-        if plan is not None and not await self._bind_volumes(queued, plan, started):
+        pre_binds = [
+            plugin
+            for plugin in attempt.framework.pre_binds
+            if not hasattr(plugin, "reserve") or reservation.value(plugin.NAME) is not None
+        ]
+        slow = bool(reservation.waits or pre_binds)
+        if slow and not await self._prepare(attempt, reservation, pre_binds):
             return
         try:
             began = time.perf_counter()
             result = await self._binder.bind(queued.pod, node, self._room, self._uncertain)
         except Exception as error:
             log.exception("binding cycle failed", pod=key)
-            self._release(key, uid)
-            self.fail(queued, f"internal error in the binding cycle: {error!r}", started)
+            why = f"internal error in the binding cycle: {error!r}"
+            self._fail_bind(attempt, reservation, why, slow)
             return
         status = "Success" if result.outcome is Outcome.BOUND else "Error"
         profile = queued.pod.spec.scheduler_name
@@ -97,49 +106,101 @@ class BindingCycle:
             self._snapshot.bound(key, uid, time.monotonic() + ASSUMED_FOR)
             self._queue.finish(queued)
             self._reporter.scheduled(queued.pod, node)
-            self.count("scheduled", queued, started)
+            self.count("scheduled", queued, attempt.started)
             self._metrics.scheduled(queued.attempts, time.monotonic() - queued.added_at)
-            return
-        self._release(key, uid)
-        if result.outcome is Outcome.FAILED:
-            self.fail(queued, f"binding to {node} failed: {result.why}", started)
+        elif result.outcome is Outcome.FAILED:
+            why = f"binding to {node} failed: {result.why}"
+            self._fail_bind(attempt, reservation, why, slow)
         else:
             # Gone or taken: the watch tells the rest, and counts the pod where it really is.
             log.info("pod not bound", pod=key, node=node, why=result.why)
+            self._give_back(attempt, reservation)
             self._queue.finish(queued)
-            self.count("error", queued, started)
+            self.count("error", queued, attempt.started)
 
-    async def _bind_volumes(self, queued: QueuedPod, plan: VolumePlan, started: float) -> bool:
-        """Whether the pod's claims are bound; if not, the pod waits to be decided anew."""
-        work = asyncio.ensure_future(self._volumes.bind(queued.pod, plan))
-        self._volume_binds[queued.key, queued.pod.metadata.uid] = work
+    async def _prepare(
+        self,
+        attempt: SchedulingAttempt,
+        reservation: Reservation,
+        pre_binds: Sequence[PreBindPlugin],
+    ) -> bool:
+        """Wait for plugins that asked for time, then have others do their part. Whether the pod may
+        be bound; if not, it waits to be decided anew.
+
+        Meanwhile the API server shows where the pod is expected to go (KEP-5278).
+        """
+        queued, node = attempt.queued, reservation.node
+        self._reporter.expect(queued.pod, node)
+        work = asyncio.ensure_future(self._run_plugins(attempt, reservation, pre_binds))
+        self._preparing[queued.key, queued.pod.metadata.uid] = work
         try:
             await asyncio.wait([work])
             work.result()
-        except VolumesNotBound as error:
-            why = str(error)
+            return True
+        except PluginRefused as refusal:
+            self._give_back(attempt, reservation)
+            self._no_expectation(attempt, node)
+            self.refuse(attempt, refusal)
+        except Refusal as refusal:
+            self._fail_bind(attempt, reservation, str(refusal), True)
         except asyncio.CancelledError:
             if not work.cancelled():
                 work.cancel()
                 raise
             why = "given up: a pod of higher priority needs the room"
+            self._fail_bind(attempt, reservation, why, True)
         except Exception as error:
-            log.exception("binding volumes failed", pod=queued.key)
-            why = f"internal error in binding volumes: {error!r}"
-        else:
-            self._snapshot.storage.forget(plan)
-            return True
+            log.exception("pre-bind failed", pod=queued.key)
+            self._fail_bind(attempt, reservation, f"internal error in pre-bind: {error!r}", True)
         finally:
-            self._volume_binds.pop((queued.key, queued.pod.metadata.uid), None)
-        self._snapshot.storage.forget(plan)
-        self._release(queued.key, queued.pod.metadata.uid)
-        self.fail(queued, f"binding volumes: {why}", started)
+            self._preparing.pop((queued.key, queued.pod.metadata.uid), None)
         return False
 
+    async def _run_plugins(
+        self,
+        attempt: SchedulingAttempt,
+        reservation: Reservation,
+        pre_binds: Sequence[PreBindPlugin],
+    ) -> None:
+        if reservation.waits:
+            await self._waiting.wait(attempt.queued.pod.metadata.uid)
+        for plugin in pre_binds:
+            held = reservation.value(plugin.NAME)
+            await plugin.pre_bind(attempt.info, held, reservation.node)
+
     def give_up(self, key: str, uid: str) -> bool:
-        """Stop waiting for the volumes of a pod that has no node yet; whether it was waiting."""
-        work = self._volume_binds.get((key, uid))
+        """Stop preparing a pod that has no node yet; whether it was being prepared."""
+        work = self._preparing.get((key, uid))
         return work is not None and work.cancel()
+
+    def refuse(self, attempt: SchedulingAttempt, refusal: PluginRefused) -> None:
+        """A plugin refused the pod after its node was chosen: it waits for that plugin's events."""
+        queued = attempt.queued
+        plugins = frozenset((refusal.plugin,))
+        events = attempt.framework.events(plugins) | Event.NODE_ADD
+        self._queue.unschedulable(queued, events, plugins)
+        message = Diagnosis(1, {str(refusal): 1}, plugins).message
+        self._reporter.unschedulable(queued.pod, message)
+        self.count("unschedulable", queued, attempt.started)
+
+    def _fail_bind(
+        self, attempt: SchedulingAttempt, reservation: Reservation, why: str, expected: bool
+    ) -> None:
+        self._give_back(attempt, reservation)
+        if expected:
+            self._no_expectation(attempt, reservation.node)
+        self.fail(attempt.queued, why, attempt.started)
+
+    def _no_expectation(self, attempt: SchedulingAttempt, node: str) -> None:
+        """What the API server still shows of where the pod was to go is the past."""
+        self._nominator.ignore(attempt.queued.key, node)
+        self._reporter.clear_nomination(attempt.queued.pod)
+
+    def _give_back(self, attempt: SchedulingAttempt, reservation: Reservation) -> None:
+        """Give back all that was held for a pod that was not bound; others may be waiting for
+        it."""
+        reservation.unreserve(self._snapshot)
+        self._release(attempt.queued.key, attempt.queued.pod.metadata.uid)
 
     def _observed(self, pod: Pod) -> str | None:
         """The node of the pod as the watch shows it: None where it shows none yet, empty where the

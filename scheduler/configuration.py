@@ -153,6 +153,9 @@ class Plugins(_Struct, frozen=True):
     filter: PluginChoice = PluginChoice()
     post_filter: PluginChoice = PluginChoice()
     score: PluginChoice = PluginChoice()
+    reserve: PluginChoice = PluginChoice()
+    permit: PluginChoice = PluginChoice()
+    pre_bind: PluginChoice = PluginChoice()
 
 
 class PluginConfig(_Struct, frozen=True):

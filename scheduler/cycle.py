@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 import msgspec
 
 from cluster.snapshot import Snapshot
-from cluster.storage import VolumePlan
 from filters.framework import FilterPlugin, PodInfo, ScorePlugin, Unsignable
 from scheduler.diagnosis import Diagnosis
 from scheduler.evaluation import Evaluation, NodePart, PluginSet
@@ -28,12 +27,11 @@ _encode = msgspec.json.Encoder(order="deterministic").encode
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The row to bind to, or why there is none; `reservation` is to be carried out before."""
+    """The row to bind to, or why there is none."""
 
     row: int
     trial: Trial
     diagnosis: Diagnosis | None = None
-    reservation: VolumePlan | None = None
 
 
 class Cycle:
@@ -62,10 +60,10 @@ class Cycle:
         """
         trial = self.trial(framework, info, nominated)
         if prefer >= 0 and trial.rejection is None and trial.feasible[prefer]:
-            return Decision(prefer, trial, reservation=trial.reserve(prefer))
+            return Decision(prefer, trial)
         row = trial.select(self._random)
         if row >= 0:
-            return Decision(row, trial, reservation=trial.reserve(row))
+            return Decision(row, trial)
         return Decision(-1, trial, self._diagnose(trial))
 
     def _diagnose(self, trial: Trial) -> Diagnosis:

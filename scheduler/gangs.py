@@ -6,14 +6,16 @@ are given up again where too few fit, so that two gangs can never hold halves of
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cluster.objects import Pod
 from cluster.snapshot import Snapshot
 from filters.framework import PodInfo
 from scheduler.cycle import Decision
 from scheduler.diagnosis import Diagnosis
+from scheduler.profiles import Framework
 from scheduler.queue import QueuedPod, SchedulingQueue
+from scheduler.reservation import PluginRefused, Reservation, reserve
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,8 @@ class Member:
     queued: QueuedPod
     info: PodInfo
     decision: Decision
+    reservation: Reservation | None = None
+    """What is held for it; None where it has no node."""
 
 
 class Gangs:
@@ -124,6 +128,7 @@ class Gangs:
     def decide(
         self,
         members: list[QueuedPod],
+        framework: Framework,
         decide: Callable[[PodInfo], Decision],
         found: list[Member],
     ) -> Iterator[None]:
@@ -134,16 +139,26 @@ class Gangs:
                 info = queued.info
                 if info is None or self._queue.pods.get(queued.key) is not queued:
                     continue
-                decision = decide(info)
-                found.append(Member(queued, info, decision))
-                if decision.diagnosis is None:
-                    self._snapshot.assume(queued.pod, info.needs, decision.row)
-                    if decision.reservation is not None:
-                        self._snapshot.storage.assume(decision.reservation)
+                found.append(self._member(queued, info, decide(info), framework))
                 yield
         except Exception:
             self._give_back(found)
             raise
+
+    def _member(
+        self, queued: QueuedPod, info: PodInfo, decision: Decision, framework: Framework
+    ) -> Member:
+        """Assumed and reserved where it has a node."""
+        if decision.diagnosis is not None:
+            return Member(queued, info, decision)
+        self._snapshot.assume(queued.pod, info.needs, decision.row)
+        try:
+            held = reserve(framework, decision.trial, info, self._snapshot, decision.row)
+        except PluginRefused as refusal:
+            self._snapshot.forget(queued.key, queued.pod.metadata.uid)
+            refused = Diagnosis(1, {str(refusal): 1}, frozenset((refusal.plugin,)))
+            return Member(queued, info, replace(decision, row=-1, diagnosis=refused))
+        return Member(queued, info, decision, held)
 
     def settle(self, members: list[QueuedPod], found: list[Member]) -> bool:
         """Whether enough of the gang have a node; where too few have, nothing stays assumed."""
@@ -155,10 +170,9 @@ class Gangs:
 
     def _give_back(self, found: list[Member]) -> None:
         for member in found:
-            if member.decision.diagnosis is None:
+            if member.reservation is not None:
+                member.reservation.unreserve(self._snapshot)
                 self._snapshot.forget(member.queued.key, member.queued.pod.metadata.uid)
-                if member.decision.reservation is not None:
-                    self._snapshot.storage.forget(member.decision.reservation)
 
     def message(self, found: list[Member]) -> str:
         """Why the gang waits: how many of it fit, and what keeps the first other one."""

@@ -39,6 +39,10 @@ class Nominator:
             self._given_up[key] = node
         return self.remove(key)
 
+    def ignore(self, key: str, node: str) -> None:
+        """A nomination to this node that the API server shows is the past."""
+        self._given_up[key] = node
+
     def forget(self, key: str) -> bool:
         """The pod is deleted or bound; whether it was nominated."""
         self._given_up.pop(key, None)

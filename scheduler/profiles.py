@@ -14,7 +14,19 @@ from cluster.objects import Pod
 from cluster.snapshot import Snapshot
 from filters.balanced_allocation import NodeResourcesBalancedAllocation
 from filters.default_preemption import DefaultPreemption
-from filters.framework import Event, FilterPlugin, Plugin, PodInfo, PreferPlugin, ScorePlugin
+from filters.framework import (
+    Event,
+    FilterPlugin,
+    PermitPlugin,
+    Plugin,
+    PodInfo,
+    PostFilterPlugin,
+    PreBindPlugin,
+    PreferPlugin,
+    ReservePlugin,
+    ScorePlugin,
+)
+from filters.handle import Handle
 from filters.low_latency import LowLatency, Nearness
 from filters.registry import IN_TREE, OUR_OWN
 from filters.registry import plugins as known_plugins
@@ -49,16 +61,24 @@ def _fit(strategy: str) -> NodeResourcesFit:
 class Framework:
     """One profile's plugins, ready to run."""
 
-    def __init__(self, profile: Profile, matrix: Matrix) -> None:
+    def __init__(self, profile: Profile, handle: Handle | Matrix) -> None:
         self.name = profile.scheduler_name
-        everything = _instances(profile, matrix)
+        self.handle = Handle(handle) if isinstance(handle, Matrix) else handle
+        everything = _instances(profile, self.handle)
+
+        def chosen(point: str) -> list[Any]:
+            names = _chosen(profile, everything, point, _having(everything, point))
+            return [everything[name] for name in names]
+
         filters = _chosen(profile, everything, "filter", _having(everything, "filter"))
-        scoring = [name for name in _having(everything, "score") if name != LowLatency.NAME]
+        # Nearness is a policy's score, not a profile's.
+        near = _having(everything, "nearness")
+        scoring = [name for name in _having(everything, "score") if name not in near]
         scores = _chosen(profile, everything, "score", scoring)
         self.filters = tuple(cast(FilterPlugin, everything[name]) for name in filters)
         weights = _weights(profile, scores)
         self.scores = tuple((cast(ScorePlugin, everything[name]), weights[name]) for name in scores)
-        self._latency = tuple(p for p in self.filters if isinstance(p, LowLatency))
+        self._latency = tuple(cast(LowLatency, everything[n]) for n in near if n in filters)
         self._policy_scores: dict[str, ScorePlugin] = {
             MOST_REQUESTED: _fit(MOST),
             LEAST_REQUESTED: _fit(LEAST),
@@ -74,12 +94,27 @@ class Framework:
         self._default = PluginSet(self.filters, self.scores)
         self.filtering = PluginSet(self.filters, ())
         """The filters without any score."""
-        gates = _chosen(profile, everything, "pre_enqueue", _having(everything, "pre_enqueue"))
-        self._gates = tuple(cast(SchedulingGates, everything[name]) for name in gates)
-        post = _chosen(profile, everything, "post_filter", _having(everything, "post_filter"))
-        self.preemption = cast(DefaultPreemption, everything[post[0]]) if post else None
+        self._gates = tuple(cast(list[SchedulingGates], chosen("pre_enqueue")))
+        self.reserves = tuple(cast(list[ReservePlugin], chosen("reserve")))
+        self.permits = tuple(cast(list[PermitPlugin], chosen("permit")))
+        self.pre_binds = tuple(cast(list[PreBindPlugin], chosen("pre_bind")))
+        self.post_filters = tuple(cast(list[PostFilterPlugin], chosen("post_filter")))
+        preempting = _chosen(profile, everything, "post_filter", [DefaultPreemption.NAME])
+        self.preemption = (
+            cast(DefaultPreemption, everything[DefaultPreemption.NAME])
+            if DefaultPreemption.NAME in preempting
+            else None
+        )
+        self._plugins = tuple(everything.values())
+        self.watches = {kind.path: kind for p in self._plugins for kind in p.WATCHES}
         self.standard = frozenset(IN_TREE) - OUR_OWN
         """The plugins that kube-scheduler has too."""
+
+    def watched(self, path: str, old: Any, new: Any) -> None:
+        """Tell the plugins that watch this kind of a change."""
+        for plugin in self._plugins:
+            if any(kind.path == path for kind in plugin.WATCHES):
+                plugin.watched(old, new)
 
     @property
     def resolution_ms(self) -> float:
@@ -174,16 +209,16 @@ def _unmeasured(source: str, near: Nearness, node: str) -> str:
     return f"{head} any node that fits: placed by the other scores"
 
 
-def frameworks(configuration: Configuration, matrix: Matrix) -> dict[str, Framework]:
+def frameworks(configuration: Configuration, handle: Handle | Matrix) -> dict[str, Framework]:
     """Every profile by schedulerName. Raises ConfigurationError naming plugin and field."""
-    return {p.scheduler_name: Framework(p, matrix) for p in configuration.profiles}
+    return {p.scheduler_name: Framework(p, handle) for p in configuration.profiles}
 
 
 def _having(plugins: Mapping[str, Plugin], point: str) -> list[str]:
     return [name for name, plugin in plugins.items() if hasattr(plugin, point)]
 
 
-def _instances(profile: Profile, matrix: Matrix) -> dict[str, Plugin]:
+def _instances(profile: Profile, handle: Handle) -> dict[str, Plugin]:
     known = known_plugins()
     arguments: dict[str, Mapping[str, Any]] = {}
     for given in profile.plugin_config:
@@ -198,8 +233,7 @@ def _instances(profile: Profile, matrix: Matrix) -> dict[str, Plugin]:
             raise ConfigurationError(
                 f"profile {profile.scheduler_name}: pluginConfig of {name}: {error}"
             ) from error
-        if isinstance(made[name], LowLatency):
-            cast(LowLatency, made[name]).matrix = matrix
+        made[name].start(handle)
     return made
 
 

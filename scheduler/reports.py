@@ -44,11 +44,19 @@ class Reporter:
         """
         self._fail(pod, "FailedScheduling", "Unschedulable", message, nominated)
 
+    def expect(self, pod: Pod, node: str) -> None:
+        """The pod is about to be bound to the node, once plugins have done their part
+        (KEP-5278)."""
+        self._nomination(pod, node)
+
     def clear_nomination(self, pod: Pod) -> None:
         """No node is kept for the pod any more."""
         self._written.pop(pod.key, None)
+        self._nomination(pod, None)
+
+    def _nomination(self, pod: Pod, node: str | None) -> None:
         meta = pod.metadata
-        body = {"metadata": {"uid": meta.uid}, "status": {"nominatedNodeName": None}}
+        body = {"metadata": {"uid": meta.uid}, "status": {"nominatedNodeName": node}}
         path = f"/api/v1/namespaces/{meta.namespace}/pods/{meta.name}/status"
         write = Write("PATCH", path, _encode(body), STRATEGIC_PATCH)
         # A condition that is still unsent may name the node: it goes out before, or not at all.

@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import structlog
 from prometheus_client.core import Metric
@@ -18,7 +19,9 @@ from cluster.objects import Pod
 from cluster.outbox import Outbox
 from cluster.quantity import QuantityError
 from cluster.snapshot import Snapshot
-from filters.framework import Event, PodInfo
+from cluster.storage import VolumePlan
+from filters.framework import Event, PodInfo, Refusal
+from filters.handle import Handle
 from latency.matrix import Matrix
 from scheduler.attempt import SchedulingAttempt
 from scheduler.binding_cycle import BindingCycle
@@ -42,9 +45,11 @@ from scheduler.questions import Questions
 from scheduler.queue import Delays, QueuedPod, SchedulingQueue
 from scheduler.recent import Recent
 from scheduler.reports import Reporter
+from scheduler.reservation import PluginRefused, reserve
 from scheduler.tasks import first_of
 from scheduler.trial import Trial
-from scheduler.volume_binder import VolumeBinder
+from scheduler.volume_binder import VolumeBinder, VolumesNotBound
+from scheduler.waiting_pods import WaitingPods
 from scheduler.watches import Watches
 
 log = structlog.get_logger(__name__)
@@ -72,7 +77,7 @@ class Scheduler:
         self.nominator = Nominator(self.snapshot)
         self._gangs = Gangs(self.snapshot, self.queue)
         self._pipelines = Pipelines(self.snapshot, self.queue)
-        waiters = ObjectWaiters()
+        waiters, waiting = ObjectWaiters(), WaitingPods()
         slots = asyncio.Semaphore(configuration.parallelism)
         """One bound for all writes that pods wait for."""
         self._binding = BindingCycle(
@@ -82,8 +87,17 @@ class Scheduler:
             self.nominator,
             self._reporter,
             self.metrics,
-            VolumeBinder(client, self.snapshot, waiters, slots),
+            waiting,
             slots,
+        )
+        self._volumes = VolumeBinder(client, self.snapshot, waiters, slots)
+        self._handle = Handle(
+            matrix,
+            client.request,
+            self._bind_volumes,
+            waiting.allow,
+            waiting.reject,
+            waiting.all,
         )
         self._preemptor = Preemptor(
             client,
@@ -111,14 +125,19 @@ class Scheduler:
             pipelines=self._pipelines,
             forget=self._forget,
             waiters=waiters,
+            kinds={
+                path: kind for f in self._frameworks.values() for path, kind in f.watches.items()
+            }.values(),
+            watched=self._on_watched,
         )
+        self._handle.kinds.update(self.watches.kinds)
 
     def configure(self, configuration: Configuration) -> None:
         """Take on profiles, plugins and delays; the queue keeps its pods.
 
         Raises ConfigurationError, with the old configuration still in force.
         """
-        fresh = frameworks(configuration, self._matrix)
+        fresh = frameworks(configuration, self._handle)
         self._frameworks.clear()
         self._frameworks.update(fresh)
         self._cycle.clear()
@@ -288,10 +307,39 @@ class Scheduler:
             self._refuse(queued, framework, info, decision.trial, decision.diagnosis, started)
             return
         self.metrics.point("Filter", "Success", profile, seconds)
+        self._assume(SchedulingAttempt(queued, info, framework, started), decision)
+
+    def _assume(self, attempt: SchedulingAttempt, decision: Decision) -> None:
+        """Count the pod on its node, have plugins reserve what it needs, and begin to bind it."""
+        queued, info = attempt.queued, attempt.info
         self.snapshot.assume(queued.pod, info.needs, decision.row)
-        if decision.reservation is not None:
-            self.snapshot.storage.assume(decision.reservation)
-        self._binding.begin(queued, decision, started)
+        try:
+            reservation = reserve(
+                attempt.framework, decision.trial, info, self.snapshot, decision.row
+            )
+        except PluginRefused as refusal:
+            self.snapshot.forget(queued.key, queued.pod.metadata.uid)
+            self._binding.refuse(attempt, refusal)
+        except Exception as error:
+            log.exception("reserve or permit failed", pod=queued.key)
+            self.snapshot.forget(queued.key, queued.pod.metadata.uid)
+            why = f"internal error in reserve or permit: {error!r}"
+            self._binding.fail(queued, why, attempt.started)
+        else:
+            self._binding.begin(attempt, decision.row, reservation)
+
+    def _on_watched(self, path: str, old: Any, new: Any) -> None:
+        for framework in self._frameworks.values():
+            framework.watched(path, old, new)
+
+    async def _bind_volumes(self, pod: Pod, plan: VolumePlan, seconds: float) -> None:
+        """Raises Refusal."""
+        try:
+            await self._volumes.bind(pod, plan, seconds)
+        except VolumesNotBound as error:
+            raise Refusal(f"binding volumes: {error}") from error
+        # The API server shows it from now on.
+        self.snapshot.storage.forget(plan)
 
     def _attempt_gang(
         self, first: QueuedPod, framework: Framework, started: float
@@ -305,7 +353,7 @@ class Scheduler:
         found: list[Member] = []
         try:
             ends = time.perf_counter() + TURN_S
-            for _ in self._gangs.decide(members, decide, found):
+            for _ in self._gangs.decide(members, framework, decide, found):
                 if time.perf_counter() >= ends:
                     yield
                     ends = time.perf_counter() + TURN_S
@@ -324,8 +372,9 @@ class Scheduler:
                 yield
                 ends = time.perf_counter() + TURN_S
             diagnosis = member.decision.diagnosis
-            if enough and diagnosis is None:
-                self._binding.begin(member.queued, member.decision, started)
+            if enough and member.reservation is not None:
+                attempt = SchedulingAttempt(member.queued, member.info, framework, started)
+                self._binding.begin(attempt, member.decision.row, member.reservation)
                 continue
             plugins = diagnosis.plugins if diagnosis is not None else frozenset[str]()
             # A member that fits waits for whatever the others wait for.
@@ -375,6 +424,15 @@ class Scheduler:
         waits_for = framework.events(refusing) | Event.NODE_ADD
         self.queue.unschedulable(queued, waits_for, diagnosis.plugins)
         attempt = SchedulingAttempt(queued, info, framework, started)
+        for plugin in framework.post_filters:
+            result = plugin.post_filter(info, self.snapshot)
+            if result is not None and result.nominated:
+                self.nominator.add(info, result.nominated)
+                self._reporter.unschedulable(queued.pod, diagnosis.message, result.nominated)
+                self._binding.count("unschedulable", queued, started)
+                return
+            if result is not None and result.message:
+                diagnosis = replace(diagnosis, sentence=result.message)
         self._preemptor.start(
             attempt, trial, diagnosis, lambda result: self._refused(attempt, diagnosis, result)
         )

@@ -18,6 +18,7 @@ from scheduler.plan import Placed, together
 from scheduler.pods import WaitsForGlobal, pod_info
 from scheduler.profiles import Framework, frameworks
 from scheduler.queue import QueuedPod
+from scheduler.reservation import PluginRefused, reserve
 
 PLACED, PENDING, INVALID, GATED, RUNNING, OTHER = (
     "Placed", "Pending", "Invalid", "Gated", "Running", "Other scheduler",
@@ -114,8 +115,11 @@ class _Decider:
         if placed is not None and decision.row == row:
             why = placed.note
         self._snapshot.assume(pod, info.needs, decision.row)
-        if decision.reservation is not None:
-            self._snapshot.storage.assume(decision.reservation)
+        try:
+            reserve(framework, decision.trial, info, self._snapshot, decision.row)
+        except PluginRefused as refusal:
+            self._snapshot.forget(key, pod.metadata.uid)
+            return Placement(key, PENDING, "", f"{refusal.plugin}: {refusal}"), False
         return Placement(key, PLACED, self._snapshot.names[decision.row], why), False
 
     def _planned(self, pod: Pod, info: PodInfo, framework: Framework) -> Placed | None:

@@ -9,10 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cluster.snapshot import Bools, Ints, Snapshot, View
-from cluster.storage import VolumePlan
 from cluster.what_if import with_pods
 from filters.framework import UNRESOLVABLE, FilterPlugin, PodInfo, Prepared, ScorePlugin
-from filters.volume_binding import VolumeBinding
 from scheduler.diagnosis import Diagnosis
 from scheduler.evaluation import NOT_FEASIBLE, Evaluation, PluginSet, Prefiltered, prefilter
 
@@ -38,7 +36,7 @@ class Trial:
         nominated: Nominated = (),
     ) -> None:
         self.plugins, self.evaluation = plugins, evaluation
-        self.info, self._snapshot = info, snapshot
+        self.info, self.snapshot = info, snapshot
         self.own = prefilter(plugins.pod_filters, info, snapshot)
         own, shared = self.own, evaluation.prefiltered
         self.rejection = shared.rejection or own.rejection
@@ -55,7 +53,7 @@ class Trial:
     @property
     def version(self) -> int:
         """The snapshot's version, which a change of budgets does not touch."""
-        return self._snapshot.version
+        return self.snapshot.version
 
     @property
     def engaged(self) -> list[tuple[FilterPlugin, Prepared]]:
@@ -72,7 +70,7 @@ class Trial:
         feasible = self.evaluation.feasible
         if self.own.only is not None:
             feasible = feasible & self.own.only
-        view = self._snapshot.view()
+        view = self.snapshot.view()
         for plugin, prepared in self.own.engaged:
             feasible = feasible & (plugin.filter(prepared, view) == 0)
         return feasible
@@ -81,7 +79,7 @@ class Trial:
         """A node has to do with the pods that are nominated to it, and without them too."""
         if not self.feasible[row]:
             return
-        with with_pods(self._snapshot, [(row, info.pod, info.needs) for info in infos]):
+        with with_pods(self.snapshot, [(row, info.pod, info.needs) for info in infos]):
             answers = list(self.answers(np.array([row])))
         refused = {name: int(bits[0]) for name, _, bits in answers if bits[0]}
         if refused:
@@ -91,7 +89,7 @@ class Trial:
 
     def answers(self, rows: Any) -> Iterator[tuple[str, tuple[str, ...], Ints]]:
         """(plugin, its reasons, its answer) of every filter for these rows, as the snapshot is."""
-        view = self._snapshot.view(rows)
+        view = self.snapshot.view(rows)
         own = self._own_again()
         for plugin, prepared in _in_order(
             self.plugins, (*self.evaluation.prefiltered.engaged, *own.engaged)
@@ -110,14 +108,14 @@ class Trial:
     def _own_again(self) -> Prefiltered:
         """The pod's own plugins after pods came or went; those that do not look at pods stay."""
         again = (p for p in self.plugins.pod_filters if p.LOOKS_AT_PODS)
-        result = prefilter(again, self.info, self._snapshot)
+        result = prefilter(again, self.info, self.snapshot)
         kept = [entry for entry in self.own.engaged if not entry[0].LOOKS_AT_PODS]
         return replace(result, engaged=[*kept, *result.engaged])
 
     def fits(self, rows: Any) -> Bools:
         """Which of these rows fit, as the snapshot is now: for "what if a pod were gone"."""
         own = self._own_again()
-        view = self._snapshot.view(rows)
+        view = self.snapshot.view(rows)
         fits = self.evaluation.fits(view)
         if own.rejection is not None:
             return np.zeros(len(view), np.bool_)
@@ -144,7 +142,7 @@ class Trial:
         if self.feasible is not self.evaluation.feasible:
             masked = np.where(self.feasible, self.evaluation.fixed, NOT_FEASIBLE)
         for plugin in self.plugins.prefers:
-            preferred = plugin.prefer(self.info, self._snapshot, masked >= 0)
+            preferred = plugin.prefer(self.info, self.snapshot, masked >= 0)
             if preferred is not None:
                 masked = np.where(preferred, masked, NOT_FEASIBLE)
         relative = [entry for entry in self.evaluation.relative if entry[2].any()]
@@ -157,7 +155,7 @@ class Trial:
     def _states(self) -> list[tuple[ScorePlugin, int, Any]]:
         states = []
         for score, weight in self.plugins.pod_scores:
-            state = score.pre_score(self.info, self._snapshot)
+            state = score.pre_score(self.info, self.snapshot)
             if state is not None:
                 states.append((score, weight, state))
         return states
@@ -173,7 +171,7 @@ class Trial:
         total = masked[rows]
         for score, weight, raw in relative:
             total = total + weight * score.normalize(raw[rows])
-        view = self._snapshot.view(rows)
+        view = self.snapshot.view(rows)
         for score, weight, state in states:
             raw = score.score(state, view)
             total = total + weight * (score.normalize(raw) if score.RELATIVE else raw)
@@ -181,12 +179,11 @@ class Trial:
         result[rows] = total
         return result
 
-    def reserve(self, row: int) -> VolumePlan | None:
-        """What has to be done for the pod's volumes before it is bound there; None for nothing."""
-        for plugin, prepared in self.own.engaged:
-            if isinstance(plugin, VolumeBinding):
-                return plugin.reserve(prepared, self._snapshot, row)
-        return None
+    @property
+    def prepared(self) -> dict[str, Prepared]:
+        """What each filter that has to do with the pod prepared, by name."""
+        both = (*self.evaluation.prefiltered.engaged, *self.own.engaged)
+        return {plugin.NAME: prepared for plugin, prepared in both}
 
     @property
     def feasible_count(self) -> int:
@@ -196,7 +193,7 @@ class Trial:
 
     def diagnose(self) -> Diagnosis:
         """Why no node is feasible."""
-        total = self._snapshot.node_count
+        total = self.snapshot.node_count
         if self.rejection is not None:
             plugin, reason = self.rejection
             return Diagnosis(total, {}, frozenset((plugin,)), reason, self.resolvable)
@@ -212,14 +209,14 @@ class Trial:
 
     def unresolvable(self) -> Bools:
         """Rows where removing pods would not help."""
-        rows = ~self._snapshot.view().valid
+        rows = ~self.snapshot.view().valid
         for _, _, never in self.verdicts():
             rows |= never
         return rows
 
     def verdicts(self) -> Iterator[Verdict]:
         """In order; a row counts for the first plugin that refuses it, as upstream stops there."""
-        view = self._snapshot.view()
+        view = self.snapshot.view()
         open_rows = view.valid.copy()
         yield from self._narrowed(view, open_rows)
         for plugin, prepared in self.engaged:
@@ -249,7 +246,7 @@ class Trial:
     def score_table(self) -> list[tuple[str, int, Ints, Ints]]:
         """(plugin, weight, raw, normalised) of every score over the feasible rows."""
         rows = np.flatnonzero(self.feasible)
-        view = self._snapshot.view(rows)
+        view = self.snapshot.view(rows)
         found = [(plugin, weight, raw[rows]) for plugin, weight, raw in self.evaluation.scores()]
         found += [(p, weight, p.score(state, view)) for p, weight, state in self._states()]
         return [

@@ -43,25 +43,25 @@ class VolumeBinder:
         snapshot: Snapshot,
         waiters: ObjectWaiters,
         slots: asyncio.Semaphore,
-        timeout: float = BIND_TIMEOUT,
     ) -> None:
         self._client, self._snapshot = client, snapshot
-        self._waiters, self._slots, self._timeout = waiters, slots, timeout
+        self._waiters, self._slots = waiters, slots
 
-    async def bind(self, pod: Pod, plan: VolumePlan) -> None:
-        """Until every claim of the plan is bound. Raises VolumesNotBound."""
+    async def bind(self, pod: Pod, plan: VolumePlan, within_s: float = BIND_TIMEOUT) -> None:
+        """Until every claim of the plan is bound, for at most `within_s`. Raises
+        VolumesNotBound."""
         written: dict[str, int] = {}
         for volume, claim in plan.bindings:
             written[volume] = await self._promise(volume, claim)
         for claim in plan.provisions:
             written[claim] = await self._select(claim, plan.node)
         try:
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(within_s):
                 while not self._done(pod, plan, written):
                     await self._waiters.wait(_objects(pod, plan), POLL_INTERVAL_S)
         except TimeoutError:
             raise VolumesNotBound(
-                f"volumes of pod {pod.key} not bound within {self._timeout:g} s"
+                f"volumes of pod {pod.key} not bound within {within_s:g} s"
             ) from None
 
     async def _promise(self, volume: str, claim: str) -> int:

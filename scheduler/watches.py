@@ -6,7 +6,7 @@ Handlers run between scheduling cycles, on the event loop that owns the snapshot
 import asyncio
 import functools
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -19,6 +19,7 @@ from cluster.quantity import QuantityError
 from cluster.reflector import Kind, Reflector
 from cluster.snapshot import Change, PodChange, Snapshot, without_images
 from filters.framework import Event, PodInfo
+from filters.handle import WatchedKind
 from scheduler.gangs import Gangs
 from scheduler.nominator import Nominator
 from scheduler.object_waiters import ObjectWaiters
@@ -75,6 +76,8 @@ class Watches:
         gangs: Gangs | None = None,
         pipelines: Pipelines | None = None,
         waiters: ObjectWaiters | None = None,
+        kinds: Iterable[WatchedKind] = (),
+        watched: Callable[[str, Any, Any], None] = lambda path, old, new: None,
         forget: Callable[[str], None],
         pod_selector: str = RUNNING,
     ) -> None:
@@ -82,6 +85,7 @@ class Watches:
         self._ours, self._prepare, self._forget = ours, prepare, forget
         self._nominator, self._gangs, self._pipelines = nominator, gangs, pipelines
         self._waiters = waiters or ObjectWaiters()
+        self._watched = watched
         self.reflectors: dict[str, Reflector[Any]] = {
             "nodes": Reflector(client, "/api/v1/nodes", Node, self._on_node, slim=without_images),
             "pods": Reflector(
@@ -98,6 +102,23 @@ class Watches:
             self.reflectors[resource.path.rpartition("/")[2]] = Reflector(
                 client, resource.path, resource.type, handler, optional=resource.optional
             )
+
+        self.kinds: dict[str, Mapping[str, Any]] = {}
+        """What plugins watch beside, by path."""
+        for kind in kinds:
+            reflector: Reflector[Any] = Reflector(
+                client,
+                kind.path,
+                kind.type,
+                functools.partial(self._on_watched, kind.path),
+                optional=True,
+            )
+            self.reflectors[kind.path] = reflector
+            self.kinds[kind.path] = reflector.objects
+
+    def _on_watched(self, path: str, kind: Kind, old: Any, new: Any) -> None:
+        self._watched(path, old, new)
+        self._queue.move(Event.PLUGIN, "PluginKindChange")
 
     async def run(self) -> None:
         """Nodes and storage first, then pods: a pod is never judged by half a cluster."""

@@ -143,7 +143,7 @@ class Search:
         if self._snapshot.least_priority >= self._priority:
             self._refused.add(NO_VICTIMS, len(rows))
             return NotHelpful(self._sentence())
-        wanted = self._plugin.post_filter(len(rows))
+        wanted = self._plugin.wanted_candidates(len(rows))
         with self._nominated():
             possible = self._relax(rows)
         candidates: list[Candidate] = []

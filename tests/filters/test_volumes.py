@@ -140,8 +140,9 @@ def test_a_zonal_volume_keeps_to_its_zones(labels: Any, left: list[str]) -> None
 
 
 def plan(row: int, *others: Json, spec: Any = MOUNTS) -> VolumePlan | None:
-    found: VolumePlan | None = trial(pod(**spec), *LABELLED, others=others).reserve(row)
-    return found
+    asked = trial(pod(**spec), *LABELLED, others=others)
+    prepared = asked.prepared.get(VolumeBinding.NAME)
+    return None if prepared is None else VolumeBinding().plan(prepared, asked.snapshot, row)
 
 
 def test_a_waiting_claim_takes_the_smallest_volume_that_the_node_reaches() -> None:
@@ -438,7 +439,7 @@ def choices(found: Snapshot) -> Any:
     bits = plugin.filter(prepared, found.view())
     plans = {}
     for name, row in found.rows_by_name.items():
-        plan = plugin.reserve(prepared, found, row) if not bits[row] else None
+        plan = plugin.plan(prepared, found, row) if not bits[row] else None
         plans[name] = int(bits[row]), plan and sorted(plan.bindings)
     return plans
 

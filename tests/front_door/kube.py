@@ -67,6 +67,13 @@ class Kube:
         body = {"gracePeriodSeconds": 0, "propagationPolicy": "Background"}
         self._http.request("DELETE", path, content=json.dumps(body), headers=self._headers)
 
+    def serves(self, path: str) -> bool:
+        """Whether there is such a collection, or object."""
+        return self._http.get(path, headers=self._headers).is_success
+
+    def remove(self, body: Json) -> None:
+        self.delete(f"{collection(body)}/{body['metadata']['name']}")
+
     def pod(self, namespace: str, name: str) -> Json:
         return self.get(f"/api/v1/namespaces/{namespace}/pods/{name}")
 

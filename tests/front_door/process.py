@@ -33,6 +33,7 @@ class Gsch:
         self.configure(**config)
         self._process: subprocess.Popen[bytes] | None = None
         self._starts = 0
+        self.profile = ""
         self.plugins: Path | None = None
         """A folder with out-of-tree plugins, as an installed package would bring them."""
 

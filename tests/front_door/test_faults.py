@@ -17,6 +17,7 @@ from cluster.quantity import milli_value
 from lab.cluster import LabCluster, Options
 from tests.front_door.conftest import MakeNodes
 from tests.front_door.kube import Kube, wait_for
+from tests.front_door.plugins import install
 from tests.front_door.process import Gsch
 from tests.front_door.proxy import Proxy
 from tests.make import Json, node_json, pod_json
@@ -372,17 +373,6 @@ class Sleepy(Plugin):
     def filter(self, prepared, view):
         return np.zeros(len(view), np.int64)
 """
-
-
-def install(folder: Path, module: str, code: str, **plugins: str) -> Path:
-    """A folder that looks like site-packages with one package of plugins."""
-    (folder / f"{module}.py").write_text(code)
-    metadata = folder / f"{module}-1.dist-info"
-    metadata.mkdir()
-    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1\n")
-    lines = [f"{name} = {module}:{target}" for name, target in plugins.items()]
-    (metadata / "entry_points.txt").write_text("\n".join(["[gsch.plugins]", *lines]))
-    return folder
 
 
 def test_the_lease_is_kept_while_the_event_loop_is_stuck(

@@ -44,7 +44,7 @@ class World:
             return cycle.decide(framework, info)
 
         members, found = self.gangs.members(first), list[Member]()
-        for _ in self.gangs.decide(members, decide, found):
+        for _ in self.gangs.decide(members, framework, decide, found):
             pass
         enough = self.gangs.settle(members, found)
         return len(found), enough, self.gangs.message(found)

@@ -10,6 +10,7 @@ import pytest
 from cluster.objects import OwnerReference, Pod
 from cluster.snapshot import Snapshot
 from filters.framework import PodInfo
+from filters.handle import Handle
 from filters.low_latency import LowLatency
 from latency.matrix import Matrix, Readings
 from latency.pairs import Pair
@@ -165,7 +166,8 @@ def test_a_limit_does_not_refuse_by_a_guess_and_labels_that_come_later_count() -
     zone = "topology.kubernetes.io/zone"
     matrix = Matrix()
     matrix.replace(Readings.of([Pair("gw", "far", 50.0)]))
-    plugin = LowLatency(matrix=matrix)
+    plugin = LowLatency()
+    plugin.start(Handle(matrix))
     world = snapshot(node("far", labels={zone: "z"}), node("unmeasured"))
     wanted = PodInfo.of(pod(), policy=LOW_LATENCY, near_node="gw", max_latency_ms=8.0)
     before = plugin.nearness(wanted, world)
