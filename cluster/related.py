@@ -1,5 +1,7 @@
 """The kinds that nodes and pods lean on, as msgspec structs: storage, owners, budgets, groups."""
 
+from typing import Any
+
 from cluster.objects import (
     AnnotatedMeta,
     Labels,
@@ -187,6 +189,21 @@ class SchedulingPolicy(Struct, frozen=True):
 
 class PodGroupSpec(Struct, frozen=True):
     scheduling_policy: SchedulingPolicy = SchedulingPolicy()
+    scheduling_constraints: Any = None
+    resource_claims: Any = None
+    disruption_mode: str = ""
+    priority_class_name: str = ""
+
+    @property
+    def not_honoured(self) -> list[str]:
+        """Fields that ask for something which nothing here does."""
+        asked = {
+            "schedulingConstraints": bool(self.scheduling_constraints),
+            "resourceClaims": bool(self.resource_claims),
+            "disruptionMode": self.disruption_mode not in ("", "Pod"),
+            "priorityClassName": bool(self.priority_class_name),
+        }
+        return [name for name, given in asked.items() if given]
 
 
 class PodGroup(Struct, frozen=True):

@@ -1,7 +1,9 @@
 """NodeAffinity: nodeSelector, required and preferred node affinity (upstream plugin)."""
 
+from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from cluster.objects import Labels, NodeSelector, NodeSelectorTerm, PreferredSchedulingTerm
@@ -21,9 +23,17 @@ from filters.framework import (
 from filters.selectors import matches_labels, matches_selector, matches_term
 
 REASON = "node(s) didn't match Pod's node affinity/selector"
+ENFORCED = "node(s) didn't match scheduler-enforced node affinity"
 CONFLICT = "pod affinity terms conflict"
 
 ScoreState = tuple[list[PreferredSchedulingTerm], Snapshot]
+
+
+class Args(msgspec.Struct, forbid_unknown_fields=True, frozen=True, rename="camel"):
+    """NodeAffinityArgs: `addedAffinity`, node affinity that every pod of the profile has beside its
+    own."""
+
+    added_affinity: Affinity | None = None
 
 
 class NodeAffinity(Plugin):
@@ -31,6 +41,15 @@ class NodeAffinity(Plugin):
     events = Event.NODE_ADD | Event.NODE_LABEL
     RELATIVE = True
     LOOKS_AT_PODS = False
+
+    def __init__(self, args: Args = Args()) -> None:
+        added = args.added_affinity or Affinity()
+        self._required = added.required_during_scheduling_ignored_during_execution
+        self._preferred = added.preferred_during_scheduling_ignored_during_execution or []
+
+    @classmethod
+    def from_args(cls, args: Mapping[str, Any]) -> "NodeAffinity":
+        return cls(msgspec.convert(args, Args))
 
     def sign(self, info: PodInfo) -> Any:
         return info.pod.spec.node_selector, _affinity(info)
@@ -41,16 +60,20 @@ class NodeAffinity(Plugin):
         required = (
             affinity.required_during_scheduling_ignored_during_execution if affinity else None
         )
-        if not labels and required is None:
+        if not labels and required is None and self._required is None:
             return None
         only = _named_nodes(required) if required else None
         if only is not None and not only:
             return Rejected(CONFLICT)
-        return Prepared((labels, required, snapshot), (REASON,), only)
+        return Prepared((labels, required, snapshot), (REASON, ENFORCED), only)
 
     def filter(self, prepared: Prepared, view: View) -> Ints:
         labels, required, snapshot = prepared.state
-        return refusals(~_matched(labels, required, snapshot, view), 1 | UNRESOLVABLE)
+        bits = refusals(~_matched(labels, required, snapshot, view), 1 | UNRESOLVABLE)
+        if self._required is None:
+            return bits
+        allowed = matches_selector(self._required, view, snapshot)
+        return np.where(allowed, bits, np.int64(2 | UNRESOLVABLE))
 
     def remedies(self, prepared: Prepared, snapshot: Snapshot, row: int) -> list[Remedy]:
         labels, required, _ = prepared.state
@@ -68,9 +91,8 @@ class NodeAffinity(Plugin):
 
     def pre_score(self, info: PodInfo, snapshot: Snapshot) -> ScoreState | None:
         affinity = _affinity(info)
-        preferred = (
-            affinity.preferred_during_scheduling_ignored_during_execution if affinity else None
-        )
+        own = affinity.preferred_during_scheduling_ignored_during_execution if affinity else None
+        preferred = [*(own or ()), *self._preferred]
         return (preferred, snapshot) if preferred else None
 
     def score(self, state: ScoreState, view: View) -> Ints:

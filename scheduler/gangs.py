@@ -29,6 +29,12 @@ class Member:
     """What is held for it; None where it has no node."""
 
 
+def refused_group(group: str, fields: list[str]) -> str:
+    """Why a pod of a PodGroup with these fields is not scheduled."""
+    name = group.partition("/")[2]
+    return f'pod group "{name}" asks for what nothing here honours: {", ".join(fields)}'
+
+
 class Gangs:
     """Which pods have to be placed together, and whether all that are needed are there."""
 
@@ -64,6 +70,8 @@ class Gangs:
         if pod.group not in self._snapshot.groups:
             name = pod.group.partition("/")[2]
             return f'waiting for pods\'s pod group "{name}" to appear in scheduling queue'
+        if fields := self._snapshot.groups[pod.group].spec.not_honoured:
+            return refused_group(pod.group, fields)
         if not self._enough(pod.group, pod.key):
             return "waiting for minCount pods from a gang to appear in scheduling queue"
         return ""

@@ -12,6 +12,7 @@ from filters.framework import PodInfo
 from latency.matrix import Matrix, Readings
 from scheduler.configuration import Configuration
 from scheduler.cycle import Cycle
+from scheduler.gangs import refused_group
 from scheduler.gschconfig import InvalidGschConfig
 from scheduler.manifests import ManifestError, Objects
 from scheduler.plan import Placed, together
@@ -81,6 +82,7 @@ class _Decider:
     ) -> None:
         self._snapshot, self._pods = snapshot, pods
         self._plans: dict[str, dict[str, Placed]] = {}
+        self._gangs: dict[str, dict[str, Placement]] = {}
         seed = 0 if configuration.seed is None else configuration.seed
         self._cycle = Cycle(snapshot, seed)
         self._frameworks = frameworks(configuration, matrix)
@@ -103,8 +105,56 @@ class _Decider:
         except WaitsForGlobal as error:
             return Placement(key, PENDING, "", str(error)), False
         if pod.group:
-            why = f"pod of group {pod.group}: pods are decided one by one here, groups are not"
-            return Placement(key, PENDING, "", why), False
+            return self._of_gang(pod), False
+        return self._place(pod, info, framework)
+
+    def _of_gang(self, pod: Pod) -> Placement:
+        """All pending members are decided when the first comes: as many as are needed, or none."""
+        if pod.group not in self._gangs:
+            self._gangs[pod.group] = self._decide_gang(pod.group)
+        return self._gangs[pod.group][pod.key]
+
+    def _decide_gang(self, name: str) -> dict[str, Placement]:
+        members = [
+            pod
+            for pod in self._pods
+            if pod.group == name and not pod.terminal and not pod.spec.node_name
+        ]
+        group = self._snapshot.groups.get(name)
+        if group is None:
+            why = f'waiting for pods\'s pod group "{name.partition("/")[2]}" to appear'
+            return {pod.key: Placement(pod.key, PENDING, "", why) for pod in members}
+        if fields := group.spec.not_honoured:
+            why = refused_group(name, fields)
+            return {pod.key: Placement(pod.key, PENDING, "", why) for pod in members}
+        results = {pod.key: self._place_member(pod) for pod in members}
+        gang = group.spec.scheduling_policy.gang
+        least = gang.min_count if gang is not None else 0
+        placed = self._snapshot.members[name]
+        if placed >= least:
+            return results
+        for pod in members:
+            self._snapshot.forget(pod.key, pod.metadata.uid)
+        kept = next((r.why for r in results.values() if r.result != PLACED), "")
+        head = f"gang {name} needs {least} pods at once and {placed} fit"
+        why = f"{head}: {kept}" if kept else head
+        return {key: Placement(key, PENDING, "", why) for key in results}
+
+    def _place_member(self, pod: Pod) -> Placement:
+        framework = self._frameworks.get(pod.spec.scheduler_name)
+        if framework is None:
+            name = pod.spec.scheduler_name
+            return Placement(pod.key, OTHER, "", f"schedulerName is {name}")
+        try:
+            info = pod_info(pod)
+        except (InvalidGschConfig, QuantityError) as error:
+            return Placement(pod.key, INVALID, "", str(error))
+        except WaitsForGlobal as error:
+            return Placement(pod.key, PENDING, "", str(error))
+        return self._place(pod, info, framework)[0]
+
+    def _place(self, pod: Pod, info: PodInfo, framework: Framework) -> tuple[Placement, bool]:
+        key = pod.key
         placed = self._planned(pod, info, framework)
         row = placed.row if placed is not None else -1
         decision = self._cycle.decide(framework, info, prefer=row)

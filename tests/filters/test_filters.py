@@ -2,9 +2,11 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 
-from filters.framework import PodInfo
+from filters.framework import UNRESOLVABLE, PodInfo, Prepared
+from filters.node_affinity import NodeAffinity
 from filters.resources import NodeResourcesFit
 from tests.filters.helpers import LABELLED, admitted, diagnosis, expression
 from tests.make import node, pod, snapshot
@@ -213,3 +215,31 @@ def test_a_hard_constraint_without_a_plugin_is_named_never_ignored(spec: Any, na
     found = diagnosis(pod(**spec), node("a"))
     assert named in found.message
     assert found.plugins == {"UnsupportedConstraints"}
+
+
+def test_affinity_that_the_profile_adds_counts_beside_the_pod_s_own() -> None:
+    required = {"nodeSelectorTerms": [{"matchExpressions": [expression("pool", "In", "batch")]}]}
+    preferred = [{"weight": 5, "preference": {"matchExpressions": [expression("ssd", "Exists")]}}]
+    plugin = NodeAffinity.from_args(
+        {
+            "addedAffinity": {
+                "requiredDuringSchedulingIgnoredDuringExecution": required,
+                "preferredDuringSchedulingIgnoredDuringExecution": preferred,
+            }
+        }
+    )
+    found = snapshot(
+        node("batch", labels={"pool": "batch", "ssd": "yes"}),
+        node("web", labels={"pool": "web"}),
+        node("bare"),
+    )
+    own = PodInfo.of(pod(nodeSelector={"pool": "batch"}))
+    for info, reasons in ((PodInfo.of(pod()), [2, 2]), (own, [2, 2])):
+        prepared = plugin.pre_filter(info, found)
+        assert isinstance(prepared, Prepared)
+        assert prepared.reasons[1] == "node(s) didn't match scheduler-enforced node affinity"
+        bits = (plugin.filter(prepared, found.view()) & ~np.int64(UNRESOLVABLE)).tolist()
+        assert bits == [0, *reasons]
+    state = plugin.pre_score(PodInfo.of(pod()), found)
+    assert state is not None
+    assert plugin.score(state, found.view()).tolist() == [5, 0, 0]

@@ -200,3 +200,30 @@ def test_help_has_examples(command: list[str]) -> None:
     answer = gsch(*command, "--help")
     assert answer.returncode == 0
     assert "gsch " in answer.stdout.replace("Usage: gsch", "")
+
+
+def test_simulate_places_gangs_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
+    objects: list[Json] = [node_json("n1", cpu="2")]
+    for name, members, least in (("fits", 2, 2), ("large", 3, 3)):
+        objects.append(
+            {
+                "apiVersion": "scheduling.k8s.io/v1alpha2",
+                "kind": "PodGroup",
+                "metadata": {"name": name, "namespace": "default"},
+                "spec": {"schedulingPolicy": {"gang": {"minCount": least}}},
+            }
+        )
+        objects += [
+            pod_json(f"{name}-{n}", {"cpu": "1"}, schedulingGroup={"podGroupName": name})
+            for n in range(members)
+        ]
+    file = tmp_path / "gangs.json"
+    file.write_text(json.dumps({"kind": "List", "apiVersion": "v1", "items": objects}))
+    said = gsch("simulate", "-f", str(file), "-o", "json")
+    rows = {row["pod"]: row for row in json.loads(said.stdout)}
+    assert [rows[f"default/fits-{n}"]["result"] for n in range(2)] == ["Placed"] * 2
+    for n in range(3):
+        assert rows[f"default/large-{n}"]["result"] == "Pending"
+        assert (
+            "gang default/large needs 3 pods at once and 0 fit" in rows[f"default/large-{n}"]["why"]
+        )

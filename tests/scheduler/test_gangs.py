@@ -3,6 +3,8 @@
 import statistics
 import time
 
+import pytest
+
 from cluster.kinds import put
 from filters.framework import PodInfo
 from latency.matrix import Matrix
@@ -12,7 +14,7 @@ from scheduler.gangs import Gangs, Member
 from scheduler.profiles import Framework
 from scheduler.queue import Place, SchedulingQueue
 from tests.filters.helpers import read
-from tests.make import node, pod, snapshot
+from tests.make import Json, node, pod, snapshot
 
 
 class World:
@@ -128,3 +130,26 @@ def test_nothing_is_kept_of_members_that_came_and_went() -> None:
     world.add("c", ready=False)
     world.gangs.changed("default/g", PodInfo.of)
     assert world.queue.counts[Place.ACTIVE] == 3
+
+
+@pytest.mark.parametrize(
+    ("fields", "name"),
+    [
+        ({"schedulingConstraints": {"topology": [{"key": "rack"}]}}, "schedulingConstraints"),
+        ({"resourceClaims": [{"name": "gpus"}]}, "resourceClaims"),
+        ({"disruptionMode": "PodGroup"}, "disruptionMode"),
+        ({"priorityClassName": "high"}, "priorityClassName"),
+    ],
+)
+def test_what_a_group_asks_for_and_nothing_honours_is_refused_by_name(
+    fields: Json, name: str
+) -> None:
+    world = World(least=1, cpus=4)
+    group = {
+        "kind": "PodGroup",
+        "metadata": {"name": "g", "namespace": "default"},
+        "spec": {"schedulingPolicy": {"gang": {"minCount": 1}}, **fields},
+    }
+    put(world.snapshot, "PodGroup", read(group))
+    why = world.gangs.waits(pod("p", schedulingGroup={"podGroupName": "g"}))
+    assert why == f'pod group "g" asks for what nothing here honours: {name}'
