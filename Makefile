@@ -3,7 +3,7 @@ GSCH := .venv/bin/gsch
 CODE := cluster latency filters scheduler extender global gsch lab tests bench
 WORKERS ?= 2
 
-.PHONY: help setup demo test test-fast test-pythons lint format lock lab bench differential experiment clean
+.PHONY: help setup demo test test-fast test-pythons lint format lock lab bench soak differential experiment clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ lock: ## Pin the dependencies again (needs uv)
 
 bench: setup lab ## Drain 10,000 pods on 5,000 nodes with gsch and kube-scheduler in turns
 	.venv/bin/python -m bench.drain
+
+soak: setup lab ## Watch the memory of a leader and a standby over 200,000 pods that come and go (half an hour)
+	.venv/bin/python -m bench.soak
 
 differential: setup lab ## Compare with kube-scheduler: verdicts, victims, volumes of random pods
 	.venv/bin/python -m bench.differential --worlds 100 --pods 50

@@ -73,7 +73,7 @@ def run(
 
     `config` are further fields of its configuration, `extra` further arguments.
     """
-    path = cluster.folder / f"{name}.yaml"
+    path = cluster.folder / f"{name}-{port}.yaml"
     if name == "gsch":
         path.write_text(yaml.safe_dump(_gsch(port) | config))
         command = [sys.executable, "-m", "gsch", "run", "--config", str(path)]
@@ -86,7 +86,7 @@ def run(
         command += [f"--cert-dir={cluster.folder}/certs"]
         command += ["--authorization-always-allow-paths=/metrics,/readyz"]
         url = f"https://127.0.0.1:{port}/metrics"
-    with (cluster.folder / f"{name}.log").open("wb") as log:
+    with (cluster.folder / f"{name}-{port}.log").open("wb") as log:
         process = subprocess.Popen([*command, *extra], stdout=log, stderr=log)
     try:
         yield process, url

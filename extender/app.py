@@ -21,6 +21,7 @@ from extender.asgi import Front, Limits, Metrics
 from extender.pages import pages
 from extender.service import Service
 from extender.verbs import Verbs
+from filters.handle import Handle
 from latency.matrix import Matrix
 from scheduler.binding import Binder
 from scheduler.configuration import Configuration, ExtenderServer, token
@@ -46,7 +47,8 @@ async def serve(configuration: Configuration, kubeconfig: str, context: str | No
     settings = configuration.extender
     profile = configuration.profiles[0]
     matrix, snapshot = Matrix(), Snapshot()
-    framework = frameworks(configuration, matrix)[profile.scheduler_name]
+    handle = Handle(matrix)
+    framework = frameworks(configuration, handle)[profile.scheduler_name]
     limits = Limits(settings.max_body_bytes, token(settings.token_file, "extender.tokenFile"))
     async with ApiClient(Access(kubeconfig or None, context)) as client:
         background = sources(configuration.latency, client, matrix)
@@ -59,7 +61,10 @@ async def serve(configuration: Configuration, kubeconfig: str, context: str | No
             nominator=Nominator(snapshot),
             forget=lambda key: None,
             pod_selector=ON_NODES,
+            kinds=framework.watches.values(),
+            watched=framework.watched,
         )
+        handle.kinds.update(watches.kinds)
         metrics = Metrics()
         front = Front(
             Service(
