@@ -4,10 +4,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from filters.framework import UNRESOLVABLE, PodInfo, Prepared
 from filters.node_affinity import NodeAffinity
-from filters.resources import NodeResourcesFit
+from filters.resources import EXACT_BELOW, NodeResourcesFit, percent
 from tests.filters.helpers import LABELLED, admitted, diagnosis, expression
 from tests.make import node, pod, snapshot
 
@@ -243,3 +245,16 @@ def test_affinity_that_the_profile_adds_counts_beside_the_pod_s_own() -> None:
     state = plugin.pre_score(PodInfo.of(pod()), found)
     assert state is not None
     assert plugin.score(state, found.view()).tolist() == [5, 0, 0]
+
+
+@settings(max_examples=2000, deadline=None)
+@given(st.data())
+def test_percentages_by_floating_point_are_those_of_integers(data: st.DataObject) -> None:
+    """For every pair, those next to a whole number of per cent above all."""
+    largest = data.draw(st.sampled_from([100, 10**6, 2**40, EXACT_BELOW - 1, 2**52]))
+    whole = data.draw(st.integers(1, largest))
+    share = data.draw(st.integers(0, 100))
+    near = whole * share // 100 + data.draw(st.integers(-2, 2))
+    part = min(max(data.draw(st.sampled_from([near, data.draw(st.integers(0, whole))])), 0), whole)
+    found = percent(np.array([float(part)]), np.array([float(whole)]), largest)
+    assert found.tolist() == [part * 100 // whole]
