@@ -24,7 +24,7 @@ from rich.table import Table
 from bench import schedulers
 from bench.drain import create_pods
 from cluster.access import Access
-from cluster.client import ApiClient, with_query
+from cluster.client import ApiClient, TransportError, with_query
 from cluster.objects import Bookmark, ObjectList, Pod
 from lab import binaries, nodes
 from lab.cluster import LabCluster, Options
@@ -68,18 +68,24 @@ async def churn(kubeconfig: Path, first: int, count: int) -> None:
             items = (await client.get(PODS, ObjectList[Pod])).items or []
             decided = sum(bool(p.spec.node_name or p.status.conditions) for p in items)
             await asyncio.sleep(0.2)
-        options = json.dumps({"gracePeriodSeconds": 0}).encode()
-        await client.request("DELETE", PODS, options)
-        events = "/apis/events.k8s.io/v1/namespaces/default/events"
-        await client.request("DELETE", events, options)
-        while (await client.get(with_query(PODS, {"limit": 1}), ObjectList[Bookmark])).items:
-            await asyncio.sleep(0.2)
+        for path in (PODS, "/apis/events.k8s.io/v1/namespaces/default/events"):
+            await delete_all(client, path)
+
+
+async def delete_all(client: ApiClient, path: str) -> None:
+    """Until the collection is empty, which takes longer than one request may."""
+    options = json.dumps({"gracePeriodSeconds": 0}).encode()
+    while (await client.get(with_query(path, {"limit": 1}), ObjectList[Bookmark])).items:
+        try:
+            await client.request("DELETE", path, options)
+        except TransportError:
+            await asyncio.sleep(0.5)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--pods", type=int, default=200_000)
-    parser.add_argument("--batch", type=int, default=4000)
+    parser.add_argument("--batch", type=int, default=2000)
     parser.add_argument("--nodes", type=int, default=100)
     options = parser.parse_args()
     binaries.ensure()

@@ -132,6 +132,13 @@ def disks_of(pod: Pod) -> tuple[tuple[str, Disk], ...]:
     )
 
 
+def _labelled(pod: Pod, more: tuple[tuple[str, str], ...]) -> Pod:
+    labels = {**(pod.metadata.labels or {}), **dict(more)}
+    return msgspec.structs.replace(
+        pod, metadata=msgspec.structs.replace(pod.metadata, labels=labels)
+    )
+
+
 def _same_look(one: Pod, other: Pod) -> bool:
     """Whether two pods differ in nothing that other pods can see."""
     a, b = one.metadata, other.metadata
@@ -187,8 +194,8 @@ class PodIndex:
         self._ports: dict[tuple[str, int] | HostPort, RowCount] = {}
         self._with_port: dict[tuple[str, int], set[Shape]] = {}
         self._with_disks: set[Shape] = set()
-        self._last: tuple[Pod, Shape] | None = None
-        """The last pod that was asked about; its claims do not depend on its name."""
+        self._last: tuple[Pod, dict[tuple[tuple[str, str], ...], Shape]] | None = None
+        """The last pod that was asked about, with its shapes by further labels."""
         self.claim_users: dict[str, dict[int, int]] = {}
         """By claim (`namespace/name`), how many pods on which row mount it."""
         self.on_claim_use: Callable[[str, int, int], None] = lambda claim, row, change: None
@@ -204,15 +211,20 @@ class PodIndex:
 
     # -- telling ---------------------------------------------------------------------------
 
-    def shape(self, pod: Pod) -> Shape:
-        """The shape of the pod; one that is in use already if there is one."""
-        if self._last is not None and _same_look(self._last[0], pod):
-            # Identical pods often come in a row.
-            return self._shapes.get(self._last[1].key, self._last[1])
-        shape = self._shape(pod)
-        if not shape.claims or all(v.ephemeral is None for v in pod.spec.volumes or ()):
-            self._last = pod, shape
-        return shape
+    def shape(self, pod: Pod, more: tuple[tuple[str, str], ...] = ()) -> Shape:
+        """The shape of the pod, with these labels beside its own; one that is in use already if
+        there is one."""
+        if self._last is None or not _same_look(self._last[0], pod):
+            self._last = pod, {}
+        shapes = self._last[1]
+        shape = shapes.get(more)
+        if shape is None:
+            shape = self._shape(_labelled(pod, more) if more else pod)
+            # Claims of ephemeral volumes are named by the pod.
+            if all(v.ephemeral is None for v in pod.spec.volumes or ()):
+                shapes[more] = shape
+        # Identical pods often come in a row.
+        return self._shapes.get(shape.key, shape)
 
     def _shape(self, pod: Pod) -> Shape:
         meta, spec = pod.metadata, pod.spec

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cluster.objects import Pod
+from cluster.objects import Pod, PodCondition
 from cluster.pod_index import Shape
 from cluster.requests import CPU, MEMORY, PODS, nonzero_requests, pod_requests
 
@@ -40,8 +40,40 @@ class PodAmounts:
 
 
 def amounts_of(pod: Pod) -> PodAmounts:
-    """The pod's requests with the one pod slot that it takes. Raises QuantityError."""
+    """The pod's requests with the one pod slot that it takes. Raises QuantityError.
+
+    Not to be written to: pods that are like the last one share its result.
+    """
+    global _last
+    if _last is not None and _same_requests(_last[0], pod):
+        return _last[1]
     requests = {name: amount for name, amount in pod_requests(pod).items() if amount}
     requests[PODS] = 1
     nonzero = nonzero_requests(pod)
-    return PodAmounts(requests, (nonzero.get(CPU, 0), nonzero.get(MEMORY, 0)))
+    amounts = PodAmounts(requests, (nonzero.get(CPU, 0), nonzero.get(MEMORY, 0)))
+    _last = pod, amounts
+    return amounts
+
+
+_last: tuple[Pod, PodAmounts] | None = None
+
+
+def _resizes(pod: Pod) -> list[PodCondition]:
+    return [c for c in pod.status.conditions or () if c.type == "PodResizePending"]
+
+
+def _same_requests(one: Pod, other: Pod) -> bool:
+    """Whether two pods differ in nothing that their requests are worked out from."""
+    a, b = one.spec, other.spec
+    x, y = one.status, other.status
+    return (
+        a.containers == b.containers
+        and a.init_containers == b.init_containers
+        and a.overhead == b.overhead
+        and a.resources == b.resources
+        and _resizes(one) == _resizes(other)
+        and x.container_statuses == y.container_statuses
+        and x.init_container_statuses == y.init_container_statuses
+        and x.resources == y.resources
+        and x.allocated_resources == y.allocated_resources
+    )

@@ -26,6 +26,7 @@ from cluster.view import Ids as Ids
 from cluster.view import Ints as Ints
 from cluster.view import View as View
 
+TOPOLOGY_LABELS = ("topology.kubernetes.io/region", "topology.kubernetes.io/zone")
 UNSCHEDULABLE_TAINT = Taint(key="node.kubernetes.io/unschedulable", effect="NoSchedule")
 
 
@@ -62,6 +63,9 @@ class Snapshot(NodeColumns):
         self.index.on_claim_use = self.storage.attached.used
         self._pods_on: list[dict[str, PodRecord]] = []
         self._priorities: Counter[int] = Counter()
+        self._labels_pods = False
+        """The API server labels pods with their node's topology; what is assumed has them at
+        once."""
         self._in_namespace: dict[str, Counter[str]] = {}
         self._requested_at: dict[int, dict[str, Ints]] = {}
         """By priority and resource, what the pods of exactly that priority ask for, by row."""
@@ -91,7 +95,8 @@ class Snapshot(NodeColumns):
 
     def assume(self, pod: Pod, needs: PodAmounts, row: int) -> None:
         """Count the pod on the node before the API server knows: its bind is on the way."""
-        record = self._record(pod, needs, self.names[row])
+        more = self._topology_labels(row) if self._labels_pods else ()
+        record = self._record(pod, needs, self.names[row], more)
         record.assumed = True
         self._place(record, row)
         self.assumed[record.key] = record
@@ -139,8 +144,9 @@ class Snapshot(NodeColumns):
             same = known.node == pod.spec.node_name and known.requests == needs.requests
             same = same and known.uid == pod.metadata.uid and known.nonzero == needs.nonzero
             change = PodChange.NONE if same else PodChange.REQUESTS
-            if known.shape is not self.index.shape(pod):
+            if not self._same_look(known, pod):
                 change |= PodChange.LOOK
+                self._learn(known, pod)
             if not change:
                 return change
             self.remove_pod(key)
@@ -212,7 +218,35 @@ class Snapshot(NodeColumns):
 
     # -- inside ----------------------------------------------------------------------------
 
-    def _record(self, pod: Pod, needs: PodAmounts, node: str) -> PodRecord:
+    def _same_look(self, known: PodRecord, pod: Pod) -> bool:
+        """Of what others see of a pod, only its labels and its end can change while it lives."""
+        shape, meta = known.shape, pod.metadata
+        if known.uid == meta.uid and shape.labels == (meta.labels or {}):
+            return shape.terminating is (meta.deletion_timestamp is not None)
+        return shape is self.index.shape(pod)
+
+    def _learn(self, known: PodRecord, pod: Pod) -> None:
+        """Whether this API server labels pods with their node's topology as it binds them
+        (KEP-4742)."""
+        row = self.row(pod.spec.node_name)
+        if known.uid == pod.metadata.uid and row >= 0:
+            added = dict(self._topology_labels(row))
+            labels = pod.metadata.labels or {}
+            if added and labels == {**known.shape.labels, **added}:
+                self._labels_pods = True
+
+    def _topology_labels(self, row: int) -> tuple[tuple[str, str], ...]:
+        node = self._nodes[row]
+        labels = (node.metadata.labels if node is not None else None) or {}
+        return tuple((key, labels[key]) for key in TOPOLOGY_LABELS if key in labels)
+
+    def _record(
+        self,
+        pod: Pod,
+        needs: PodAmounts,
+        node: str,
+        more: tuple[tuple[str, str], ...] = (),
+    ) -> PodRecord:
         return PodRecord(
             pod.key,
             pod.metadata.uid,
@@ -220,7 +254,7 @@ class Snapshot(NodeColumns):
             pod.spec.priority,
             needs.requests,
             needs.nonzero,
-            self.index.shape(pod),
+            self.index.shape(pod, more),
             pod.status.start_time,
             pod.group,
             _preempted(pod),

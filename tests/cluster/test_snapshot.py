@@ -166,3 +166,19 @@ def test_a_pod_assumed_twice_is_counted_once() -> None:
     found.assume(new, amounts_of(new), 1)
     assert found.view().requested("cpu").tolist() == [0, 1000]
     assert found.view().requested("pods").tolist() == [0, 1]
+
+
+def test_labels_that_the_api_server_adds_at_the_bind_are_assumed_once_it_is_seen_to_do_so() -> None:
+    zone = {"topology.kubernetes.io/zone": "z1"}
+    found = snapshot(node("a", labels=zone))
+    changes = []
+    for number in range(3):
+        name = f"p{number}"
+        found.assume(pod(name), amounts_of(pod(name)), 0)
+        shown = bound(name, "a")
+        labels = {"topology.kubernetes.io/zone": "z1"}
+        meta = msgspec.structs.replace(shown.metadata, labels=labels)
+        changes.append(found.set_pod(msgspec.structs.replace(shown, metadata=meta)))
+    assert changes == [PodChange.LOOK, PodChange.NONE, PodChange.NONE]
+    assert {record.shape.labels.get("topology.kubernetes.io/zone") for record in
+            found.pods.values()} == {"z1"}  # fmt: skip
