@@ -78,9 +78,9 @@ class Backoff:
 class Reflector(Generic[T]):
     """Keeps `objects` equal to what the API server has at `path`, and tells `handler` each change.
 
-    `slim` may shrink an object before it is kept. `synced` is set once the first list is in. An
-    `optional` resource counts as empty where the API server does not have it.
-    """
+    `share` may let a decoded object share parts with others, `slim` shrink it before it is kept.
+    `synced` is set once the first list is in. An `optional` resource counts as empty where the API
+    server does not have it."""
 
     def __init__(
         self,
@@ -92,11 +92,12 @@ class Reflector(Generic[T]):
         field_selector: str = "",
         label_selector: str = "",
         slim: Callable[[T], T] | None = None,
+        share: Callable[[T], T] = lambda item: item,
         optional: bool = False,
     ) -> None:
         self._optional = optional
         self._client, self._path = client, path
-        self._handler, self._slim = handler, slim
+        self._handler, self._slim, self._share = handler, slim, share
         self._selectors = {"fieldSelector": field_selector, "labelSelector": label_selector}
         self._decode: Callable[[Any], T] = msgspec.json.Decoder(type_).decode
         self._decode_list = msgspec.json.Decoder(ObjectList[msgspec.Raw]).decode
@@ -168,7 +169,7 @@ class Reflector(Generic[T]):
     def _collect(self, raw: msgspec.Raw, fresh: dict[str, T]) -> None:
         """One object that cannot be read keeps its last readable form, and costs no other."""
         try:
-            item = self._decode(raw)
+            item = self._share(self._decode(raw))
         except msgspec.ValidationError as error:
             key = _key(self._decode_bookmark(raw).metadata)
             log.error("object not read", resource=self._path, object=key, error=str(error))
@@ -249,7 +250,7 @@ class Reflector(Generic[T]):
         metadata = self._decode_bookmark(event.object).metadata
         self._version = metadata.resource_version
         try:
-            item = self._decode(event.object)
+            item = self._share(self._decode(event.object))
         except msgspec.ValidationError as error:
             name = _key(metadata)
             log.error("object not read", resource=self._path, object=name, error=str(error))

@@ -95,6 +95,7 @@ class Watches:
                 self._on_pod,
                 field_selector=pod_selector,
                 slim=_slim,
+                share=_SharedSpecs(),
             ),
         }
         for resource in RESOURCES.values():
@@ -264,6 +265,24 @@ class Watches:
                 self._queue.move(event, f"{resource.kind}Change")
 
         return handle
+
+
+class _SharedSpecs:
+    """Lets pods that come one after another from one controller share one spec and its labels,
+    which are most of a pending pod's memory."""
+
+    def __init__(self) -> None:
+        self._last: Pod | None = None
+
+    def __call__(self, pod: Pod) -> Pod:
+        last = self._last
+        if last is None or last.spec != pod.spec:
+            self._last = pod
+            return pod
+        metadata = pod.metadata
+        if metadata.labels is not None and metadata.labels == last.metadata.labels:
+            metadata = msgspec.structs.replace(metadata, labels=last.metadata.labels)
+        return msgspec.structs.replace(pod, metadata=metadata, spec=last.spec)
 
 
 def _slim(pod: Pod) -> Pod:

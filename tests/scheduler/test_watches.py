@@ -14,7 +14,7 @@ from filters.framework import Event, PodInfo
 from scheduler.gangs import Gangs
 from scheduler.nominator import Nominator
 from scheduler.queue import Place, SchedulingQueue
-from scheduler.watches import Watches
+from scheduler.watches import Watches, _SharedSpecs
 from tests.filters.helpers import read
 from tests.make import node, pod, snapshot
 
@@ -209,3 +209,13 @@ def test_a_nominated_pod_that_changes_is_left_what_it_asks_for_now(world: World)
     world.see(larger, first)
     [(_, ahead)] = world.nominator.ahead_of(PodInfo.of(pod("lesser")))
     assert [one.needs.requests["cpu"] for one in ahead] == [3000]
+
+
+def test_pods_of_one_controller_share_their_spec() -> None:
+    share = _SharedSpecs()
+    one, two, other = (share(pod(name, requests={"cpu": cpu})) for name, cpu in
+                       (("a", "1"), ("b", "1"), ("c", "2")))  # fmt: skip
+    assert two.spec is one.spec
+    assert (two.metadata.name, two.metadata.uid) == ("b", "uid-b")
+    assert other.spec is not one.spec
+    assert share(other) == other
