@@ -231,8 +231,8 @@ class _Search:
             for other in taken:
                 free = free & (other != id_)
             return np.where(free, id_, -1)
-        best = _Best(len(self._view))
         available = self._storage.available
+        best = _Best(len(self._view), available.ranks)
         only = available.selected(claim, class_of(claim))
         for group in available.groups(claim, class_of(claim)):
             self._choose_pinned(best, group.pinned, _size(claim), only, taken)
@@ -271,7 +271,7 @@ class _Search:
         """Of volumes that reach the same nodes each claim before takes one at most from a row."""
         rows = np.flatnonzero(free)
         tried = 0
-        for offered, id_ in reach.sizes[bisect.bisect_left(reach.sizes, (size, -1)) :]:
+        for offered, _, id_ in reach.sizes[bisect.bisect_left(reach.sizes, (size,)) :]:
             if not len(rows) or tried > len(taken):
                 return
             if only is not None and id_ not in only:
@@ -280,7 +280,8 @@ class _Search:
             open_ = np.ones(len(rows), np.bool_)
             for other in taken:
                 open_ &= other[rows] != id_
-            best.offer(rows[open_], np.full(int(open_.sum()), offered), id_)
+            taking = int(open_.sum())
+            best.offer(rows[open_], np.full(taking, offered), np.full(taking, id_))
             rows = rows[~open_]
 
     def _promised(self, claim: PersistentVolumeClaim) -> PersistentVolume | None:
@@ -377,19 +378,20 @@ class _Reaches:
 class _Best:
     """By row the smallest volume so far, by its number; -1 with none."""
 
-    def __init__(self, rows: int) -> None:
+    def __init__(self, rows: int, ranks: Ints) -> None:
         self.ids = np.full(rows, -1, np.int64)
         self._sizes = np.full(rows, np.iinfo(np.int64).max)
+        self._ranks = ranks
 
-    def offer(self, rows: Ints, sizes: Ints, ids: Ints | int) -> None:
+    def offer(self, rows: Ints, sizes: Ints, ids: Ints) -> None:
         """Volumes of these sizes on these rows; several for a row are fine."""
-        better = sizes < self._sizes[rows]
-        rows, sizes = rows[better], sizes[better]
-        ids = ids if isinstance(ids, int) else ids[better]
+        ranks, best = self._ranks[ids], self._sizes[rows]
+        better = (sizes < best) | ((sizes == best) & (ranks < self._ranks[self.ids[rows]]))
+        rows, sizes, ids = rows[better], sizes[better], ids[better]
         # Of several assignments to one row the last one holds: the smallest.
-        order = np.argsort(-sizes, kind="stable")
+        order = np.lexsort((ranks[better], sizes))[::-1]
         self._sizes[rows[order]] = sizes[order]
-        self.ids[rows[order]] = ids if isinstance(ids, int) else ids[order]
+        self.ids[rows[order]] = ids[order]
 
 
 def _labelled(selector: LabelSelector, view: View, snapshot: Snapshot) -> Bools:

@@ -4,10 +4,12 @@ Volumes of one group differ only in size and in the node that they are on: local
 by hostname; those that several nodes reach are few groups of one reach each."""
 
 import bisect
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import msgspec
+import numpy as np
 
 from cluster.label_selectors import selector_of
 from cluster.objects import NodeSelector
@@ -15,6 +17,7 @@ from cluster.quantity import value
 from cluster.related import PersistentVolume, PersistentVolumeClaim
 from cluster.state.by_label import ByLabel
 from cluster.state.topology import Rows
+from cluster.view import Ints
 
 HOSTNAME = "kubernetes.io/hostname"
 
@@ -44,8 +47,8 @@ class Reach:
     """Volumes with one node affinity, by size."""
 
     affinity: NodeSelector | None
-    sizes: list[tuple[int, int]] = field(default_factory=list)
-    """(size, id), ascending."""
+    sizes: list[tuple[int, int, int]] = field(default_factory=list)
+    """(size, rank, id), ascending."""
 
 
 @dataclass(slots=True)
@@ -63,6 +66,9 @@ class AvailableVolumes:
 
     rows: Rows
     names: list[str] = field(default_factory=list)
+    ranks: Ints = field(default_factory=lambda: np.zeros(16, np.int64))
+    """By id a number worked out from the name: which of two equal volumes is taken depends neither
+    on the order of their events nor on the process."""
     _ids: dict[str, int] = field(default_factory=dict)
     _free: list[int] = field(default_factory=list)
     _groups: dict[str, dict[Offer, Group]] = field(default_factory=dict)
@@ -79,6 +85,9 @@ class AvailableVolumes:
             else:
                 known = len(self.names)
                 self.names.append(name)
+                if known == len(self.ranks):
+                    self.ranks = np.pad(self.ranks, (0, known))
+            self.ranks[known] = _rank(name)
             self._ids[name] = known
         return known
 
@@ -104,7 +113,7 @@ class AvailableVolumes:
         reach = group.reaches.get(key)
         if reach is None:
             reach = group.reaches[key] = Reach(affinity)
-        bisect.insort(reach.sizes, (size, self.id(name)))
+        bisect.insort(reach.sizes, self._entry(size, name))
 
     def discard(self, name: str) -> None:
         """Offer it no more."""
@@ -119,8 +128,7 @@ class AvailableVolumes:
         else:
             affinity = affinity_key(_affinity(volume))
             reach = group.reaches[affinity]
-            entry = size, self._ids[name]
-            del reach.sizes[bisect.bisect_left(reach.sizes, entry)]
+            del reach.sizes[bisect.bisect_left(reach.sizes, self._entry(size, name))]
             if not reach.sizes:
                 del group.reaches[affinity]
         if not len(group.pinned) and not group.reaches:
@@ -155,6 +163,15 @@ class AvailableVolumes:
             for name, (volume, of, _, _) in self._offered.items()
             if of == storage_class and selector.matches(volume.metadata.labels or {})
         )
+
+    def _entry(self, size: int, name: str) -> tuple[int, int, int]:
+        id_ = self.id(name)
+        return size, int(self.ranks[id_]), id_
+
+
+def _rank(name: str) -> int:
+    digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
 
 
 def affinity_key(affinity: NodeSelector | None) -> bytes:
