@@ -196,26 +196,30 @@ class LeaseHolder:
             self.lost.cancel()
 
     def _run(self) -> None:
-        asyncio.run(self._hold())
+        try:
+            asyncio.run(self._hold())
+        finally:
+            self._started.set()
 
     async def _hold(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         self._started.set()
         stopping = asyncio.create_task(self._stop.wait())
-        try:
-            async with self._client() as client:
-                elector = LeaderElector(
-                    client, self._namespace, self._name, self._identity, self._timing
-                )
-                holding = asyncio.create_task(elector.hold())
-                await asyncio.wait([holding, stopping], return_when=asyncio.FIRST_COMPLETED)
-                holding.cancel()
-                await asyncio.gather(holding, return_exceptions=True)
-                if not stopping.done():
-                    error = holding.exception() if not holding.cancelled() else None
-                    await self._tell(error or LeaseLost("renewing the lease ended"))
-        finally:
+        renewing = asyncio.create_task(self._renew())
+        await asyncio.wait([renewing, stopping], return_when=asyncio.FIRST_COMPLETED)
+        renewing.cancel()
+        (error,) = await asyncio.gather(renewing, return_exceptions=True)
+        if not stopping.done():
             stopping.cancel()
+            lost = error if isinstance(error, LeaseLost) else LeaseLost(f"not renewed: {error!r}")
+            await self._tell(lost)
+
+    async def _renew(self) -> None:
+        async with self._client() as client:
+            elector = LeaderElector(
+                client, self._namespace, self._name, self._identity, self._timing
+            )
+            await elector.hold()
 
     async def _tell(self, error: BaseException) -> None:
         """Let the main loop know; end the process where it does not come to it in time."""

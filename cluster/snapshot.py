@@ -212,9 +212,11 @@ class Snapshot(NodeColumns):
     @contextmanager
     def versions_kept(self) -> Iterator[None]:
         assumed = self.last_assumed
-        with super().versions_kept():
-            yield
-        self.last_assumed = assumed
+        try:
+            with super().versions_kept():
+                yield
+        finally:
+            self.last_assumed = assumed
 
     # -- inside ----------------------------------------------------------------------------
 

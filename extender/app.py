@@ -59,7 +59,7 @@ async def serve(configuration: Configuration, kubeconfig: str, context: str | No
             ours=lambda name: False,
             prepare=lambda pod: None,
             nominator=Nominator(snapshot),
-            forget=lambda key: None,
+            forget=lambda pod: None,
             pod_selector=ON_NODES,
             kinds=framework.watches.values(),
             watched=framework.watched,

@@ -114,7 +114,7 @@ class BindingCycle:
         else:
             # Gone or taken: the watch tells the rest, and counts the pod where it really is.
             log.info("pod not bound", pod=key, node=node, why=result.why)
-            self._give_back(attempt, reservation)
+            self.give_back(attempt, reservation)
             self._queue.finish(queued)
             self.count("error", queued, attempt.started)
 
@@ -138,7 +138,7 @@ class BindingCycle:
             work.result()
             return True
         except PluginRefused as refusal:
-            self._give_back(attempt, reservation)
+            self.give_back(attempt, reservation)
             self._no_expectation(attempt, node)
             self.refuse(attempt, refusal)
         except Refusal as refusal:
@@ -178,29 +178,37 @@ class BindingCycle:
         queued = attempt.queued
         plugins = frozenset((refusal.plugin,))
         events = attempt.framework.events(plugins) | Event.NODE_ADD
-        self._queue.unschedulable(queued, events, plugins)
-        message = Diagnosis(1, {str(refusal): 1}, plugins).message
-        self._reporter.unschedulable(queued.pod, message)
+        if self._waits(queued):
+            self._queue.unschedulable(queued, events, plugins)
+            message = Diagnosis(1, {str(refusal): 1}, plugins).message
+            self._reporter.unschedulable(queued.pod, message)
         self.count("unschedulable", queued, attempt.started)
+
+    def _waits(self, queued: QueuedPod) -> bool:
+        """Whether the pod is still there: of a deleted one nothing is said or kept."""
+        return self._queue.pods.get(queued.key) is queued
 
     def _fail_bind(
         self, attempt: SchedulingAttempt, reservation: Reservation, why: str, expected: bool
     ) -> None:
-        self._give_back(attempt, reservation)
+        self.give_back(attempt, reservation)
         if expected:
             self._no_expectation(attempt, reservation.node)
         self.fail(attempt.queued, why, attempt.started)
 
     def _no_expectation(self, attempt: SchedulingAttempt, node: str) -> None:
         """What the API server still shows of where the pod was to go is the past."""
-        self._nominator.ignore(attempt.queued.key, node)
-        self._reporter.clear_nomination(attempt.queued.pod)
+        if self._waits(attempt.queued):
+            self._nominator.ignore(attempt.queued.key, node)
+            self._reporter.clear_nomination(attempt.queued.pod)
 
-    def _give_back(self, attempt: SchedulingAttempt, reservation: Reservation) -> None:
+    def give_back(self, attempt: SchedulingAttempt, reservation: Reservation) -> None:
         """Give back all that was held for a pod that was not bound; others may be waiting for
         it."""
         reservation.unreserve(self._snapshot)
-        self._release(attempt.queued.key, attempt.queued.pod.metadata.uid)
+        queued = attempt.queued
+        if self._snapshot.forget(queued.key, queued.pod.metadata.uid):
+            self._queue.move(Event.POD_GONE, "AssignedPodDelete", by=queued)
 
     def _observed(self, pod: Pod) -> str | None:
         """The node of the pod as the watch shows it: None where it shows none yet, empty where the
@@ -215,15 +223,11 @@ class BindingCycle:
         why."""
         self._reporter.note(pod, "BindingUncertain", f"cannot read the pod after a bind: {why}")
 
-    def _release(self, key: str, uid: str) -> None:
-        """Give back the room of a pod that was not bound; others may be waiting for it."""
-        if self._snapshot.forget(key, uid):
-            self._queue.move(Event.POD_GONE, "AssignedPodDelete")
-
     def fail(self, queued: QueuedPod, why: str, started: float) -> None:
         """The attempt came to nothing for a reason that is not the nodes': try again later."""
-        self._queue.back_off(queued)
-        self._reporter.failed(queued.pod, why)
+        if self._waits(queued):
+            self._queue.back_off(queued)
+            self._reporter.failed(queued.pod, why)
         self.count("error", queued, started)
 
     def count(self, result: str, queued: QueuedPod, started: float) -> None:

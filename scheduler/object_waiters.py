@@ -22,6 +22,7 @@ class ObjectWaiters:
     async def wait(self, keys: Collection[ObjectKey], seconds: float) -> None:
         """Until one of the objects changes, at most so long."""
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        keys = set(keys)
         for key in keys:
             self._waiting.setdefault(key, set()).add(waiter)
         try:

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import msgspec
 import numpy as np
+import structlog
 
 from cluster.objects import Pod
 from cluster.snapshot import Snapshot
@@ -37,6 +38,8 @@ from scheduler.configuration import Configuration, ConfigurationError, PluginCho
 from scheduler.evaluation import PluginSet
 from scheduler.gschconfig import BALANCED, LEAST_REQUESTED, LOW_LATENCY, MOST_REQUESTED
 from scheduler.trial import Trial
+
+log = structlog.get_logger(__name__)
 
 # kube-scheduler's default weights.
 DEFAULT_WEIGHTS = {
@@ -114,7 +117,12 @@ class Framework:
         """Tell the plugins that watch this kind of a change."""
         for plugin in self._plugins:
             if any(kind.path == path for kind in plugin.WATCHES):
-                plugin.watched(old, new)
+                try:
+                    plugin.watched(old, new)
+                except Exception:
+                    log.exception(
+                        "plugin failed at a change of what it watches", plugin=plugin.NAME
+                    )
 
     @property
     def resolution_ms(self) -> float:
@@ -194,7 +202,7 @@ class Framework:
     def events(self, plugins: Iterable[str]) -> Event:
         """All events that may help a pod which these plugins refused."""
         result = Event.NONE
-        for plugin in self.filters:
+        for plugin in self._plugins:
             if plugin.NAME in plugins:
                 result |= plugin.events
         return result

@@ -37,7 +37,7 @@ class QueuedPod:
 
     `added_at` is when the pod could first be scheduled: time behind gates does not count. `held`
     keeps events from bringing the pod back while room is being made for it; `missed` are those that
-    came."""
+    came. `seen` is the number of the last event before the attempt that is under way."""
 
     pod: Pod
     info: PodInfo | None
@@ -53,6 +53,7 @@ class QueuedPod:
     heap: "_Heap | None" = None
     held: bool = False
     missed: Event = Event.NONE
+    seen: int = 0
     unschedulable_since: float = 0.0
 
     @property
@@ -137,6 +138,10 @@ class SchedulingQueue:
     _late: _Heap = field(default_factory=_Heap)
     _waiting: dict[Event, dict[str, QueuedPod]] = field(default_factory=dict)
     _stamps: "itertools.count[int]" = field(default_factory=itertools.count)
+    _events: int = 0
+    """How many events there were."""
+    _latest: dict[Event, int] = field(default_factory=dict)
+    """By event, the number of its latest: what came during an attempt takes effect after it."""
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
 
     # -- pods come, change and go ----------------------------------------------------------
@@ -167,12 +172,14 @@ class SchedulingQueue:
         ungated = queued.info is None and info is not None
         queued.pod, queued.info = pod, info
         if queued.place is Place.IN_FLIGHT:
+            # Should the attempt fail, another one is due: this one reads the pod as it was.
+            queued.missed = ~Event.NONE
             return
         if ungated and not queued.attempts:
             queued.added_at = queued.timestamp = self.clock()
         if info is None:
             self._move(queued, Place.GATED)
-        elif queued.held:
+        elif queued.held and queued.place is Place.UNSCHEDULABLE:
             # Room is being made for it: `release` brings it back.
             return
         elif queued.place in (Place.GATED, Place.UNSCHEDULABLE, Place.ACTIVE):
@@ -222,6 +229,7 @@ class SchedulingQueue:
     def _begin(self, queued: QueuedPod) -> None:
         self._move(queued, Place.IN_FLIGHT)
         queued.attempts += 1
+        queued.seen, queued.missed, queued.held = self._events, Event.NONE, False
 
     async def wait(self) -> None:
         """Until a pod may be ready: an arrival, an event, or the end of a backoff."""
@@ -246,13 +254,20 @@ class SchedulingQueue:
             self.delete(queued.key)
 
     def unschedulable(self, queued: QueuedPod, waits_for: Event, plugins: frozenset[str]) -> None:
-        """No node took the pod: it waits for one of these events."""
+        """No node took the pod: it waits for one of these events; not for those that came during
+        the attempt, which was made without them."""
         if self.pods.get(queued.key) is not queued:
+            return
+        if queued.info is None:
+            self._move(queued, Place.GATED)
             return
         queued.waits_for, queued.plugins = waits_for, plugins
         queued.unschedulable_count += 1
         queued.error_count = 0
         queued.timestamp = queued.unschedulable_since = self.clock()
+        if (queued.missed | self._since(queued)) & waits_for:
+            self._requeue(queued, "MissedEvent")
+            return
         self._move(queued, Place.UNSCHEDULABLE)
         self._waiting.setdefault(waits_for, {})[queued.key] = queued
         self._late.push((queued.timestamp + self.delays.max_unschedulable_s,), queued)
@@ -262,6 +277,7 @@ class SchedulingQueue:
         """The attempt failed for a reason that is not the nodes': try again after a while."""
         if self.pods.get(queued.key) is not queued:
             return
+        queued.held = False
         queued.error_count += 1
         queued.timestamp = self.clock()
         if queued.info is None:
@@ -278,8 +294,15 @@ class SchedulingQueue:
         self._error_backoff.push((self.clock() + seconds,), queued)
         self._wake.set()
 
-    def move(self, event: Event, name: str) -> int:
-        """Bring back the pods that this event may help; says how many."""
+    def move(self, event: Event, name: str, by: QueuedPod | None = None) -> int:
+        """Bring back the pods that this event may help; says how many. Not the pod whose own
+        attempt it comes from."""
+        if by is not None:
+            by.missed |= self._since(by)
+        self._events += 1
+        self._latest[event] = self._events
+        if by is not None:
+            by.seen = self._events
         moved = 0
         for waits_for in [mask for mask in self._waiting if mask & event]:
             for queued in list(self._waiting[waits_for].values()):
@@ -315,6 +338,15 @@ class SchedulingQueue:
             self._requeue(queued, event)
 
     # -- inside ----------------------------------------------------------------------------
+
+    def _since(self, queued: QueuedPod) -> Event:
+        """The events since the pod's attempt began."""
+        found = Event.NONE
+        if queued.seen < self._events:
+            for event, number in self._latest.items():
+                if number > queued.seen:
+                    found |= event
+        return found
 
     def _backoff_until(self, queued: QueuedPod) -> float:
         return queued.timestamp + self.delays.after(

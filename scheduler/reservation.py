@@ -4,10 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import structlog
+
 from cluster.snapshot import Snapshot
 from filters.framework import PodInfo, Refusal, ReservePlugin
 from scheduler.profiles import Framework
 from scheduler.trial import Trial
+
+log = structlog.get_logger(__name__)
 
 
 class PluginRefused(Exception):
@@ -30,7 +34,10 @@ class Reservation:
     def unreserve(self, snapshot: Snapshot) -> None:
         """Give everything back, the last first. A plugin's bug keeps no other from it."""
         for plugin, value in reversed(self.held):
-            plugin.unreserve(self.info, value, snapshot)
+            try:
+                plugin.unreserve(self.info, value, snapshot)
+            except Exception:
+                log.exception("unreserve failed", pod=self.info.pod.key, plugin=plugin.NAME)
         self.held.clear()
 
     def value(self, plugin: str) -> Any:

@@ -45,7 +45,7 @@ from scheduler.questions import Questions
 from scheduler.queue import Delays, QueuedPod, SchedulingQueue
 from scheduler.recent import Recent
 from scheduler.reports import Reporter
-from scheduler.reservation import PluginRefused, reserve
+from scheduler.reservation import PluginRefused, Reservation, reserve
 from scheduler.tasks import first_of
 from scheduler.trial import Trial
 from scheduler.volume_binder import VolumeBinder, VolumesNotBound
@@ -304,7 +304,12 @@ class Scheduler:
         seconds = time.perf_counter() - started
         if decision.diagnosis is not None:
             self.metrics.point("Filter", "Unschedulable", profile, seconds)
-            self._refuse(queued, framework, info, decision.trial, decision.diagnosis, started)
+            try:
+                self._refuse(queued, framework, info, decision.trial, decision.diagnosis, started)
+            except Exception as error:
+                log.exception("post-filter failed", pod=queued.key)
+                why = f"internal error after no node was found: {error!r}"
+                self._binding.fail(queued, why, started)
             return
         self.metrics.point("Filter", "Success", profile, seconds)
         self._assume(SchedulingAttempt(queued, info, framework, started), decision)
@@ -326,7 +331,16 @@ class Scheduler:
             why = f"internal error in reserve or permit: {error!r}"
             self._binding.fail(queued, why, attempt.started)
         else:
-            self._binding.begin(attempt, decision.row, reservation)
+            self._begin(attempt, decision.row, reservation)
+
+    def _begin(self, attempt: SchedulingAttempt, row: int, reservation: Reservation) -> None:
+        try:
+            self._binding.begin(attempt, row, reservation)
+        except Exception as error:
+            log.exception("binding cycle failed", pod=attempt.queued.key)
+            why = f"internal error at the start of the binding cycle: {error!r}"
+            self._binding.give_back(attempt, reservation)
+            self._binding.fail(attempt.queued, why, attempt.started)
 
     def _on_watched(self, path: str, old: Any, new: Any) -> None:
         for framework in self._frameworks.values():
@@ -366,7 +380,25 @@ class Scheduler:
                     queued, f"internal error in the scheduling cycle: {error!r}", started
                 )
             return
+        yield from self._settled(members, framework, found, enough, started)
+
+    def _settled(
+        self,
+        members: list[QueuedPod],
+        framework: Framework,
+        found: list[Member],
+        enough: bool,
+        started: float,
+    ) -> Iterator[None]:
+        """Bind the members that have a node, where enough of the gang have one; let the others
+        wait."""
         why = "" if enough or not found else self._gangs.message(found)
+        decided = {member.queued.key for member in found}
+        for queued in members:
+            if queued.key not in decided:
+                # Gated or deleted during a pause.
+                self.queue.unschedulable(queued, ~Event.NONE, frozenset())
+        ends = time.perf_counter() + TURN_S
         for member in found:
             if time.perf_counter() >= ends:
                 yield
@@ -374,7 +406,7 @@ class Scheduler:
             diagnosis = member.decision.diagnosis
             if enough and member.reservation is not None:
                 attempt = SchedulingAttempt(member.queued, member.info, framework, started)
-                self._binding.begin(attempt, member.decision.row, member.reservation)
+                self._begin(attempt, member.decision.row, member.reservation)
                 continue
             plugins = diagnosis.plugins if diagnosis is not None else frozenset[str]()
             # A member that fits waits for whatever the others wait for.
@@ -440,6 +472,17 @@ class Scheduler:
     def _refused(
         self, attempt: SchedulingAttempt, diagnosis: Diagnosis, result: Candidate | str
     ) -> None:
+        """`_conclude`; a bug there costs the pod a backoff."""
+        try:
+            self._conclude(attempt, diagnosis, result)
+        except Exception as error:
+            log.exception("preemption failed", pod=attempt.queued.key)
+            why = f"internal error in preemption: {error!r}"
+            self._binding.fail(attempt.queued, why, attempt.started)
+
+    def _conclude(
+        self, attempt: SchedulingAttempt, diagnosis: Diagnosis, result: Candidate | str
+    ) -> None:
         """Report why no node fits, and what preemption came to."""
         queued, info = attempt.queued, attempt.info
         if isinstance(result, Candidate):
@@ -480,11 +523,12 @@ class Scheduler:
 
     # -- numbers ---------------------------------------------------------------------------
 
-    def _forget(self, key: str) -> None:
-        """The pod is deleted."""
-        self._reporter.gone(key)
-        self._recent.gone(key)
-        self._gangs.gone(key)
+    def _forget(self, pod: Pod) -> None:
+        """The pod is deleted, or about to be."""
+        self._binding.give_up(pod.key, pod.metadata.uid)
+        self._reporter.gone(pod.key)
+        self._recent.gone(pod.key)
+        self._gangs.gone(pod.key)
 
     def _gauges(self) -> Iterable[Metric]:
         yield from gauges(self.queue, self.snapshot, self._outbox, len(self._matrix))

@@ -19,7 +19,7 @@ from scheduler.plan import Placed, together
 from scheduler.pods import WaitsForGlobal, pod_info
 from scheduler.profiles import Framework, frameworks
 from scheduler.queue import QueuedPod
-from scheduler.reservation import PluginRefused, reserve
+from scheduler.reservation import PluginRefused, Reservation, reserve
 
 PLACED, PENDING, INVALID, GATED, RUNNING, OTHER = (
     "Placed", "Pending", "Invalid", "Gated", "Running", "Other scheduler",
@@ -83,6 +83,7 @@ class _Decider:
         self._snapshot, self._pods = snapshot, pods
         self._plans: dict[str, dict[str, Placed]] = {}
         self._gangs: dict[str, dict[str, Placement]] = {}
+        self._reserved: dict[str, Reservation] = {}
         seed = 0 if configuration.seed is None else configuration.seed
         self._cycle = Cycle(snapshot, seed)
         self._frameworks = frameworks(configuration, matrix)
@@ -134,6 +135,8 @@ class _Decider:
         if placed >= least:
             return results
         for pod in members:
+            if pod.key in self._reserved:
+                self._reserved.pop(pod.key).unreserve(self._snapshot)
             self._snapshot.forget(pod.key, pod.metadata.uid)
         kept = next((r.why for r in results.values() if r.result != PLACED), "")
         head = f"gang {name} needs {least} pods at once and {placed} fit"
@@ -166,7 +169,9 @@ class _Decider:
             why = placed.note
         self._snapshot.assume(pod, info.needs, decision.row)
         try:
-            reserve(framework, decision.trial, info, self._snapshot, decision.row)
+            self._reserved[key] = reserve(
+                framework, decision.trial, info, self._snapshot, decision.row
+            )
         except PluginRefused as refusal:
             self._snapshot.forget(key, pod.metadata.uid)
             return Placement(key, PENDING, "", f"{refusal.plugin}: {refusal}"), False

@@ -32,6 +32,9 @@ class WaitingPods:
         """From now on the pod waits for these plugins, for each at most so many seconds."""
         loop = asyncio.get_running_loop()
         uid = pod.metadata.uid
+        if uid in self._waiting:
+            for timer in self._waiting[uid].timers:
+                timer.cancel()
         waiting = _Waiting(pod, node, set(waits), loop.create_future())
         self._waiting[uid] = waiting
         waiting.timers = [

@@ -78,7 +78,7 @@ class Watches:
         waiters: ObjectWaiters | None = None,
         kinds: Iterable[WatchedKind] = (),
         watched: Callable[[str, Any, Any], None] = lambda path, old, new: None,
-        forget: Callable[[str], None],
+        forget: Callable[[Pod], None],
         pod_selector: str = RUNNING,
     ) -> None:
         self._snapshot, self._queue = snapshot, queue
@@ -174,16 +174,17 @@ class Watches:
         if new is None or new.terminal:
             pod = new or old
             if pod is not None:
-                self._on_gone(pod.key)
+                self._on_gone(pod)
         elif new.spec.node_name:
             self._on_bound(old, new)
         elif self._ours(new.spec.scheduler_name):
             self._on_pending(old, new)
 
-    def _on_gone(self, key: str) -> None:
+    def _on_gone(self, pod: Pod) -> None:
+        key = pod.key
         self._queue.delete(key)
         nominated = self._nominator.forget(key)
-        self._forget(key)
+        self._forget(pod)
         if self._pipelines is not None:
             self._pipelines.gone(key)
         # Room that was kept for a nominated pod is as free as that of one that ran.
@@ -212,6 +213,7 @@ class Watches:
     def _on_pending(self, old: Pod | None, new: Pod) -> None:
         if new.metadata.deletion_timestamp:
             self._queue.delete(new.key)
+            self._forget(new)
         elif self._snapshot.holds(new.key, new.metadata.uid):
             # An event from before our bind that comes after its reply, or an update in flight:
             # should the bind fail, the next attempt is by the newest form of the pod.

@@ -10,7 +10,7 @@ import math
 import random
 import time
 from collections import Counter
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -47,6 +47,9 @@ NOT_HELPFUL = "Preemption is not helpful for scheduling"
 # that a plugin rejected as a whole: messages are kube-scheduler's to the letter.
 NO_CLAIMS = "no new claims to deallocate"
 NOT_PREPARED = "not found"
+
+Nominated = Sequence[tuple[int, Sequence[PodInfo]]]
+"""Rows with the pods that are nominated to them."""
 
 MAX_BATCH = 256
 """Rows whose victims are chosen side by side."""
@@ -85,16 +88,22 @@ class Preemption:
 
         `own_row` is the row that the pod is nominated to already, -1 with none.
         """
-        search = self.search(plugin, trial, info, own_row)
+        search = self.search(plugin, trial, info, own_row, lambda: trial.nominated)
         while (result := search.advance(math.inf)) is None:
             pass
         return result
 
     def search(
-        self, plugin: DefaultPreemption, trial: Trial, info: PodInfo, own_row: int
+        self,
+        plugin: DefaultPreemption,
+        trial: Trial,
+        info: PodInfo,
+        own_row: int,
+        nominated: Callable[[], Nominated],
     ) -> "Search":
-        """As `find`, to be carried on by `Search.advance`."""
-        return Search(self._snapshot, plugin, trial, info, own_row, self._random)
+        """As `find`, to be carried on by `Search.advance`. `nominated` says, whenever it is called,
+        which pods go before this one on the rows that they are nominated to."""
+        return Search(self._snapshot, plugin, trial, info, own_row, nominated, self._random)
 
 
 class Search:
@@ -107,13 +116,14 @@ class Search:
         trial: Trial,
         info: PodInfo,
         own_row: int,
+        nominated: Callable[[], Nominated],
         rng: random.Random,
     ) -> None:
         self._snapshot, self._plugin, self._info = snapshot, plugin, info
         self._own_row, self._random = own_row, rng
         self._priority = info.pod.spec.priority
         self._unresolvable: Bools = trial.unresolvable()
-        self._ahead = [(row, i.pod, i.needs) for row, infos in trial.nominated for i in infos]
+        self._nominated, self._ahead = nominated, nominated()
         self._dry_run = DryRun(trial.plugins, info, snapshot)
         self._version = snapshot.version
         self._budgets = Budgets(snapshot.budgets.values())
@@ -144,7 +154,7 @@ class Search:
             self._refused.add(NO_VICTIMS, len(rows))
             return NotHelpful(self._sentence())
         wanted = self._plugin.wanted_candidates(len(rows))
-        with self._nominated():
+        with self._beside_nominated():
             possible = self._relax(rows)
         candidates: list[Candidate] = []
         tries: Counter[int] = Counter()
@@ -155,6 +165,7 @@ class Search:
             tries.update(batch)
             changed = yield from self._look_at(batch, candidates)
             rows_left += [row for row in changed if tries[row] < MAX_TRIES]
+        self._ahead = self._nominated()
         for candidate in sorted(candidates, key=_preference):
             if self._still_fits(candidate):
                 return candidate
@@ -204,7 +215,7 @@ class Search:
         while True:
             if self._refresh(batch):
                 self._dry_run.prepare_again()
-            with self._nominated():
+            with self._beside_nominated():
                 for _ in steps:
                     if time.perf_counter() >= self._until:
                         break
@@ -214,16 +225,23 @@ class Search:
 
     def _refresh(self, batch: "Batch | None") -> bool:
         """After a pause: whether anything changed. Rows that did are left to another try."""
-        if self._version == self._snapshot.version:
+        ahead, before = self._nominated(), self._ahead
+        if self._version == self._snapshot.version and ahead == before:
             return False
         if batch is not None:
             batch.drop(self._snapshot.changed_since(self._version))
-        self._version = self._snapshot.version
+            differ = [entry[0] for entry in ahead if entry not in before]
+            differ += [entry[0] for entry in before if entry not in ahead]
+            batch.drop(np.array(differ, np.intp))
+        self._version, self._ahead = self._snapshot.version, ahead
         return True
 
-    def _nominated(self) -> AbstractContextManager[None]:
+    def _beside_nominated(self) -> AbstractContextManager[None]:
         """As if pods of at least this priority that are nominated to a node ran there."""
-        return with_pods(self._snapshot, self._ahead) if self._ahead else nullcontext()
+        if not self._ahead:
+            return nullcontext()
+        pods = [(row, info.pod, info.needs) for row, infos in self._ahead for info in infos]
+        return with_pods(self._snapshot, pods)
 
     def _one_by_one(self, rows: Sequence[int], candidates: list[Candidate]) -> Steps:
         """For plugins that cannot judge by counts: pods are taken out of the snapshot for as long
@@ -267,7 +285,7 @@ class Search:
             if record is None or record.uid != victim.uid or record.node != victim.node:
                 return False
         self._dry_run.prepare_again()
-        with self._nominated(), without(self._snapshot, candidate.victims):
+        with self._beside_nominated(), without(self._snapshot, candidate.victims):
             return self._dry_run.fits_now(candidate.row)
 
     def _sentence(self) -> str:

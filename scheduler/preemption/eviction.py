@@ -22,8 +22,11 @@ class EvictionFailed(Exception):
     """The API server did not let a victim go; the text has its words."""
 
 
-async def evict(client: ApiClient, victim: PodRecord, scheduler: str) -> None:
-    """Mark the pod with the DisruptionTarget condition and delete it, with its grace period.
+async def evict(
+    client: ApiClient, victim: PodRecord, scheduler: str, slots: asyncio.Semaphore
+) -> None:
+    """Mark the pod with the DisruptionTarget condition and delete it, with its grace period. Each
+    request takes one of the slots, a pause between two of them none.
 
     A pod that is gone, or was made anew under its name, is left alone. Raises EvictionFailed.
     """
@@ -39,14 +42,19 @@ async def evict(client: ApiClient, victim: PodRecord, scheduler: str) -> None:
     }
     # The uid makes the API server refuse both calls for a pod made anew under this name.
     marked = {"metadata": {"uid": victim.uid}, "status": {"conditions": [condition]}}
-    if not await _call(client, "PATCH", f"{path}/status", _encode(marked), STRATEGIC_PATCH):
+    if not await _call(client, slots, "PATCH", f"{path}/status", _encode(marked), STRATEGIC_PATCH):
         return
     only = {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {"uid": victim.uid}}
-    await _call(client, "DELETE", path, _encode(only))
+    await _call(client, slots, "DELETE", path, _encode(only))
 
 
 async def _call(
-    client: ApiClient, method: str, path: str, body: bytes, type_: str = "application/json"
+    client: ApiClient,
+    slots: asyncio.Semaphore,
+    method: str,
+    path: str,
+    body: bytes,
+    type_: str = "application/json",
 ) -> bool:
     """Whether there is a pod still. Raises EvictionFailed."""
     backoff = Backoff()
@@ -55,7 +63,8 @@ async def _call(
     while True:
         pause: float | None = None
         try:
-            reply = await client.request(method, path, body, content_type=type_)
+            async with slots:
+                reply = await client.request(method, path, body, content_type=type_)
         except TransportError as error:
             why = str(error)
         else:

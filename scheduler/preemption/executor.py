@@ -102,8 +102,14 @@ class Preemptor:
         if said is not None or framework.preemption is None:
             done(said or "")
             return
-        search = self._preemption.search(framework.preemption, trial, info, own_row)
+        search = self._preemption.search(
+            framework.preemption, trial, info, own_row, lambda: self._nominator.ahead_of(info)
+        )
         self._queue.hold(key)
+        if self._searches:
+            # One search a pod: what an older attempt began has no answer to give any more.
+            rest = (r for r in self._searches if r.attempt.queued is not attempt.queued)
+            self._searches = deque(rest)
         running = _Running(attempt, trial, own_row, self._snapshot.version, search, done)
         if not self._advance(running):
             self._searches.append(running)
@@ -124,13 +130,12 @@ class Preemptor:
             return True
         try:
             result = running.search.advance(time.perf_counter() + SLICE_S)
-            if result is None:
-                return False
-            self._finish(running, result)
         except Exception as error:
             log.exception("preemption failed", pod=running.attempt.queued.key)
-            running.done(f"internal error in preemption: {error!r}")
-            self._queue.resume(running.attempt.queued.key)
+            result = NotHelpful(f"internal error: {error!r}")
+        if result is None:
+            return False
+        self._finish(running, result)
         return True
 
     def _wanted(self, running: _Running) -> bool:
@@ -213,8 +218,7 @@ class Preemptor:
                 ):
                     # On its way out already, or sent back to the queue before it had a node.
                     continue
-                async with self._slots:
-                    await evict(self._client, victim, scheduler)
+                await evict(self._client, victim, scheduler, self._slots)
                 self._reporter.preempted(victim, queued.pod, node)
             # It is the victims' end that brings the pod back, if it has not come already.
             self._queue.resume(queued.key)

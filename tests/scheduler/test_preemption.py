@@ -264,7 +264,7 @@ def test_what_changes_under_a_search_is_looked_at_again() -> None:
     info = PodInfo.of(make("new", "1", 10))
     framework = Framework(Profile("gsch"), Matrix())
     search = Preemption(found, random.Random(1)).search(
-        DefaultPreemption(), Cycle(found).trial(framework, info), info, -1
+        DefaultPreemption(), Cycle(found).trial(framework, info), info, -1, list
     )
     assert search.advance(0.0) is None
     for name in ("x1", "x2"):
@@ -276,6 +276,21 @@ def test_what_changes_under_a_search_is_looked_at_again() -> None:
     assert result.sentence == (
         "0/1 nodes are available: 1 No preemption victims found for incoming pod."
     )
+
+
+def test_room_that_is_promised_to_a_greater_pod_during_a_search_is_left_to_it() -> None:
+    found = snapshot(TWO[0], pods=(make("x1", "1", 1, "a"), make("x2", "1", 1, "a")))
+    info, greater = PodInfo.of(make("new", "1", 10)), PodInfo.of(make("greater", "2", 50))
+    framework = Framework(Profile("gsch"), Matrix())
+    ahead: list[tuple[int, list[PodInfo]]] = []
+    search = Preemption(found, random.Random(1)).search(
+        DefaultPreemption(), Cycle(found).trial(framework, info), info, -1, lambda: list(ahead)
+    )
+    assert search.advance(0.0) is None
+    ahead.append((found.row("a"), [greater]))
+    while (result := search.advance(0.0)) is None:
+        pass
+    assert isinstance(result, NotHelpful)
 
 
 class ByRemoval(Plugin):

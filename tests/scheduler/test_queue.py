@@ -124,6 +124,40 @@ def test_events_missed_while_held_take_effect_when_nothing_came_of_it() -> None:
     assert popped(found).pod.metadata.name == "hears"
 
 
+def test_events_during_an_attempt_take_effect_after_it() -> None:
+    found, _ = queue()
+    add(found, "hears")
+    found.move(Event.NODE_ADD, "before")
+    attempt = popped(found)
+    found.move(Event.NODE_TAINT, "during")
+    found.unschedulable(attempt, Event.NODE_ADD, frozenset())
+    assert attempt.place is Place.UNSCHEDULABLE
+    found.move(Event.NODE_ADD, "after")
+    attempt = popped(found)
+    found.move(Event.NODE_ADD, "during")
+    found.unschedulable(attempt, Event.NODE_ADD, frozenset())
+    assert attempt.place is Place.BACKOFF
+
+
+def test_what_an_attempt_itself_gives_back_does_not_bring_its_own_pod_back() -> None:
+    found, _ = queue()
+    add(found, "p")
+    attempt = popped(found)
+    found.move(Event.POD_GONE, "AssignedPodDelete", by=attempt)
+    found.unschedulable(attempt, Event.POD_GONE, frozenset())
+    assert attempt.place is Place.UNSCHEDULABLE
+
+
+def test_a_pod_that_changes_during_its_attempt_gets_another() -> None:
+    found, _ = queue()
+    add(found, "changed"), add(found, "gated")
+    for info in (PodInfo.of(pod("changed")), None):
+        attempt = popped(found)
+        found.update(attempt.pod, info)
+        found.unschedulable(attempt, Event.NODE_ADD, frozenset())
+        assert attempt.place is (Place.GATED if info is None else Place.BACKOFF)
+
+
 def test_a_queue_that_nobody_pops_keeps_nothing_of_deleted_pods() -> None:
     """A standby's queue: it is fed for as long as another replica leads."""
     found, _ = queue()

@@ -33,7 +33,7 @@ class World:
             prepare=self.prepare,
             nominator=self.nominator,
             gangs=self.gangs,
-            forget=lambda key: None,
+            forget=lambda pod: None,
         )
 
     def prepare(self, pod: Pod) -> PodInfo | None:

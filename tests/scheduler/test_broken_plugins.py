@@ -1,0 +1,136 @@
+"""A bug in a plugin costs the pod that it is about, never the process or what others hold."""
+
+import asyncio
+from typing import Any
+
+from cluster.objects import Pod
+from cluster.reflector import Kind
+from cluster.snapshot import Snapshot
+from filters.framework import Event, Plugin, PodInfo, Prepared
+from scheduler.configuration import Configuration
+from scheduler.profiles import Framework
+from scheduler.queue import Place
+from scheduler.reservation import Reservation
+from scheduler.scheduler import Scheduler
+from tests.harness.in_process import enqueue, scheduler, scheduling, until
+from tests.make import node, pod
+
+
+def framework(made: Scheduler) -> Framework:
+    return made._frameworks[Configuration().profiles[0].scheduler_name]
+
+
+def one_node() -> Scheduler:
+    made = scheduler()
+    made.snapshot.set_node(node("n", cpu="4"))
+    return made
+
+
+class Broken(Plugin):
+    """Fails wherever it is asked."""
+
+    NAME = "Broken"
+    events = Event.NODE_TAINT
+
+    def post_filter(self, info: PodInfo, snapshot: Snapshot) -> None:
+        raise RuntimeError("post_filter")
+
+    def unreserve(self, info: PodInfo, held: Any, snapshot: Snapshot) -> None:
+        raise RuntimeError("unreserve")
+
+    def reserve(
+        self, info: PodInfo, prepared: Prepared | None, snapshot: Snapshot, row: int
+    ) -> Any:
+        return "held"
+
+
+class Keeps(Broken):
+    """Counts what it holds."""
+
+    NAME = "Keeps"
+
+    def __init__(self) -> None:
+        self.held = 1
+
+    def unreserve(self, info: PodInfo, held: Any, snapshot: Snapshot) -> None:
+        self.held -= 1
+
+
+class Waits(Plugin):
+    """Holds every pod at Permit."""
+
+    NAME = "Waits"
+    events = Event.NODE_TAINT
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def permit(self, info: PodInfo, held: Any, snapshot: Snapshot, row: int) -> float:
+        self.asked += 1
+        return 600.0
+
+
+async def test_a_post_filter_that_fails_sends_its_pod_into_backoff_and_others_go_on() -> None:
+    made = one_node()
+    framework(made).post_filters = (Broken(),)
+    enqueue(made, pod("large", requests={"cpu": "9"}))
+    enqueue(made, pod("small", requests={"cpu": "1"}))
+    async with scheduling(made):
+        await until(lambda: made.snapshot.holds("default/small", "uid-small"), 10)
+        assert made.queue.pods["default/large"].place is Place.BACKOFF
+
+
+async def test_what_follows_a_search_may_fail_too() -> None:
+    made = one_node()
+    made.snapshot.set_pod(pod("low", nodeName="n", requests={"cpu": "4"}, priority=1))
+
+    def fail(*_: Any) -> str:
+        raise RuntimeError("carry_out")
+
+    made._preemptor.carry_out = fail  # type: ignore[method-assign,assignment]
+    enqueue(made, pod("high", requests={"cpu": "2"}, priority=9))
+    enqueue(made, pod("none", requests={"cpu": "0"}, priority=1))
+    async with scheduling(made):
+        await until(lambda: made.snapshot.holds("default/none", "uid-none"), 10)
+        assert made.queue.pods["default/high"].place is Place.BACKOFF
+
+
+def test_a_plugin_that_fails_to_unreserve_keeps_no_other_from_it() -> None:
+    keeps = Keeps()
+    info = PodInfo.of(pod("p"))
+    Reservation(info, "n", [(keeps, 1), (Broken(), 1)]).unreserve(Snapshot())
+    assert keeps.held == 0
+
+
+async def test_nothing_is_kept_of_a_pod_that_is_deleted_while_it_waits_at_permit() -> None:
+    made = one_node()
+    waits = Waits()
+    framework(made).permits = (waits,)
+    waiting = pod("p", requests={"cpu": "1"})
+    enqueue(made, waiting)
+    async with scheduling(made):
+        await until(lambda: waits.asked == 1, 10)
+        await until(lambda: len(made._handle.waiting_pods()) == 1, 10)
+        deleted(made, waiting)
+        await until(lambda: not len(made._binding), 10)
+    assert made._handle.waiting_pods() == []
+    assert not made.snapshot.pods
+    assert not made.nominator._given_up
+    assert not asyncio.all_tasks() - {asyncio.current_task()}
+
+
+def deleted(made: Scheduler, gone: Pod) -> None:
+    made.watches._on_pod(Kind.DELETED, gone, None)
+
+
+async def test_events_missed_at_permit_bring_a_refused_pod_back() -> None:
+    made = one_node()
+    waits = Waits()
+    framework(made).permits = (waits,)
+    framework(made)._plugins += (waits,)
+    enqueue(made, pod("p", requests={"cpu": "1"}))
+    async with scheduling(made):
+        await until(lambda: len(made._handle.waiting_pods()) == 1, 10)
+        made.queue.move(Event.NODE_TAINT, "NodeTaintChange")
+        made._handle.reject("uid-p", "Waits", "no")
+        await until(lambda: waits.asked == 2, 10)
