@@ -48,10 +48,13 @@ class NodeResourcesBalancedAllocation(Plugin):
 
     def score(self, state: State, view: View) -> Ints:
         """50 for a node that becomes less even, 75 for no change, 100 for one that evens out."""
-        then = [_fraction(name, amount, view) for name, amount in state]
+        score = _evenness([_fraction(name, amount, view) for name, amount in state])
         half = MAX_SCORE // 2
         # Go's division truncates; the dividend is never negative here (0..100).
-        score: Ints = half + ((half + _evenness(then) - self._now(state, view)) >> 1)
+        score -= self._now(state, view)
+        score += half
+        score >>= 1
+        score += half
         return score
 
     def _now(self, state: State, view: View) -> Ints:
@@ -88,25 +91,28 @@ everywhere)."""
 
 def _fraction(name: str, amount: int, view: View) -> Fraction:
     offered, used, _ = view.real(name)
-    if amount:
-        used = used + amount
-    if view.offered_everywhere(name):
-        return np.minimum(used / offered, 1.0), None
-    return np.minimum(used / np.maximum(offered, 1.0), 1.0), offered > 0
+    everywhere = view.offered_everywhere(name)
+    share = used + amount
+    share /= offered if everywhere else np.maximum(offered, 1.0)
+    np.minimum(share, 1.0, out=share)
+    return share, None if everywhere else offered > 0
 
 
 def _evenness(fractions: list[Fraction]) -> Ints:
     """(1 - standard deviation of the fractions in use) * 100, floored: 50..100."""
     if len(fractions) == 2 and all(present is None for _, present in fractions):
         # Two are halved apart, as upstream does.
-        deviation = np.abs((fractions[0][0] - fractions[1][0]) / 2)
+        deviation = fractions[0][0] - fractions[1][0]
+        np.abs(deviation, out=deviation)
+        deviation /= 2
     else:
         everywhere = np.ones(len(fractions[0][0]), np.bool_)
         present = np.array([everywhere if p is None else p for _, p in fractions])
         deviation = _deviation(np.array([f for f, _ in fractions]) * present, present)
     # Truncation to int is upstream's; fractions and deviation are float64 there as here.
-    even: Ints = ((1.0 - deviation) * MAX_SCORE).astype(np.int64)
-    return even
+    np.subtract(1.0, deviation, out=deviation)
+    deviation *= MAX_SCORE
+    return deviation.astype(np.int64)
 
 
 def _deviation(fractions: Floats, present: NDArray[np.bool_]) -> Floats:

@@ -180,50 +180,60 @@ class NodeResourcesFit(Plugin):
         return found
 
     def score(self, state: list[tuple[str, int, int]], view: View) -> Ints:
-        total = np.zeros(len(view))
+        # In place wherever possible: this runs over every row for every pod of a new kind.
+        total: Floats | None = None
         weights: Any = 0
         for name, weight, amount in state:
             offered, _, used = view.real(name)
             everywhere = view.offered_everywhere(name)
             whole = offered if everywhere else np.maximum(offered, 1.0)
-            part = self._part(used + amount, whole, view.largest(name))
+            part = self._part(used, amount, whole, view.largest(name))
             counts = None if everywhere else offered > 0
             if self._type == RATIO:
                 counts = part > 0 if counts is None else counts & (part > 0)
-            if counts is None:
-                total += weight * part
-                weights = weights + weight
-            else:
-                total += weight * part * counts
-                weights = weights + weight * counts
-        mean = total / np.maximum(weights, 1)
-        # Rounded there and truncated elsewhere, as upstream does.
-        score: Ints = np.floor(mean + 0.5 if self._type == RATIO else mean).astype(np.int64)
-        return score
+            if weight != 1:
+                part *= weight
+            if counts is not None:
+                part *= counts
+            weights = weights + (weight if counts is None else weight * counts)
+            total = part if total is None else np.add(total, part, out=total)
+        if total is None:
+            return np.zeros(len(view), np.int64)
+        total /= np.maximum(weights, 1)
+        if self._type == RATIO:
+            # Rounded there and truncated elsewhere, as upstream does.
+            total += 0.5
+        return total.astype(np.int64)
 
-    def _part(self, used: Floats, offered: Floats, largest: int) -> Floats:
-        """One resource's score, 0..100, a whole number."""
+    def _part(self, used: Floats, more: int, offered: Floats, largest: int) -> Floats:
+        """One resource's score with so much more in use, 0..100, a whole number."""
         if self._type == LEAST:
-            counted = np.maximum(offered - used, 0.0)
+            counted = offered - used
+            counted -= more
+            np.maximum(counted, 0.0, out=counted)
         else:
-            counted = np.minimum(used, offered)
-        part = percent(counted, offered, largest)
+            counted = used + more
+            np.minimum(counted, offered, out=counted)
+        percent(counted, offered, largest)
         if self._type != RATIO:
-            return part
-        return _along(self._shape, part.astype(np.int64)).astype(np.float64)
+            return counted
+        return _along(self._shape, counted.astype(np.int64)).astype(np.float64)
 
 
-def percent(part: Floats, whole: Floats, largest: int) -> Floats:
-    """100 × part / whole, rounded down, for whole numbers 0 <= part <= whole <= largest, whole > 0.
+def percent(part: Floats, whole: Floats, largest: int) -> None:
+    """Make `part` 100 × part / whole, rounded down, for whole numbers 0 <= part <= whole <=
+    largest, whole > 0.
 
     Floating point division, several times as fast as that of integers, rounds down to the very same
     number where amounts are no larger than EXACT_BELOW: 100 × part is exact, and a quotient that is
     not an integer lies at least 1 / whole away from the next one, more than the rounding error of a
     quotient of at most 100."""
     if largest < EXACT_BELOW:
-        return np.floor(part * MAX_SCORE / whole)
-    exact = part.astype(np.int64) * MAX_SCORE // whole.astype(np.int64)
-    return exact.astype(np.float64)
+        part *= MAX_SCORE
+        part /= whole
+        np.floor(part, out=part)
+    else:
+        part[:] = part.astype(np.int64) * MAX_SCORE // whole.astype(np.int64)
 
 
 def _ordered(requests: Mapping[str, int]) -> list[tuple[str, int]]:

@@ -115,7 +115,9 @@ class _Scores:
         total: Ints | int = 0
         for plugin, weight, state in self.entries:
             if not plugin.RELATIVE:
-                total = total + weight * plugin.score(state, view)
+                own = plugin.score(state, view)
+                own = own if weight == 1 else weight * own
+                total = own if isinstance(total, int) and not total else total + own
         return total
 
     def relative(self, view: View) -> list[tuple[ScorePlugin, int, Ints]]:
