@@ -39,7 +39,7 @@ from lab.cluster import LabCluster, Options
 NODE = {"cpu": "4", "memory": "32Gi", "ephemeral-storage": "100Gi", "pods": "110"}
 IN_FLIGHT = 64
 EXTENDED = "kube-scheduler+extender"
-POLL = 0.1
+POLL = 0.5
 SHAPES = ("same", "different", "spread", "apart", "packed")
 ZONE, HOST = "topology.kubernetes.io/zone", "kubernetes.io/hostname"
 

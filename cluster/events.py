@@ -27,7 +27,7 @@ _encode = msgspec.json.Encoder().encode
 def micro_time(moment: datetime | None = None) -> str:
     """RFC 3339 with microseconds, the API's MicroTime; now by default."""
     moment = moment or datetime.now(UTC)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return f"{moment.replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
 
 
 class EventRecorder:

@@ -21,17 +21,11 @@ def gauges(
         ["queue"],
         [([place.value], queue.counts[place]) for place in places],
     )
-    refused: dict[tuple[str, str], int] = {}
-    for queued in queue.pods.values():
-        if queued.place is Place.UNSCHEDULABLE:
-            for plugin in queued.plugins:
-                key = (plugin, queued.pod.spec.scheduler_name)
-                refused[key] = refused.get(key, 0) + 1
     yield gauge(
         "scheduler_unschedulable_pods",
         "Unschedulable pods by the plugin that refused them",
         ["plugin", "profile"],
-        [([plugin, profile], number) for (plugin, profile), number in refused.items()],
+        [([plugin, profile], number) for (plugin, profile), number in queue.refused.items()],
     )
     sizes = {
         "nodes": snapshot.node_count,

@@ -18,10 +18,11 @@ Gauges = Callable[[], Iterable[Metric]]
 
 
 class Metrics:
-    """The scheduler's metrics. Result is one of scheduled, unschedulable, error."""
+    """The scheduler's metrics. Result is one of scheduled, unschedulable, error. `more` writes
+    further ones."""
 
-    def __init__(self, gauges: Gauges) -> None:
-        self.registry = CollectorRegistry()
+    def __init__(self, gauges: Gauges, more: Callable[[], bytes]) -> None:
+        self.registry, self._more = CollectorRegistry(), more
         self.registry.register(_Gauges(gauges))
         self._attempts = Counter(
             "scheduler_schedule_attempts",
@@ -105,7 +106,7 @@ class Metrics:
         self._incoming_child(queue, event).inc()
 
     def text(self) -> bytes:
-        return generate_latest(self.registry)
+        return generate_latest(self.registry) + self._more()
 
 
 class _Gauges:
@@ -119,6 +120,14 @@ class _Gauges:
 
     def describe(self) -> list[Metric]:
         return []
+
+
+def samples(metric: Metric) -> tuple[bytes, list[bytes]]:
+    """The metric in Prometheus' text format: its head, and a line for each sample."""
+    registry = CollectorRegistry()
+    registry.register(_Gauges(lambda: [metric]))
+    lines = generate_latest(registry).splitlines(keepends=True)
+    return b"".join(lines[:2]), lines[2:]
 
 
 def gauge(

@@ -11,6 +11,7 @@ import asyncio
 import heapq
 import itertools
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
@@ -116,7 +117,7 @@ class Delays:
         return min(self.first * 2.0 ** min(max(failures - 1, 0), 30), self.most)
 
 
-Counter = Callable[[str, str], None]
+Incoming = Callable[[str, str], None]
 """Told (queue, event) whenever a pod enters a queue."""
 
 
@@ -126,11 +127,13 @@ class SchedulingQueue:
 
     delays: Delays = field(default_factory=Delays)
     clock: Callable[[], float] = time.monotonic
-    on_incoming: Counter = lambda queue, event: None
+    on_incoming: Incoming = lambda queue, event: None
     pods: dict[str, QueuedPod] = field(default_factory=dict)
     groups: dict[str, set[str]] = field(default_factory=dict)
     """Keys of the pods by PodGroup, for those that belong to one."""
     counts: dict[Place, int] = field(default_factory=lambda: dict.fromkeys(Place, 0))
+    refused: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Unschedulable pods by (plugin that refused them, profile)."""
     _active: _Heap = field(default_factory=_Heap)
     _backoff: _Heap = field(default_factory=_Heap)
     _error_backoff: _Heap = field(default_factory=_Heap)
@@ -270,6 +273,7 @@ class SchedulingQueue:
             return
         self._move(queued, Place.UNSCHEDULABLE)
         self._waiting.setdefault(waits_for, {})[queued.key] = queued
+        self.refused.update((plugin, queued.pod.spec.scheduler_name) for plugin in plugins)
         self._late.push((queued.timestamp + self.delays.max_unschedulable_s,), queued)
         self.on_incoming("unschedulable", "ScheduleAttemptFailure")
 
@@ -389,6 +393,11 @@ class SchedulingQueue:
             del group[queued.key]
             if not group:
                 del self._waiting[queued.waits_for]
+            for plugin in queued.plugins:
+                refused = plugin, queued.pod.spec.scheduler_name
+                self.refused[refused] -= 1
+                if not self.refused[refused]:
+                    del self.refused[refused]
 
     def _flush(self) -> None:
         """Activate the pods whose backoff, or longest wait, is over."""

@@ -2,12 +2,10 @@
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from prometheus_client.core import Metric
-
-from scheduler.metrics import gauge
+from scheduler.metrics import gauge, samples
 
 KEPT = 200
 WORDS = 160
@@ -31,6 +29,9 @@ class Recent:
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
         self._kept: OrderedDict[str, Decision] = OrderedDict()
+        self._lines: dict[Decision, bytes] = {}
+        """Of the decisions that were scraped already: to write a sample costs more than all else
+        about it."""
 
     def placed(self, pod: str, node: str, policy: str, why: str) -> None:
         self._keep(Decision(pod, node, policy, why, self._clock()))
@@ -48,13 +49,25 @@ class Recent:
         """The pod was deleted."""
         self._kept.pop(pod, None)
 
-    def metrics(self) -> Iterable[Metric]:
-        yield gauge(
+    def text(self) -> bytes:
+        """In Prometheus' text format, with one sample a pod."""
+        kept = list(self._kept.values())
+        fresh = [decision for decision in kept if decision not in self._lines]
+        head, lines = _written(fresh)
+        lines_by_decision = self._lines | dict(zip(fresh, lines, strict=True))
+        self._lines = {decision: lines_by_decision[decision] for decision in kept}
+        return head + b"".join(self._lines.values())
+
+
+def _written(decisions: Sequence[Decision]) -> tuple[bytes, list[bytes]]:
+    return samples(
+        gauge(
             "gsch_decision_timestamp_seconds",
             f"When each of the latest {KEPT} pods was decided last; no node where it waits",
             ["pod", "node", "policy", "why"],
-            [([d.pod, d.node, d.policy, _short(d.why)], d.at) for d in self._kept.values()],
+            [([d.pod, d.node, d.policy, _short(d.why)], d.at) for d in decisions],
         )
+    )
 
 
 def _short(text: str) -> str:

@@ -67,8 +67,8 @@ class Scheduler:
     def __init__(self, client: ApiClient, configuration: Configuration, matrix: Matrix) -> None:
         self._matrix = matrix
         self.snapshot = Snapshot()
-        self.metrics = Metrics(self._gauges)
         self._recent = Recent()
+        self.metrics = Metrics(self._gauges, self._recent.text)
         self.queue = SchedulingQueue(on_incoming=self.metrics.incoming)
         self._cycle = Cycle(self.snapshot, configuration.seed)
         self._frameworks: dict[str, Framework] = {}
@@ -532,4 +532,3 @@ class Scheduler:
 
     def _gauges(self) -> Iterable[Metric]:
         yield from gauges(self.queue, self.snapshot, self._outbox, len(self._matrix))
-        yield from self._recent.metrics()
