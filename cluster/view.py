@@ -74,6 +74,13 @@ class View:
         column = self._snapshot._resources.get(resource)
         return (self._snapshot._nothing if column is None else column.free)[self.rows]
 
+    def short_nowhere(self, resource: str, amount: int) -> bool:
+        """Whether it is known at once that every row has so much free; False says nothing."""
+        column, snapshot = self._snapshot._resources.get(resource), self._snapshot
+        return column is not None and column.short_nowhere(
+            amount, len(snapshot), snapshot.nodes_version
+        )
+
     def real(self, resource: str) -> tuple[Floats, Floats, Floats]:
         """(allocatable, requested, scored): the last as `requested`, for cpu and memory with
         upstream's defaults for containers that ask for nothing. Whole numbers, exact below 2^53."""
@@ -133,6 +140,9 @@ class PlacedView(View):
     def requested(self, resource: str) -> Ints:
         amount = self._needs.requests.get(resource, 0)
         return super().requested(resource) + self._times * amount
+
+    def short_nowhere(self, resource: str, amount: int) -> bool:
+        return False
 
     def free(self, resource: str) -> Ints:
         amount = self._needs.requests.get(resource, 0)

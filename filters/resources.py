@@ -131,6 +131,8 @@ class NodeResourcesFit(Plugin):
     def _short(self, prepared: Prepared, view: View, removed: Removed | None) -> Ints:
         bits = np.zeros(len(view), np.int64)
         for index, (name, amount) in enumerate(prepared.state):
+            if removed is None and view.short_nowhere(name, amount):
+                continue
             free = view.free(name)
             if removed is not None:
                 free = free + removed.requested(name)

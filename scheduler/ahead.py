@@ -18,6 +18,9 @@ LEVELS = 8
 DEPTH = 16
 """Pods ahead that are computed for one row on which pod after pod is placed."""
 
+_NONE_USED = np.zeros(0, np.uint8)
+_NONE_FIT, _NO_SCORES = np.zeros((LEVELS, 0), np.bool_), np.zeros((LEVELS, 0), np.int32)
+
 Judge = Callable[[View], tuple[Bools, Ints | int]]
 """Which rows of a view fit, and their scores."""
 
@@ -27,10 +30,9 @@ class Ahead:
 
     def __init__(self, needs: PodAmounts, judge: Judge) -> None:
         self._needs, self._judge = needs, judge
-        self._used = np.zeros(0, np.uint8)
+        self._used = _NONE_USED
         """By row how many of the states below have come; LEVELS where they are not known."""
-        self._fits = np.zeros((LEVELS, 0), np.bool_)
-        self._scores = np.zeros((LEVELS, 0), np.int32)
+        self._fits, self._scores = _NONE_FIT, _NO_SCORES
         self._unknown: set[int] = set()
         """The rows whose states are not known, as long as they are few."""
         self._deep: dict[int, tuple[list[bool], list[int]]] = {}
@@ -38,7 +40,7 @@ class Ahead:
 
     def forget(self) -> None:
         """Everything changed."""
-        self._used = np.zeros(0, np.uint8)
+        self._used = _NONE_USED
         self._unknown.clear()
         self._deep.clear()
 

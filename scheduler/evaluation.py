@@ -299,7 +299,11 @@ class Evaluation:
         total = fixed + self.nodes.fixed
         self.fixed = np.zeros(len(view), np.int64) if isinstance(total, int) else total
         self._row_relative = self._scores.relative(view)
-        self.masked = np.where(self.feasible, self.fixed, NOT_FEASIBLE)
+        # Several times as fast as np.where, where there is nothing to mask.
+        everywhere = self.feasible.all()
+        self.masked = (
+            self.fixed.copy() if everywhere else np.where(self.feasible, self.fixed, NOT_FEASIBLE)
+        )
 
     def _patch(self, rows: NDArray[np.intp]) -> None:
         view = self._snapshot.view(rows)
@@ -318,9 +322,12 @@ class Evaluation:
     def _judged(self, view: View) -> tuple[Bools, Ints | int]:
         """Which rows of the view the plugins that look at rows admit, and the sum of their
         scores."""
-        feasible = np.ones(len(view), np.bool_)
+        feasible: Bools | None = None
         for plugin, prepared in self._filters.engaged:
-            feasible &= plugin.filter(prepared, view) == 0
+            fits = plugin.filter(prepared, view) == 0
+            feasible = fits if feasible is None else feasible & fits
+        if feasible is None:
+            feasible = np.ones(len(view), np.bool_)
         return feasible, self._scores.fixed(view)
 
     def fits(self, view: View) -> Bools:

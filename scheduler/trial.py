@@ -149,7 +149,7 @@ class Trial:
         states = self._states()
         if relative or states:
             masked = self._with_relative(masked, relative, states)
-        most = masked.max()
+        most = masked[masked.argmax()]
         return np.flatnonzero(masked == most) if most >= 0 else _NONE
 
     def _states(self) -> list[tuple[ScorePlugin, int, Any]]:

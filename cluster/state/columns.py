@@ -113,6 +113,8 @@ class ResourceColumn:
     offering: int = 0
     largest: int = 0
     """No node ever offered more."""
+    _least_free: tuple[int, int] = (-1, 0)
+    """(version of the set of nodes, an amount that every row has free as long as that holds)."""
 
     @classmethod
     def zeros(cls, capacity: int, has_defaults: bool) -> "ResourceColumn":
@@ -136,6 +138,7 @@ class ResourceColumn:
         self.users += change
         self.offering += change
         self.free[row] += amount - self.allocatable[row]
+        self._least_free = -1, 0
         self.allocatable[row] = self.real[0, row] = amount
         self.largest = max(self.largest, amount)
 
@@ -143,11 +146,22 @@ class ResourceColumn:
         """A pod takes so much; less than 0 is given back."""
         self.requested[row] += amount
         self.free[row] -= amount
+        if amount > 0 and self.free[row] < self._least_free[1]:
+            self._least_free = self._least_free[0], int(self.free[row])
         # Taken over, not added to: what does not fit a float must not add up.
         self.real[1, row] = self.requested[row]
         if self.scored is self.requested:
             self.real[2, row] = self.requested[row]
         self.users += 1 if amount > 0 else -1
+
+    def short_nowhere(self, amount: int, rows: int, nodes_version: int) -> bool:
+        """Whether each of the first `rows` rows has so much free; mostly known without a look at
+        them."""
+        version, least = self._least_free
+        if version != nodes_version or least < amount:
+            least = int(self.free[:rows].min()) if rows else 0
+            self._least_free = nodes_version, least
+        return least >= amount
 
     def score_as(self, row: int, amount: int) -> None:
         """A pod is scored as taking so much, where that is kept by itself."""

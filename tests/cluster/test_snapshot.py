@@ -68,6 +68,13 @@ class Accounting(RuleBasedStateMachine):
         self.snapshot.remove_pod(f"default/{name}")
         self.held.pop(f"default/{name}", None)
 
+    @rule(amount=st.sampled_from([1, 100, 1000, 3000]))
+    def ask_whether_all_have_enough(self, amount: int) -> None:
+        """What is kept of the answer must hold through all that follows."""
+        view = self.snapshot.view()
+        if view.short_nowhere("cpu", amount):
+            assert (view.free("cpu") >= amount)[view.valid].all()
+
     @invariant()
     def sums_hold(self) -> None:
         view = self.snapshot.view()
