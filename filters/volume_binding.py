@@ -39,6 +39,7 @@ NOTHING_TO_BIND = "node(s) didn't find available persistent volumes to bind"
 NO_SPACE = "node(s) did not have enough free storage"
 NO_VOLUME = "node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)"
 UNBOUND = "pod has unbound immediate PersistentVolumeClaims"
+LARGEST = np.iinfo(np.int64).max
 MAX_REACHES = 128
 NO_PROVISIONER = ("", "kubernetes.io/no-provisioner")
 
@@ -380,18 +381,21 @@ class _Best:
 
     def __init__(self, rows: int, ranks: Ints) -> None:
         self.ids = np.full(rows, -1, np.int64)
-        self._sizes = np.full(rows, np.iinfo(np.int64).max)
+        self._sizes = np.full(rows, LARGEST)
+        self._best_ranks = np.full(rows, LARGEST)
         self._ranks = ranks
 
     def offer(self, rows: Ints, sizes: Ints, ids: Ints) -> None:
         """Volumes of these sizes on these rows; several for a row are fine."""
-        ranks, best = self._ranks[ids], self._sizes[rows]
-        better = (sizes < best) | ((sizes == best) & (ranks < self._ranks[self.ids[rows]]))
-        rows, sizes, ids = rows[better], sizes[better], ids[better]
-        # Of several assignments to one row the last one holds: the smallest.
-        order = np.lexsort((ranks[better], sizes))[::-1]
-        self._sizes[rows[order]] = sizes[order]
-        self.ids[rows[order]] = ids[order]
+        before = self._sizes[rows]
+        np.minimum.at(self._sizes, rows, sizes)
+        self._best_ranks[rows[sizes < before]] = LARGEST
+        smallest = sizes == self._sizes[rows]
+        rows, ids = rows[smallest], ids[smallest]
+        ranks = self._ranks[ids]
+        np.minimum.at(self._best_ranks, rows, ranks)
+        first = ranks == self._best_ranks[rows]
+        self.ids[rows[first]] = ids[first]
 
 
 def _labelled(selector: LabelSelector, view: View, snapshot: Snapshot) -> Bools:
