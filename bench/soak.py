@@ -67,9 +67,8 @@ async def churn(kubeconfig: Path, first: int, count: int) -> None:
         while decided < count:
             items = (await client.get(PODS, ObjectList[Pod])).items or []
             decided = sum(bool(p.spec.node_name or p.status.conditions) for p in items)
-            await asyncio.sleep(0.2)
-        for path in (PODS, "/apis/events.k8s.io/v1/namespaces/default/events"):
-            await delete_all(client, path)
+            await asyncio.sleep(1)
+        await delete_all(client, PODS)
 
 
 async def delete_all(client: ApiClient, path: str) -> None:
