@@ -1,6 +1,6 @@
 .DEFAULT_GOAL := help
 GSCH := .venv/bin/gsch
-CODE := cluster latency filters scheduler extender global gsch lab tests bench
+CODE := cluster serving latency filters scheduler extender global gsch lab tests bench
 WORKERS ?= 2
 
 .PHONY: help setup demo test test-fast test-pythons lint format lock lab bench soak differential experiment clean

@@ -18,6 +18,8 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -27,19 +29,34 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from cluster.kinds import RESOURCES, put
-from cluster.objects import Node, Pod
-from cluster.snapshot import Snapshot
-from filters.framework import PodInfo
+BEFORE = {
+    "cluster.objects.core": "cluster.objects",
+    "cluster.state.resource_types": "cluster.kinds",
+    "cluster.state.snapshot": "cluster.snapshot",
+    "filters.common.plugin": "filters.framework",
+    "scheduler.config.configuration": "scheduler.configuration",
+    "scheduler.config.pod_info": "scheduler.pods",
+    "scheduler.cycle.framework": "scheduler.profiles",
+    "scheduler.cycle.scheduling_cycle": "scheduler.cycle",
+}
+"""Where older checkouts have these modules."""
+
+if find_spec("cluster.kinds") is not None:
+    sys.modules.update({new: import_module(old) for new, old in BEFORE.items()})
+
+from cluster.objects.core import Node, Pod
+from cluster.state.resource_types import RESOURCES, put
+from cluster.state.snapshot import Snapshot
+from filters.common.plugin import PodInfo
 from latency.coordinates import DIMENSIONS, Coordinates
 from latency.matrix import Matrix, Readings
-from scheduler.configuration import Configuration
-from scheduler.cycle import Cycle
-from scheduler.pods import pod_info
-from scheduler.profiles import Framework, frameworks
+from scheduler.config.configuration import Configuration
+from scheduler.config.pod_info import pod_info
+from scheduler.cycle.framework import Framework, frameworks
+from scheduler.cycle.scheduling_cycle import Cycle
 
 try:
-    from scheduler.reservation import reserve
+    from scheduler.binding.reservation import reserve
 except ImportError:  # of a checkout from before there was any
     reserve = None  # type: ignore[assignment]
 

@@ -30,9 +30,9 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import schedulers
-from cluster.access import Access
-from cluster.client import ApiClient, with_query
-from cluster.objects import ObjectList, Pod
+from cluster.api.access import Access
+from cluster.api.client import ApiClient, with_query
+from cluster.objects.core import ObjectList, Pod
 from lab import binaries, nodes
 from lab.cluster import LabCluster, Options
 

@@ -23,9 +23,9 @@ from rich.table import Table
 
 from bench import schedulers
 from bench.drain import create_pods
-from cluster.access import Access
-from cluster.client import ApiClient, TransportError, with_query
-from cluster.objects import Bookmark, ObjectList, Pod
+from cluster.api.access import Access
+from cluster.api.client import ApiClient, TransportError, with_query
+from cluster.objects.core import Bookmark, ObjectList, Pod
 from lab import binaries, nodes
 from lab.cluster import LabCluster, Options
 

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from cluster.objects import Node, Pod
+from cluster.objects.core import Node, Pod
 
 
 class _Struct(msgspec.Struct, rename="pascal", omit_defaults=True, frozen=True):

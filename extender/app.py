@@ -12,25 +12,25 @@ import structlog
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from cluster.access import Access
-from cluster.client import ApiClient, ApiError, TransportError, with_query
-from cluster.objects import Bookmark, ObjectList
-from cluster.quiet_server import QuietServer
-from cluster.snapshot import Snapshot
+from cluster.api.access import Access
+from cluster.api.client import ApiClient, ApiError, TransportError, with_query
+from cluster.objects.core import Bookmark, ObjectList
+from cluster.state.snapshot import Snapshot
 from extender.asgi import Front, Limits, Metrics
 from extender.pages import pages
 from extender.service import Service
 from extender.verbs import Verbs
-from filters.handle import Handle
+from filters.common.handle import Handle
 from latency.matrix import Matrix
-from scheduler.binding import Binder
-from scheduler.configuration import Configuration, ExtenderServer, token
-from scheduler.garbage import leave_out_when
-from scheduler.latency_source import sources
-from scheduler.nominator import Nominator
-from scheduler.profiles import frameworks
-from scheduler.queue import SchedulingQueue
+from scheduler.binding.pod_binder import Binder
+from scheduler.config.configuration import Configuration, ExtenderServer, token
+from scheduler.cycle.framework import frameworks
+from scheduler.process.latency_source import sources
+from scheduler.queue.nominator import Nominator
+from scheduler.queue.scheduling_queue import SchedulingQueue
 from scheduler.watches import ON_NODES, RUNNING, Watches
+from serving.garbage import leave_out_when
+from serving.quiet_server import QuietServer
 
 log = structlog.get_logger(__name__)
 

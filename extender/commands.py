@@ -5,12 +5,12 @@ from pathlib import Path
 import click
 import uvloop
 
-from cluster import logs
-from cluster.access import AccessError
+from cluster.api.access import AccessError
 from extender.app import serve
 from latency.pairs import LatencyError
-from scheduler.configuration import ConfigurationError
-from scheduler.options import config_option, configuration, context_option, kubeconfig_option
+from scheduler.cli.options import config_option, configuration, context_option, kubeconfig_option
+from scheduler.config.configuration import ConfigurationError
+from serving import logs
 
 
 @click.command()

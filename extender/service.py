@@ -5,8 +5,8 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 
-from cluster.objects import ObjectMeta, Pod, PodSpec
-from cluster.snapshot import Snapshot
+from cluster.objects.core import ObjectMeta, Pod, PodSpec
+from cluster.state.snapshot import Snapshot
 from extender.api import (
     BindingArgs,
     BindingResult,
@@ -17,8 +17,8 @@ from extender.api import (
     PreemptionResult,
 )
 from extender.verbs import UNKNOWN_NODE, BadRequest, Hindered, Verbs, requested
-from filters.framework import PodInfo
-from scheduler.binding import Binder, Outcome
+from filters.common.plugin import PodInfo
+from scheduler.binding.pod_binder import Binder, Outcome
 
 REMEMBERED = 4096
 ASSUMED_FOR = 900.0
@@ -52,14 +52,17 @@ class Service:
         a node is not known yet, or pods that are counted here are gone at the API server. To refuse
         at once then would make kube-scheduler preempt pods for room that is there."""
         self._remember(args.pod)
-        result = self._filter(args)
+        version, result = self._snapshot.version, self._filter(args)
         if not await self._behind(args, result):
             return result
-        version, deadline = self._snapshot.version, time.monotonic() + CATCH_UP_S
-        while not result.node_names and time.monotonic() < deadline:
-            await asyncio.sleep(POLL_INTERVAL_S)
+        deadline = time.monotonic() + CATCH_UP_S
+        while True:
+            # The event may have come while the API server was asked.
             if self._snapshot.version != version:
                 version, result = self._snapshot.version, self._filter(args)
+            if result.node_names or time.monotonic() >= deadline:
+                break
+            await asyncio.sleep(POLL_INTERVAL_S)
         unknown = self._verbs.unknown(requested(args))
         if unknown and not result.node_names and len(unknown) == len(result.failed_nodes or ()):
             # An error has kube-scheduler try again; as a refusal it would wait for some event.

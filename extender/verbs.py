@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
-from cluster.objects import Pod
-from cluster.quantity import QuantityError
-from cluster.snapshot import Bools, Ints, Snapshot
-from cluster.what_if import without
+from cluster.objects.core import Pod
+from cluster.objects.quantity import QuantityError
+from cluster.state.snapshot import Bools, Ints, Snapshot
+from cluster.state.what_if import without
 from extender.api import (
     ExtenderArgs,
     FilterResult,
@@ -25,13 +25,13 @@ from extender.api import (
     PreemptionArgs,
     PreemptionResult,
 )
-from filters.framework import PodInfo
+from filters.common.plugin import PodInfo
 from latency.matrix import Milliseconds
-from scheduler.cycle import Cycle
-from scheduler.gschconfig import LOW_LATENCY, InvalidGschConfig
-from scheduler.pods import WaitsForGlobal, pod_info
-from scheduler.profiles import Framework
-from scheduler.trial import Trial
+from scheduler.config.gschconfig import LOW_LATENCY, InvalidGschConfig
+from scheduler.config.pod_info import WaitsForGlobal, pod_info
+from scheduler.cycle.framework import Framework
+from scheduler.cycle.scheduling_cycle import Cycle
+from scheduler.cycle.trial import Trial
 
 MAX_SCORE = 10
 UNKNOWN_NODE = "node(s) that the extender has not seen yet"

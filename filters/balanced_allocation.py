@@ -8,9 +8,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from cluster.snapshot import Bools, Floats, Ints, Snapshot, View
 from cluster.state.node_columns import NodeColumns
-from filters.framework import MAX_SCORE, Plugin, PodInfo
+from cluster.state.snapshot import Bools, Floats, Ints, Snapshot, View
+from filters.common.plugin import MAX_SCORE, Plugin, PodInfo
 from filters.resources import DEFAULT_RESOURCES, NATIVE, ResourceSpec, check_resources
 
 State = list[tuple[str, int]]

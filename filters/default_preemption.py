@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from filters.framework import Plugin
+from filters.common.plugin import Plugin
 
 
 class Args(msgspec.Struct, forbid_unknown_fields=True, frozen=True, rename="camel"):

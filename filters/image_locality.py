@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cluster.images import Sizes
-from cluster.objects import Pod
-from cluster.snapshot import Ints, Snapshot, View
-from filters.framework import MAX_SCORE, Plugin, PodInfo
+from cluster.objects.core import Pod
+from cluster.state.images import Sizes
+from cluster.state.snapshot import Ints, Snapshot, View
+from filters.common.plugin import MAX_SCORE, Plugin, PodInfo
 
 MB = 1024 * 1024
 LEAST = 23 * MB

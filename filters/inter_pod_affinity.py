@@ -11,10 +11,10 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from cluster.pod_index import PodQuery
-from cluster.pod_terms import Term, TermKind
-from cluster.snapshot import Bools, Ints, Snapshot, View
-from filters.framework import (
+from cluster.state.pod_index import PodQuery
+from cluster.state.pod_terms import Term, TermKind
+from cluster.state.snapshot import Bools, Ints, Snapshot, View
+from filters.common.plugin import (
     MAX_SCORE,
     UNRESOLVABLE,
     Event,
@@ -24,7 +24,7 @@ from filters.framework import (
     Remedy,
     Removed,
 )
-from filters.topology import KeptSums, sums
+from filters.common.topology import KeptSums, sums
 
 AFFINITY = "node(s) didn't match pod affinity rules"
 ANTI_AFFINITY = "node(s) didn't match pod anti-affinity rules"

@@ -20,8 +20,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from cluster.snapshot import Bools, Ints, Snapshot, View
-from filters.framework import (
+from cluster.state.snapshot import Bools, Ints, Snapshot, View
+from filters.common.plugin import (
     MAX_SCORE,
     UNRESOLVABLE,
     Event,

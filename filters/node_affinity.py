@@ -6,10 +6,11 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from cluster.objects import Labels, NodeSelector, NodeSelectorTerm, PreferredSchedulingTerm
-from cluster.objects import NodeAffinity as Affinity
-from cluster.snapshot import Bools, Ints, Snapshot, View
-from filters.framework import (
+from cluster.objects.core import Labels, NodeSelector, NodeSelectorTerm, PreferredSchedulingTerm
+from cluster.objects.core import NodeAffinity as Affinity
+from cluster.state.snapshot import Bools, Ints, Snapshot, View
+from filters.common.node_selectors import matches_labels, matches_selector, matches_term
+from filters.common.plugin import (
     UNRESOLVABLE,
     Event,
     Plugin,
@@ -20,7 +21,6 @@ from filters.framework import (
     default_normalize,
     refusals,
 )
-from filters.selectors import matches_labels, matches_selector, matches_term
 
 REASON = "node(s) didn't match Pod's node affinity/selector"
 ENFORCED = "node(s) didn't match scheduler-enforced node affinity"

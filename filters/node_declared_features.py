@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from cluster.objects import Pod
-from cluster.snapshot import Ints, Snapshot, View
-from filters.framework import UNRESOLVABLE, Event, Plugin, PodInfo, Prepared, refusals
+from cluster.objects.core import Pod
+from cluster.state.snapshot import Ints, Snapshot, View
+from filters.common.plugin import UNRESOLVABLE, Event, Plugin, PodInfo, Prepared, refusals
 
 REASON = "node(s) didn't match Pod's required features"
 

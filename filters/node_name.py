@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from cluster.snapshot import Ints, Snapshot, View
-from filters.framework import UNRESOLVABLE, Event, Plugin, PodInfo, Prepared, refusals
+from cluster.state.snapshot import Ints, Snapshot, View
+from filters.common.plugin import UNRESOLVABLE, Event, Plugin, PodInfo, Prepared, refusals
 
 REASON = "node(s) didn't match the requested node name"
 

@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from cluster.pod_index import host_ports
-from cluster.snapshot import Ints, Snapshot, View
-from filters.framework import Event, Plugin, PodInfo, Prepared, Remedy, Removed, refusals
+from cluster.state.pod_index import host_ports
+from cluster.state.snapshot import Ints, Snapshot, View
+from filters.common.plugin import Event, Plugin, PodInfo, Prepared, Remedy, Removed, refusals
 
 REASON = "node(s) didn't have free ports for the requested pod ports"
 

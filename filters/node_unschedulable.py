@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from cluster.snapshot import UNSCHEDULABLE_TAINT, Ints, Snapshot, View
-from filters.framework import UNRESOLVABLE, Event, Plugin, PodInfo, Prepared, Remedy, refusals
-from filters.tolerations import any_tolerates
+from cluster.state.snapshot import UNSCHEDULABLE_TAINT, Ints, Snapshot, View
+from filters.common.plugin import UNRESOLVABLE, Event, Plugin, PodInfo, Prepared, Remedy, refusals
+from filters.common.tolerations import any_tolerates
 
 REASON = "node(s) were unschedulable"
 

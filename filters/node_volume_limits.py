@@ -3,9 +3,9 @@ CSI)."""
 
 import numpy as np
 
-from cluster.pod_index import claims_of
-from cluster.snapshot import Ints, Snapshot, View
-from filters.framework import Event, Plugin, PodInfo, Prepared, refusals
+from cluster.state.pod_index import claims_of
+from cluster.state.snapshot import Ints, Snapshot, View
+from filters.common.plugin import Event, Plugin, PodInfo, Prepared, refusals
 
 REASON = "node(s) exceed max volume count"
 

@@ -13,11 +13,11 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from cluster.label_selectors import NOTHING, Selector, same_values, selector_of
-from cluster.objects import TopologySpreadConstraint
-from cluster.pod_index import PodQuery
-from cluster.snapshot import Bools, Ids, Ints, Snapshot, View
-from filters.framework import (
+from cluster.objects.core import TopologySpreadConstraint
+from cluster.objects.label_selectors import NOTHING, Selector, same_values, selector_of
+from cluster.state.pod_index import PodQuery
+from cluster.state.snapshot import Bools, Ids, Ints, Snapshot, View
+from filters.common.plugin import (
     MAX_SCORE,
     UNRESOLVABLE,
     Event,
@@ -28,9 +28,9 @@ from filters.framework import (
     Removed,
     refusals,
 )
+from filters.common.topology import HOSTNAME, KeptSums, sums, values
 from filters.node_affinity import matches_required
 from filters.taint_toleration import untolerated
-from filters.topology import HOSTNAME, KeptSums, sums, values
 
 SKEWED = "node(s) didn't match pod topology spread constraints"
 NO_LABEL = "node(s) didn't match pod topology spread constraints (missing required label)"

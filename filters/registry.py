@@ -1,13 +1,14 @@
 """Every plugin by name: those of this package and those that others install.
 
-An out-of-tree plugin is a `filters.framework.Plugin` under the entry-point group `gsch.plugins`.
+An out-of-tree plugin is a `filters.common.plugin.Plugin` under the entry-point group
+`gsch.plugins`.
 """
 
 from importlib.metadata import entry_points
 
 from filters.balanced_allocation import NodeResourcesBalancedAllocation
+from filters.common.plugin import Plugin
 from filters.default_preemption import DefaultPreemption
-from filters.framework import Plugin
 from filters.image_locality import ImageLocality
 from filters.inter_pod_affinity import InterPodAffinity
 from filters.low_latency import LowLatency

@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from cluster.requests import CPU, EPHEMERAL_STORAGE, MEMORY, PODS, written
-from cluster.snapshot import Floats, Ints, Snapshot, View
-from filters.framework import (
+from cluster.objects.requests import CPU, EPHEMERAL_STORAGE, MEMORY, PODS, written
+from cluster.state.snapshot import Floats, Ints, Snapshot, View
+from filters.common.plugin import (
     MAX_SCORE,
     UNRESOLVABLE,
     Event,

@@ -1,7 +1,7 @@
 """SchedulingGates: a pod with gates is not looked at until they are gone (KEP-3521)."""
 
-from cluster.objects import Pod
-from filters.framework import Plugin
+from cluster.objects.core import Pod
+from filters.common.plugin import Plugin
 
 
 class SchedulingGates(Plugin):

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from cluster.objects import Taint
-from cluster.snapshot import Ints, Snapshot, View
-from filters.framework import (
+from cluster.objects.core import Taint
+from cluster.state.snapshot import Ints, Snapshot, View
+from filters.common.plugin import (
     UNRESOLVABLE,
     Event,
     Plugin,
@@ -17,7 +17,7 @@ from filters.framework import (
     default_normalize,
     refusals,
 )
-from filters.tolerations import NO_SCHEDULE, any_tolerates
+from filters.common.tolerations import NO_SCHEDULE, any_tolerates
 
 REASON = "node(s) had untolerated taint(s)"
 SOFT = "PreferNoSchedule"

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from cluster.objects import Pod
-from cluster.snapshot import Ints, Snapshot, View
-from filters.framework import Plugin, PodInfo, Prepared, Rejected
+from cluster.objects.core import Pod
+from cluster.state.snapshot import Ints, Snapshot, View
+from filters.common.plugin import Plugin, PodInfo, Prepared, Rejected
 
 # Field, the plugin that would honour it, and how it shows in the pod itself.
 IN_POD: tuple[tuple[str, str, Callable[[Pod], Any]], ...] = (

@@ -14,16 +14,17 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from cluster.label_selectors import selector_of
-from cluster.objects import LabelSelector, NodeSelector, NodeSelectorTerm, Pod, Requirement
-from cluster.pod_index import claims_of
-from cluster.quantity import value
-from cluster.related import PersistentVolume, PersistentVolumeClaim, StorageClass
-from cluster.snapshot import Bools, Ints, Snapshot, View
+from cluster.objects.api_objects import PersistentVolume, PersistentVolumeClaim, StorageClass
+from cluster.objects.core import LabelSelector, NodeSelector, NodeSelectorTerm, Pod, Requirement
+from cluster.objects.label_selectors import selector_of
+from cluster.objects.quantity import value
 from cluster.state.available_volumes import HOSTNAME, Reach, affinity_key, hostname_of
 from cluster.state.by_label import ByLabel
-from cluster.storage import VolumePlan, bound, class_of
-from filters.framework import (
+from cluster.state.pod_index import claims_of
+from cluster.state.snapshot import Bools, Ints, Snapshot, View
+from cluster.state.storage import VolumePlan, bound, class_of
+from filters.common.node_selectors import matches_selector
+from filters.common.plugin import (
     UNRESOLVABLE,
     Event,
     Plugin,
@@ -32,7 +33,6 @@ from filters.framework import (
     Rejected,
     refusals,
 )
-from filters.selectors import matches_selector
 
 CONFLICT = "node(s) didn't match PersistentVolume's node affinity"
 NOTHING_TO_BIND = "node(s) didn't find available persistent volumes to bind"

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cluster.objects import Disk
-from cluster.pod_index import disks_of
-from cluster.snapshot import Bools, Ints, Snapshot, View
-from filters.framework import Event, Plugin, PodInfo, Prepared, Rejected, refusals
+from cluster.objects.core import Disk
+from cluster.state.pod_index import disks_of
+from cluster.state.snapshot import Bools, Ints, Snapshot, View
+from filters.common.plugin import Event, Plugin, PodInfo, Prepared, Rejected, refusals
 
 DISK_CONFLICT = "node(s) had no available disk"
 IN_USE = (

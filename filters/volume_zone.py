@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from cluster.pod_index import claims_of
-from cluster.related import PersistentVolume
-from cluster.snapshot import Bools, Ints, Snapshot, View
-from cluster.storage import class_of
-from filters.framework import UNRESOLVABLE, Event, Plugin, PodInfo, Prepared, Rejected, refusals
+from cluster.objects.api_objects import PersistentVolume
+from cluster.state.pod_index import claims_of
+from cluster.state.snapshot import Bools, Ints, Snapshot, View
+from cluster.state.storage import class_of
+from filters.common.plugin import UNRESOLVABLE, Event, Plugin, PodInfo, Prepared, Rejected, refusals
 
 REASON = "node(s) had no available volume zone"
 

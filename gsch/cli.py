@@ -13,23 +13,23 @@ import gsch
 
 # name: (module, attribute, short help)
 COMMANDS = {
-    "run": ("scheduler.commands", "run", "Run the scheduler."),
+    "run": ("scheduler.cli.commands", "run", "Run the scheduler."),
     "simulate": (
-        "scheduler.simulate_command",
+        "scheduler.cli.simulate_command",
         "simulate",
         "Decide pods of files, with no cluster.",
     ),
-    "explain": ("scheduler.commands", "explain", "Say node by node where a pod fits, and why."),
-    "snapshot": ("scheduler.commands", "snapshot", "Record a live cluster for simulate."),
+    "explain": ("scheduler.cli.commands", "explain", "Say node by node where a pod fits, and why."),
+    "snapshot": ("scheduler.cli.commands", "snapshot", "Record a live cluster for simulate."),
     "extender": ("extender.commands", "extender", "Answer kube-scheduler's extender calls."),
     "rebalance": (
-        "scheduler.rebalance_command",
+        "scheduler.cli.rebalance_command",
         "rebalance",
         "Say (or make) moves that bring pods nearer.",
     ),
     "agent": ("latency.commands", "agent", "Measure round-trip times from a node."),
     "console": ("console.commands", "console", "Show clusters in the browser."),
-    "config": ("scheduler.commands", "config", "Print or check a configuration."),
+    "config": ("scheduler.cli.commands", "config", "Print or check a configuration."),
     "lab": ("lab.commands", "lab", "Real control planes on this machine, for trying and testing."),
     "completion": ("gsch.completion", "completion", "Print the shell completion script."),
 }

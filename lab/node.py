@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cluster.quantity import milli_value, value
+from cluster.objects.quantity import milli_value, value
 from lab import host, images, processes
 from lab.binaries import LabError
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import yaml
 
-from cluster.access import Access
-from cluster.client import ApiClient, ApiError, with_query
-from cluster.objects import Node, ObjectList
+from cluster.api.access import Access
+from cluster.api.client import ApiClient, ApiError, with_query
+from cluster.objects.core import Node, ObjectList
 from lab.binaries import LabError
 
 IN_FLIGHT = 32

@@ -66,11 +66,11 @@ def agent(node: str | None, verbose: bool, **options: object) -> None:
         # megabytes on every node, for nobody.
         modules: dict[str, Any] = sys.modules
         modules["rich"] = None
-    from cluster import logs
-    from cluster.access import AccessError
-    from cluster.serving import ServingError
-    from latency.agent import Agent, Settings
+    from cluster.api.access import AccessError
+    from latency.agent.app import Agent, Settings
     from latency.pairs import LatencyError
+    from serving import logs
+    from serving.security import ServingError
 
     logs.configure(verbose)
     try:

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from filters.framework import PodInfo
-from scheduler.profiles import Framework
-from scheduler.queue import QueuedPod
+from filters.common.plugin import PodInfo
+from scheduler.cycle.framework import Framework
+from scheduler.queue.scheduling_queue import QueuedPod
 
 
 @dataclass(frozen=True, slots=True)

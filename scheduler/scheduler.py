@@ -14,43 +14,42 @@ from typing import Any
 import structlog
 from prometheus_client.core import Metric
 
-from cluster.client import ApiClient
-from cluster.objects import Pod
-from cluster.outbox import Outbox
-from cluster.quantity import QuantityError
-from cluster.snapshot import Snapshot
-from cluster.storage import VolumePlan
-from filters.framework import Event, PodInfo, Refusal
-from filters.handle import Handle
+from cluster.api.client import ApiClient
+from cluster.api.writer import Outbox
+from cluster.objects.core import Pod
+from cluster.objects.quantity import QuantityError
+from cluster.state.snapshot import Snapshot
+from cluster.state.storage import VolumePlan
+from filters.common.handle import Handle
+from filters.common.plugin import Event, PodInfo, Refusal
 from latency.matrix import Matrix
 from scheduler.attempt import SchedulingAttempt
-from scheduler.binding_cycle import BindingCycle
-from scheduler.configuration import Configuration
-from scheduler.cycle import Cycle, Decision
-from scheduler.diagnosis import Diagnosis
-from scheduler.gangs import Gangs, Member
-from scheduler.garbage import leave_out_when
-from scheduler.gauges import gauges
-from scheduler.gschconfig import InvalidGschConfig
-from scheduler.metrics import Metrics
-from scheduler.nominator import Nominator
-from scheduler.object_waiters import ObjectWaiters
-from scheduler.pipelines import Pipelines
-from scheduler.plan import GUESSED, Placed
-from scheduler.pods import WaitsForGlobal, pod_info
+from scheduler.binding.binding_cycle import BindingCycle
+from scheduler.binding.object_waiters import ObjectWaiters
+from scheduler.binding.reservation import PluginRefused, Reservation, reserve
+from scheduler.binding.volume_binder import VolumeBinder, VolumesNotBound
+from scheduler.binding.waiting_pods import WaitingPods
+from scheduler.config.configuration import Configuration
+from scheduler.config.gschconfig import InvalidGschConfig
+from scheduler.config.pod_info import WaitsForGlobal, pod_info
+from scheduler.cycle.diagnosis import Diagnosis
+from scheduler.cycle.framework import Framework, frameworks
+from scheduler.cycle.scheduling_cycle import Cycle, Decision
+from scheduler.cycle.trial import Trial
+from scheduler.joint.gangs import Gangs, Member
+from scheduler.joint.pipelines import Pipelines
+from scheduler.joint.problem import GUESSED, Placed
+from scheduler.observe.gauges import gauges
+from scheduler.observe.metrics import Metrics
+from scheduler.observe.recent_decisions import Recent
+from scheduler.observe.reporter import Reporter
 from scheduler.preemption.candidates import TERMINATING, Candidate
 from scheduler.preemption.executor import Preemptor
-from scheduler.profiles import Framework, frameworks
-from scheduler.questions import Questions
-from scheduler.queue import Delays, QueuedPod, SchedulingQueue
-from scheduler.recent import Recent
-from scheduler.reports import Reporter
-from scheduler.reservation import PluginRefused, Reservation, reserve
-from scheduler.tasks import first_of
-from scheduler.trial import Trial
-from scheduler.volume_binder import VolumeBinder, VolumesNotBound
-from scheduler.waiting_pods import WaitingPods
+from scheduler.queue.nominator import Nominator
+from scheduler.queue.scheduling_queue import Delays, QueuedPod, SchedulingQueue
 from scheduler.watches import Watches
+from serving.garbage import leave_out_when
+from serving.tasks import first_of
 
 log = structlog.get_logger(__name__)
 
@@ -71,7 +70,8 @@ class Scheduler:
         self.metrics = Metrics(self._gauges, self._recent.text)
         self.queue = SchedulingQueue(on_incoming=self.metrics.incoming)
         self._cycle = Cycle(self.snapshot, configuration.seed)
-        self._frameworks: dict[str, Framework] = {}
+        self.frameworks: dict[str, Framework] = {}
+        """By schedulerName, as configured now."""
         self._outbox = Outbox(client)
         self._reporter = Reporter(self._outbox)
         self.nominator = Nominator(self.snapshot)
@@ -113,12 +113,11 @@ class Scheduler:
         )
         self.stopped = asyncio.Event()
         self.configure(configuration)
-        self.questions = Questions(client, self.snapshot, self.nominator, self._frameworks)
         self.watches = Watches(
             client,
             self.snapshot,
             self.queue,
-            ours=self._frameworks.__contains__,
+            ours=self.frameworks.__contains__,
             prepare=self._prepare,
             nominator=self.nominator,
             gangs=self._gangs,
@@ -126,7 +125,7 @@ class Scheduler:
             forget=self._forget,
             waiters=waiters,
             kinds={
-                path: kind for f in self._frameworks.values() for path, kind in f.watches.items()
+                path: kind for f in self.frameworks.values() for path, kind in f.watches.items()
             }.values(),
             watched=self._on_watched,
         )
@@ -138,8 +137,8 @@ class Scheduler:
         Raises ConfigurationError, with the old configuration still in force.
         """
         fresh = frameworks(configuration, self._handle)
-        self._frameworks.clear()
-        self._frameworks.update(fresh)
+        self.frameworks.clear()
+        self.frameworks.update(fresh)
         self._cycle.clear()
         self.queue.delays = Delays(
             configuration.pod_initial_backoff_seconds,
@@ -238,7 +237,7 @@ class Scheduler:
 
     def _prepare(self, pod: Pod) -> PodInfo | None:
         """What scheduling reads of the pod; None where it has to wait for a change of itself."""
-        framework = self._frameworks.get(pod.spec.scheduler_name)
+        framework = self.frameworks.get(pod.spec.scheduler_name)
         if framework is not None and framework.gated(pod):
             return None
         if why := self._gangs.waits(pod):
@@ -266,7 +265,7 @@ class Scheduler:
         """
         started = time.perf_counter()
         profile = queued.pod.spec.scheduler_name
-        framework, info = self._frameworks.get(profile), queued.info
+        framework, info = self.frameworks.get(profile), queued.info
         if framework is None or info is None:
             # Its profile went away with a new configuration: nobody's pod any more.
             self.queue.delete(queued.key)
@@ -343,7 +342,7 @@ class Scheduler:
             self._binding.fail(attempt.queued, why, attempt.started)
 
     def _on_watched(self, path: str, old: Any, new: Any) -> None:
-        for framework in self._frameworks.values():
+        for framework in self.frameworks.values():
             framework.watched(path, old, new)
 
     async def _bind_volumes(self, pod: Pod, plan: VolumePlan, seconds: float) -> None:

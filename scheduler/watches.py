@@ -12,20 +12,20 @@ from typing import Any
 import msgspec
 import structlog
 
-from cluster.client import ApiClient
-from cluster.kinds import RESOURCES, Resource, key_of
-from cluster.objects import Node, ObjectMeta, Pod, PodSpec, PodStatus
-from cluster.quantity import QuantityError
-from cluster.reflector import Kind, Reflector
-from cluster.snapshot import Change, PodChange, Snapshot, without_images
-from filters.framework import Event, PodInfo
-from filters.handle import WatchedKind
-from scheduler.gangs import Gangs
-from scheduler.nominator import Nominator
-from scheduler.object_waiters import ObjectWaiters
-from scheduler.pipelines import Pipelines
-from scheduler.pods import changed_for_scheduling
-from scheduler.queue import SchedulingQueue
+from cluster.api.client import ApiClient
+from cluster.api.reflector import Kind, Reflector
+from cluster.objects.core import Node, ObjectMeta, Pod, PodSpec, PodStatus
+from cluster.objects.quantity import QuantityError
+from cluster.state.resource_types import RESOURCES, Resource, key_of
+from cluster.state.snapshot import Change, PodChange, Snapshot, without_images
+from filters.common.handle import WatchedKind
+from filters.common.plugin import Event, PodInfo
+from scheduler.binding.object_waiters import ObjectWaiters
+from scheduler.config.pod_info import changed_for_scheduling
+from scheduler.joint.gangs import Gangs
+from scheduler.joint.pipelines import Pipelines
+from scheduler.queue.nominator import Nominator
+from scheduler.queue.scheduling_queue import SchedulingQueue
 
 log = structlog.get_logger(__name__)
 

@@ -11,12 +11,12 @@ import msgspec
 
 from bench import schedulers
 from bench.differential.worlds import NAMESPACES, PRIORITIES, Json, World
-from cluster.access import Access
-from cluster.client import MERGE_PATCH, ApiClient
-from cluster.kinds import RESOURCES
-from cluster.objects import Pod
-from cluster.reflector import Kind, Reflector
-from cluster.storage import SELECTED_NODE
+from cluster.api.access import Access
+from cluster.api.client import MERGE_PATCH, ApiClient
+from cluster.api.reflector import Kind, Reflector
+from cluster.objects.core import Pod
+from cluster.state.resource_types import RESOURCES
+from cluster.state.storage import SELECTED_NODE
 from lab.cluster import LabCluster, Options
 
 STOCK, OURS = "stock", "gsch-diff"

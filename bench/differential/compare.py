@@ -7,14 +7,14 @@ import msgspec
 
 from bench.differential.arena import OURS, PROFILE, STOCK, Arena, Verdict
 from bench.differential.worlds import Json, World
-from cluster.kinds import RESOURCES, put
-from cluster.objects import Node, Pod
-from cluster.snapshot import load
+from cluster.objects.core import Node, Pod
+from cluster.state.resource_types import RESOURCES, put
+from cluster.state.snapshot import load
 from latency.matrix import Matrix
-from scheduler.configuration import Profile
-from scheduler.cycle import Cycle
-from scheduler.pods import pod_info
-from scheduler.profiles import Framework
+from scheduler.config.configuration import Profile
+from scheduler.config.pod_info import pod_info
+from scheduler.cycle.framework import Framework
+from scheduler.cycle.scheduling_cycle import Cycle
 
 TRIES = 3
 """Offers of one pod before a difference is believed: watches may trail what was just made."""

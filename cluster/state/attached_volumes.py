@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cluster.related import CsiNode, VolumeAttachment
+from cluster.objects.api_objects import CsiNode, VolumeAttachment
 from cluster.state.topology import Rows
-from cluster.view import Ints
+from cluster.state.view import Ints
 
 NO_LIMIT = 2**62
 

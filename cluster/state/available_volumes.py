@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 import msgspec
 import numpy as np
 
-from cluster.label_selectors import selector_of
-from cluster.objects import NodeSelector
-from cluster.quantity import value
-from cluster.related import PersistentVolume, PersistentVolumeClaim
+from cluster.objects.api_objects import PersistentVolume, PersistentVolumeClaim
+from cluster.objects.core import NodeSelector
+from cluster.objects.label_selectors import selector_of
+from cluster.objects.quantity import value
 from cluster.state.by_label import ByLabel
 from cluster.state.topology import Rows
-from cluster.view import Ints
+from cluster.state.view import Ints
 
 HOSTNAME = "kubernetes.io/hostname"
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from cluster.state.topology import Rows
-from cluster.view import Ints
+from cluster.state.view import Ints
 
 NO_ROW = -1
 

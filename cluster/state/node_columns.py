@@ -14,11 +14,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from cluster.images import ImageIndex
-from cluster.objects import Labels, Node, Taint
-from cluster.requests import CPU, EPHEMERAL_STORAGE, MEMORY, PODS, amounts
+from cluster.objects.core import Labels, Node, Taint
+from cluster.objects.requests import CPU, EPHEMERAL_STORAGE, MEMORY, PODS, amounts
 from cluster.state.columns import CountedInterner, LabelColumn, ResourceColumn, RowJournal
-from cluster.view import Ids, Rows, View
+from cluster.state.images import ImageIndex
+from cluster.state.view import Ids, Rows, View
 
 FIRST_CAPACITY = 64
 NATIVE = (CPU, MEMORY, EPHEMERAL_STORAGE, PODS)

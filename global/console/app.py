@@ -8,11 +8,11 @@ import socket
 import structlog
 import uvicorn
 
-from cluster.quiet_server import QuietServer
 from console.front import Front
 from console.pages import application
 from console.settings import Cluster, SettingsError
 from console.sources import source_of
+from serving.quiet_server import QuietServer
 
 log = structlog.get_logger(__name__)
 

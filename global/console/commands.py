@@ -5,9 +5,9 @@ from pathlib import Path
 import click
 import structlog
 
-from cluster import logs
-from cluster.serving import ServingError, is_loopback, read_token
 from console.settings import Cluster, Endpoint, SettingsError, check, load
+from serving import logs
+from serving.security import ServingError, is_loopback, read_token
 
 log = structlog.get_logger(__name__)
 

@@ -19,7 +19,7 @@ from urllib3.exceptions import HTTPError
 from console.readings import NodeUse, Overview, Pair, Placement, Series, Unavailable
 from console.settings import Cluster, Endpoint, SettingsError
 from latency.pairs import LatencyError
-from latency.prometheus import AGE, LOSS, Login, Prometheus
+from latency.sources.prometheus import AGE, LOSS, Login, Prometheus
 
 log = structlog.get_logger(__name__)
 

@@ -4,10 +4,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from cluster.label_selectors import Selector, selector_of
-from cluster.pod_index import Shape
-from cluster.records import PodRecord
-from cluster.related import PodDisruptionBudget
+from cluster.objects.api_objects import PodDisruptionBudget
+from cluster.objects.label_selectors import Selector, selector_of
+from cluster.state.pod_index import Shape
+from cluster.state.records import PodRecord
 
 
 @dataclass(frozen=True, slots=True)

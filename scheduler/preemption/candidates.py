@@ -17,12 +17,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cluster.records import PodRecord
-from cluster.snapshot import Bools, Snapshot
-from cluster.what_if import unchanged, with_pods, without
+from cluster.state.records import PodRecord
+from cluster.state.snapshot import Bools, Snapshot
+from cluster.state.what_if import unchanged, with_pods, without
+from filters.common.plugin import PodInfo
 from filters.default_preemption import DefaultPreemption
-from filters.framework import PodInfo
-from scheduler.diagnosis import Diagnosis
+from scheduler.cycle.diagnosis import Diagnosis
+from scheduler.cycle.framework import Framework
+from scheduler.cycle.trial import Trial
 from scheduler.preemption.budgets import Budgets
 from scheduler.preemption.dry_run import (
     NO_VICTIMS,
@@ -36,8 +38,6 @@ from scheduler.preemption.dry_run import (
     victims_on,
 )
 from scheduler.preemption.removal import AllBelow
-from scheduler.profiles import Framework
-from scheduler.trial import Trial
 
 NEVER = "not eligible due to preemptionPolicy=Never."
 TERMINATING = "not eligible due to a terminating pod on the nominated node."

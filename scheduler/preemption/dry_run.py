@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from cluster.records import PodRecord
-from cluster.snapshot import Bools, Ints, Snapshot
-from filters.framework import FilterPlugin, PodInfo, Prepared, Removed
-from scheduler.evaluation import PluginSet, Prefiltered, prefilter
+from cluster.state.records import PodRecord
+from cluster.state.snapshot import Bools, Ints, Snapshot
+from filters.common.plugin import FilterPlugin, PodInfo, Prepared, Removed
+from scheduler.cycle.evaluation import PluginSet, Prefiltered, prefilter
 from scheduler.preemption.budgets import Budgets
 from scheduler.preemption.removal import Removal
 

@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 import msgspec
 import structlog
 
-from cluster.client import STRATEGIC_PATCH, ApiClient, TransportError
-from cluster.records import PodRecord
-from cluster.reflector import Backoff
+from cluster.api.client import STRATEGIC_PATCH, ApiClient, TransportError
+from cluster.api.reflector import Backoff
+from cluster.state.records import PodRecord
 
 log = structlog.get_logger(__name__)
 

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 
 import structlog
 
-from cluster.client import ApiClient
-from cluster.records import PodRecord
-from cluster.snapshot import Snapshot
-from filters.framework import Event, PodInfo
+from cluster.api.client import ApiClient
+from cluster.state.records import PodRecord
+from cluster.state.snapshot import Snapshot
+from filters.common.plugin import Event, PodInfo
 from scheduler.attempt import SchedulingAttempt
-from scheduler.diagnosis import Diagnosis
-from scheduler.nominator import Nominator
+from scheduler.cycle.diagnosis import Diagnosis
+from scheduler.cycle.trial import Trial
+from scheduler.observe.reporter import Reporter
 from scheduler.preemption.candidates import (
     NO_CLAIMS,
     TERMINATING,
@@ -28,9 +29,8 @@ from scheduler.preemption.candidates import (
     outcome,
 )
 from scheduler.preemption.eviction import EvictionFailed, evict
-from scheduler.queue import QueuedPod, SchedulingQueue
-from scheduler.reports import Reporter
-from scheduler.trial import Trial
+from scheduler.queue.nominator import Nominator
+from scheduler.queue.scheduling_queue import QueuedPod, SchedulingQueue
 
 VICTIMS_GONE_WITHIN = 300.0
 """Seconds that a pod waits for its victims to go before it looks for others."""

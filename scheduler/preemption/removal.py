@@ -11,14 +11,14 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from cluster.pod_index import HostPort, PodQuery, Shape, conflicting
-from cluster.pod_terms import Term
-from cluster.records import PodRecord
-from cluster.snapshot import Ints, Snapshot
+from cluster.state.pod_index import HostPort, PodQuery, Shape, conflicting
+from cluster.state.pod_terms import Term
+from cluster.state.records import PodRecord
+from cluster.state.snapshot import Ints, Snapshot
 
 
 class AllBelow:
-    """All pods below a priority are removed (`filters.framework.Removed`)."""
+    """All pods below a priority are removed (`filters.common.plugin.Removed`)."""
 
     def __init__(self, snapshot: Snapshot, rows: NDArray[np.intp], priority: int) -> None:
         self._snapshot, self.rows, self._priority = snapshot, rows, priority
@@ -53,7 +53,7 @@ class _Count:
 
 
 class Removal:
-    """Chosen pods are removed; they come and go one by one (`filters.framework.Removed`)."""
+    """Chosen pods are removed; they come and go one by one (`filters.common.plugin.Removed`)."""
 
     def __init__(self, rows: Sequence[int]) -> None:
         self.rows = np.array(rows, np.intp)

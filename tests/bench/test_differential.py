@@ -2,7 +2,7 @@
 
 from bench.differential.shrink import shrink
 from bench.differential.worlds import World, crowded, stored, world
-from tests.make import Json, node_json, pod_json
+from tests.harness.make import Json, node_json, pod_json
 
 
 def test_the_same_seed_is_the_same_world() -> None:

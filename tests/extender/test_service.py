@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from cluster.snapshot import Snapshot
+from cluster.state.snapshot import Snapshot
 from extender.api import ExtenderArgs
 from extender.service import Service
 from extender.verbs import Verbs
 from latency.matrix import Matrix
-from scheduler.binding import Binder
-from scheduler.configuration import Configuration
-from scheduler.profiles import frameworks
-from tests.make import node, pod, snapshot
+from scheduler.binding.pod_binder import Binder
+from scheduler.config.configuration import Configuration
+from scheduler.cycle.framework import frameworks
+from tests.harness.make import node, pod, snapshot
 
 
 @pytest.fixture
@@ -49,6 +49,16 @@ async def test_a_refusal_waits_for_a_deletion_that_the_watch_has_not_shown(
 ) -> None:
     asyncio.get_running_loop().call_later(0.05, world.remove_pod, "default/there")
     result = await service(world, ApiServer()).filter(wanted("n1"))
+    assert result.node_names == ["n1"]
+
+
+async def test_a_deletion_shown_while_the_api_server_is_asked_counts(world: Snapshot) -> None:
+    class Late(ApiServer):
+        async def running_on(self, node: str) -> set[str] | None:
+            world.remove_pod("default/there")
+            return await super().running_on(node)
+
+    result = await service(world, Late()).filter(wanted("n1"))
     assert result.node_names == ["n1"]
 
 

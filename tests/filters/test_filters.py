@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from filters.framework import UNRESOLVABLE, PodInfo, Prepared
+from filters.common.plugin import UNRESOLVABLE, PodInfo, Prepared
 from filters.node_affinity import NodeAffinity
 from filters.resources import EXACT_BELOW, NodeResourcesFit, percent
-from tests.filters.helpers import LABELLED, admitted, diagnosis, expression
-from tests.make import node, pod, snapshot
+from tests.harness.make import node, pod, snapshot
+from tests.harness.objects import LABELLED, admitted, diagnosis, expression
 
 
 def affinity(*expressions: Any, fields: Any = ()) -> Any:

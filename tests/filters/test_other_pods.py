@@ -8,19 +8,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.kinds import put
-from cluster.label_selectors import Selector
-from cluster.objects import Node, Pod
-from cluster.pod_index import QUERIES_KEPT, PodQuery
-from cluster.snapshot import Snapshot
-from filters.framework import PodInfo
+from cluster.objects.core import Node, Pod
+from cluster.objects.label_selectors import Selector
+from cluster.state.pod_index import QUERIES_KEPT, PodQuery
+from cluster.state.resource_types import put
+from cluster.state.snapshot import Snapshot
+from filters.common.plugin import PodInfo
 from latency.matrix import Matrix
-from scheduler.configuration import Profile
-from scheduler.cycle import Cycle
-from scheduler.profiles import Framework
-from tests.filters import naive
-from tests.filters.helpers import admitted, diagnosis, expression, read, scores
-from tests.make import Json, node, node_json, pod, pod_json, snapshot
+from scheduler.config.configuration import Profile
+from scheduler.cycle.framework import Framework
+from scheduler.cycle.scheduling_cycle import Cycle
+from tests.harness import naive_filters as naive
+from tests.harness.make import Json, node, node_json, pod, pod_json, snapshot
+from tests.harness.objects import admitted, diagnosis, expression, read, scores
 
 ZONE = "topology.kubernetes.io/zone"
 HOST = "kubernetes.io/hostname"

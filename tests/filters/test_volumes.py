@@ -6,19 +6,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.kinds import RESOURCES, key_of, put
-from cluster.snapshot import Snapshot
 from cluster.state.attached_volumes import NO_LIMIT
-from cluster.storage import VolumePlan
-from filters.framework import PodInfo, Prepared
+from cluster.state.resource_types import RESOURCES, key_of, put
+from cluster.state.snapshot import Snapshot
+from cluster.state.storage import VolumePlan
+from filters.common.plugin import PodInfo, Prepared
 from filters.volume_binding import VolumeBinding
 from latency.matrix import Matrix
-from scheduler.configuration import Profile
-from scheduler.cycle import Cycle
-from scheduler.pods import pod_info
-from scheduler.profiles import Framework
-from tests.filters.helpers import LABELLED, admitted, diagnosis, expression, read, trial
-from tests.make import Json, node, pod, snapshot
+from scheduler.config.configuration import Profile
+from scheduler.config.pod_info import pod_info
+from scheduler.cycle.framework import Framework
+from scheduler.cycle.scheduling_cycle import Cycle
+from tests.harness.make import Json, node, pod, snapshot
+from tests.harness.objects import LABELLED, admitted, diagnosis, expression, read, trial
 
 MOUNTS: Any = {"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "data"}}]}
 IN_ZONE_2 = {

@@ -3,24 +3,16 @@
 import os
 import uuid
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
 from lab import binaries
 from lab.cluster import LabCluster
-from tests.front_door.kube import Kube, wait_for
-from tests.front_door.process import Gsch
-from tests.make import Json
+from tests.harness.kube import Kube, wait_for
+from tests.harness.make import Json
+from tests.harness.process import Gsch
 
 MakeNodes = Callable[..., None]
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    here = Path(__file__).parent
-    for item in items:
-        if here in item.path.parents:
-            item.add_marker(pytest.mark.lab)
 
 
 @pytest.fixture(scope="session")

@@ -7,9 +7,9 @@ import pytest
 import yaml
 
 from tests.front_door.conftest import MakeNodes
-from tests.front_door.kube import Kube
-from tests.front_door.process import ROOT, Gsch, gsch
-from tests.make import Json, node_json, pod_json
+from tests.harness.kube import Kube
+from tests.harness.make import Json, node_json, pod_json
+from tests.harness.process import ROOT, Gsch, gsch
 
 EXAMPLES = ROOT / "examples"
 

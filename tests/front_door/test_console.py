@@ -17,10 +17,10 @@ from playwright.sync_api import Browser, expect
 
 from lab.cluster import LabCluster
 from lab.measure import Prometheus, free_port
-from tests.front_door.console import Looking, browser, console
-from tests.front_door.kube import Kube, wait_for
-from tests.front_door.process import ROOT, Gsch, gsch
-from tests.make import Json, node_json, pod_json
+from tests.harness.console import Looking, browser, console
+from tests.harness.kube import Kube, wait_for
+from tests.harness.make import Json, node_json, pod_json
+from tests.harness.process import ROOT, Gsch, gsch
 
 NODES = [f"edge-{number}" for number in range(1, 13)]
 SHOTS = os.environ.get("GSCH_SCREENSHOTS", "")

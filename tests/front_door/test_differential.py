@@ -2,11 +2,15 @@
 
 import os
 
+import pytest
+
 from bench.differential import preemption, volumes
 from bench.differential.arena import OURS, STOCK, Arena
 from bench.differential.compare import TRIES, differs
 from bench.differential.worlds import crowded, stored, world
 from lab import binaries
+
+pytestmark = pytest.mark.lab
 
 SEEDS = (9001, 9002, 9003, 9004)
 PODS = 25

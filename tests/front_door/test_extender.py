@@ -15,10 +15,10 @@ from lab import binaries
 from lab.cluster import LabCluster
 from lab.measure import free_port
 from tests.front_door.conftest import MakeNodes
-from tests.front_door.extender import Extender, args
-from tests.front_door.kube import Kube, wait_for
-from tests.front_door.process import ROOT
-from tests.make import Json, node_json, pod_json
+from tests.harness.extender import Extender, args
+from tests.harness.kube import Kube, wait_for
+from tests.harness.make import Json, node_json, pod_json
+from tests.harness.process import ROOT
 
 EXAMPLE = ROOT / "examples" / "config" / "kube-scheduler-with-extender.yaml"
 STOCK = "stock-with-extender"

@@ -13,14 +13,14 @@ from typing import Any
 import httpx
 import pytest
 
-from cluster.quantity import milli_value
+from cluster.objects.quantity import milli_value
 from lab.cluster import LabCluster, Options
 from tests.front_door.conftest import MakeNodes
-from tests.front_door.kube import Kube, wait_for
-from tests.front_door.plugins import install
-from tests.front_door.process import Gsch
-from tests.front_door.proxy import Proxy
-from tests.make import Json, node_json, pod_json
+from tests.harness.kube import Kube, wait_for
+from tests.harness.make import Json, node_json, pod_json
+from tests.harness.plugins import install
+from tests.harness.process import Gsch
+from tests.harness.proxy import Proxy
 
 RESOURCES = ("cpu", "memory", "nvidia.com/gpu", "pods")
 
@@ -324,6 +324,7 @@ def test_lost_replies_are_resolved_by_reading(
         assert_not_overcommitted(kube, namespace)
 
 
+@pytest.mark.lab
 def test_kube_scheduler_beside_us_on_the_same_nodes(tmp_path: Path) -> None:
     """Each sees what the other placed: turn by turn they fill the nodes and none is overcommitted.
 
@@ -358,7 +359,7 @@ def test_kube_scheduler_beside_us_on_the_same_nodes(tmp_path: Path) -> None:
 SLEEPY = """
 import time
 import numpy as np
-from filters.framework import Plugin, Prepared
+from filters.common.plugin import Plugin, Prepared
 
 class Sleepy(Plugin):
     NAME = "Sleepy"

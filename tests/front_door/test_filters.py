@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from tests.front_door.conftest import MakeNodes
-from tests.front_door.kube import Kube, wait_for
-from tests.front_door.process import Gsch
-from tests.make import Json, node_json, pod_json
+from tests.harness.kube import Kube, wait_for
+from tests.harness.make import Json, node_json, pod_json
+from tests.harness.process import Gsch
 
 pytestmark = pytest.mark.usefixtures("scheduler")
 

@@ -9,9 +9,11 @@ import pytest
 
 from lab import binaries
 from lab.cluster import LabCluster, Options
-from tests.front_door.kube import Kube, wait_for
-from tests.front_door.process import Gsch
-from tests.make import Json, node_json, pod_json
+from tests.harness.kube import Kube, wait_for
+from tests.harness.make import Json, node_json, pod_json
+from tests.harness.process import Gsch
+
+pytestmark = pytest.mark.lab
 
 GATES = {"GenericWorkload": True, "GangScheduling": True}
 API = "kube-apiserver=runtime-config=scheduling.k8s.io/v1alpha2=true"

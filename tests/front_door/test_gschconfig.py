@@ -6,10 +6,10 @@ import pytest
 
 from lab.cluster import LabCluster
 from tests.front_door.conftest import MakeNodes
-from tests.front_door.kube import Kube, wait_for
-from tests.front_door.process import Gsch
-from tests.make import Json, node_json, pod_json
-from tests.malformed import MALFORMED
+from tests.harness.kube import Kube, wait_for
+from tests.harness.make import Json, node_json, pod_json
+from tests.harness.malformed import MALFORMED
+from tests.harness.process import Gsch
 
 
 @pytest.mark.usefixtures("scheduler")

@@ -15,9 +15,11 @@ import pytest
 from lab.measure import SYSTEM, Prometheus, deploy_agents
 from lab.pods import mount_host
 from lab.real import RealCluster
-from tests.front_door.kube import Kube, wait_for
-from tests.front_door.process import Gsch
-from tests.make import Json, pod_json
+from tests.harness.kube import Kube, wait_for
+from tests.harness.make import Json, pod_json
+from tests.harness.process import Gsch
+
+pytestmark = pytest.mark.lab
 
 FAR, NEAR = 12.0, 2.0
 RTT = {"near": NEAR, "far": FAR, "off": 20.0}

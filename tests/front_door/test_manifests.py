@@ -9,17 +9,17 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cluster.access import Access
-from cluster.client import ApiClient
-from cluster.objects import Node, ObjectList
+from cluster.api.access import Access
+from cluster.api.client import ApiClient
+from cluster.objects.core import Node, ObjectList
 from lab import binaries
 from lab.cluster import LabCluster
 from lab.measure import free_port
 from tests.front_door.conftest import MakeNodes
-from tests.front_door.extender import Extender, args
-from tests.front_door.kube import Kube, wait_for
-from tests.front_door.process import ROOT, Gsch
-from tests.make import Json, node_json, pod_json
+from tests.harness.extender import Extender, args
+from tests.harness.kube import Kube, wait_for
+from tests.harness.make import Json, node_json, pod_json
+from tests.harness.process import ROOT, Gsch
 
 SYSTEM = "gsch-system"
 ACCOUNT = f"system:serviceaccount:{SYSTEM}:gsch"

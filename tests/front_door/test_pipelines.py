@@ -9,9 +9,9 @@ import pytest
 
 from lab.cluster import LabCluster
 from tests.front_door.conftest import MakeNodes
-from tests.front_door.kube import Kube, wait_for
-from tests.front_door.process import Gsch
-from tests.make import Json, node_json, pod_json
+from tests.harness.kube import Kube, wait_for
+from tests.harness.make import Json, node_json, pod_json
+from tests.harness.process import Gsch
 
 LINE = ("n1", "n2", "n3", "n4")
 """Nodes 5 ms apart in a row; the camera's gateway is beside n1."""

@@ -12,10 +12,10 @@ import yaml
 
 from lab.cluster import LabCluster
 from tests.front_door.conftest import MakeNodes
-from tests.front_door.kube import Kube, wait_for
-from tests.front_door.plugins import install
-from tests.front_door.process import ROOT, Gsch
-from tests.make import Json, node_json, pod_json
+from tests.harness.kube import Kube, wait_for
+from tests.harness.make import Json, node_json, pod_json
+from tests.harness.plugins import install
+from tests.harness.process import ROOT, Gsch
 
 QUOTAS = "/apis/scheduling.gsch.io/v1alpha1"
 EXAMPLE = ROOT / "examples/plugin/elastic-quota"
@@ -67,9 +67,9 @@ def test_the_example_is_installed_and_keeps_to_quotas(
 
 GATEKEEPER = """
 from pathlib import Path
-from cluster.objects import ConfigMap
-from filters.framework import Event, Plugin, Refusal
-from filters.handle import WatchedKind
+from cluster.objects.core import ConfigMap
+from filters.common.plugin import Event, Plugin, Refusal
+from filters.common.handle import WatchedKind
 
 class Gatekeeper(Plugin):
     NAME = "Gatekeeper"

@@ -9,9 +9,9 @@ import pytest
 
 from lab.cluster import LabCluster
 from tests.front_door.conftest import MakeNodes
-from tests.front_door.kube import Kube, wait_for
-from tests.front_door.process import Gsch, gsch
-from tests.make import Json, node_json, pod_json
+from tests.harness.kube import Kube, wait_for
+from tests.harness.make import Json, node_json, pod_json
+from tests.harness.process import Gsch, gsch
 
 Rtts = Callable[[dict[tuple[str, str], float]], None]
 NOW = {("camera", "a"): 2.0, ("camera", "b"): 20.0, ("a", "b"): 20.0}

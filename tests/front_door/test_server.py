@@ -13,9 +13,9 @@ import yaml
 
 from lab.cluster import LabCluster
 from tests.front_door.conftest import MakeNodes
-from tests.front_door.kube import Kube, wait_for
-from tests.front_door.process import Gsch, gsch
-from tests.make import Json, node_json, pod_json
+from tests.harness.kube import Kube, wait_for
+from tests.harness.make import Json, node_json, pod_json
+from tests.harness.process import Gsch, gsch
 
 METRICS = (
     "scheduler_schedule_attempts_total",

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from tests.front_door.conftest import MakeNodes
-from tests.front_door.kube import Kube, wait_for
-from tests.make import Json, node_json, pod_json
+from tests.harness.kube import Kube, wait_for
+from tests.harness.make import Json, node_json, pod_json
 
 pytestmark = pytest.mark.usefixtures("scheduler")
 

@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
-from cluster.client import ApiClient
-from cluster.objects import Pod
+from cluster.api.client import ApiClient
+from cluster.objects.core import Pod
 from latency.matrix import Matrix
-from scheduler.configuration import Configuration
-from scheduler.pods import pod_info
+from scheduler.config.configuration import Configuration
+from scheduler.config.pod_info import pod_info
 from scheduler.scheduler import Scheduler
 
 

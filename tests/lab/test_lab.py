@@ -15,8 +15,8 @@ from lab.binaries import LabError
 from lab.cluster import LabCluster
 from lab.clusters import clusters
 from lab.nodes import wanted
-from tests.front_door.kube import Kube, wait_for
-from tests.front_door.process import ROOT, gsch
+from tests.harness.kube import Kube, wait_for
+from tests.harness.process import ROOT, gsch
 
 NODES = ROOT / "examples" / "cluster" / "nodes.yaml"
 

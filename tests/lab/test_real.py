@@ -12,7 +12,7 @@ from lab import binaries, host
 from lab.pods import mount_host
 from lab.processes import wait_until
 from lab.real import RealCluster
-from tests.front_door.process import gsch
+from tests.harness.process import gsch
 
 pytestmark = pytest.mark.lab
 

@@ -3,9 +3,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from latency.file import FileSource
 from latency.matrix import Matrix, Readings
 from latency.pairs import LatencyError, Pair, parse
+from latency.sources.file import FileSource
 
 
 @pytest.mark.parametrize(

@@ -3,21 +3,21 @@
 import asyncio
 from typing import Any
 
-from cluster.objects import Pod
-from cluster.reflector import Kind
-from cluster.snapshot import Snapshot
-from filters.framework import Event, Plugin, PodInfo, Prepared
-from scheduler.configuration import Configuration
-from scheduler.profiles import Framework
-from scheduler.queue import Place
-from scheduler.reservation import Reservation
+from cluster.api.reflector import Kind
+from cluster.objects.core import Pod
+from cluster.state.snapshot import Snapshot
+from filters.common.plugin import Event, Plugin, PodInfo, Prepared
+from scheduler.binding.reservation import Reservation
+from scheduler.config.configuration import Configuration
+from scheduler.cycle.framework import Framework
+from scheduler.queue.scheduling_queue import Place
 from scheduler.scheduler import Scheduler
 from tests.harness.in_process import enqueue, scheduler, scheduling, until
-from tests.make import node, pod
+from tests.harness.make import node, pod
 
 
 def framework(made: Scheduler) -> Framework:
-    return made._frameworks[Configuration().profiles[0].scheduler_name]
+    return made.frameworks[Configuration().profiles[0].scheduler_name]
 
 
 def one_node() -> Scheduler:

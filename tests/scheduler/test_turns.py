@@ -11,13 +11,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from cluster.kinds import put
-from cluster.objects import Pod
-from scheduler.queue import Place
+from cluster.objects.core import Pod
+from cluster.state.resource_types import put
+from scheduler.queue.scheduling_queue import Place
 from scheduler.scheduler import Scheduler
-from tests.filters.helpers import read
 from tests.harness.in_process import Pauses, enqueue, scheduler, scheduling, until
-from tests.make import node, pod
+from tests.harness.make import node, pod
+from tests.harness.objects import read
 
 ZONE, REGION = "topology.kubernetes.io/zone", "topology.kubernetes.io/region"
 SPREAD = {
@@ -57,7 +57,7 @@ def full_cluster(nodes: int, pods: int) -> Scheduler:
 
 @pytest.fixture
 def frozen() -> Iterator[None]:
-    """What the process does once the first lists are in (`scheduler.garbage`)."""
+    """What the process does once the first lists are in (`serving.garbage`)."""
     yield
     gc.unfreeze()
 

@@ -5,18 +5,18 @@ from typing import Any, cast
 import msgspec
 import pytest
 
-from cluster.client import ApiClient
-from cluster.kinds import put
-from cluster.objects import Pod, Toleration
-from cluster.reflector import Kind
-from cluster.snapshot import Snapshot
-from filters.framework import Event, PodInfo
-from scheduler.gangs import Gangs
-from scheduler.nominator import Nominator
-from scheduler.queue import Place, SchedulingQueue
+from cluster.api.client import ApiClient
+from cluster.api.reflector import Kind
+from cluster.objects.core import Pod, Toleration
+from cluster.state.resource_types import put
+from cluster.state.snapshot import Snapshot
+from filters.common.plugin import Event, PodInfo
+from scheduler.joint.gangs import Gangs
+from scheduler.queue.nominator import Nominator
+from scheduler.queue.scheduling_queue import Place, SchedulingQueue
 from scheduler.watches import Watches, _SharedSpecs
-from tests.filters.helpers import read
-from tests.make import node, pod, snapshot
+from tests.harness.make import node, pod, snapshot
+from tests.harness.objects import read
 
 
 class World:

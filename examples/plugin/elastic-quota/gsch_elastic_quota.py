@@ -6,11 +6,11 @@ scheduler-plugins). Quotas are objects of a kind of their own (crd.yaml), which 
 
 import numpy as np
 
-from cluster.objects import ObjectMeta, Quantities, Struct
-from cluster.requests import amounts, written
-from cluster.snapshot import Ints, Snapshot, View
-from filters.framework import Event, Plugin, PodInfo, Prepared, Rejected
-from filters.handle import WatchedKind
+from cluster.objects.core import ObjectMeta, Quantities, Struct
+from cluster.objects.requests import amounts, written
+from cluster.state.snapshot import Ints, Snapshot, View
+from filters.common.handle import WatchedKind
+from filters.common.plugin import Event, Plugin, PodInfo, Prepared, Rejected
 
 PATH = "/apis/scheduling.gsch.io/v1alpha1/elasticquotas"
 

@@ -1,0 +1,1 @@
+"""Kubernetes objects as gsch reads them: structs, quantities, requests, label selectors."""

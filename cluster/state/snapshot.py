@@ -1,0 +1,329 @@
+"""The cluster as it is: nodes as columns, the pods on them, storage, and what else decides.
+
+Events change it in place between scheduling cycles, never during one.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from enum import Flag, auto
+
+import numpy as np
+
+from cluster.objects.api_objects import PodDisruptionBudget, PodGroup
+from cluster.objects.core import Labels, Node, Pod, Taint
+from cluster.objects.requests import CPU, MEMORY, PODS
+from cluster.state.default_selectors import Owners
+from cluster.state.node_columns import FIRST_CAPACITY, NodeColumns
+from cluster.state.node_columns import Change as Change
+from cluster.state.node_columns import without_images as without_images
+from cluster.state.pod_index import Meeting, PodIndex
+from cluster.state.records import PodAmounts, PodRecord, amounts_of
+from cluster.state.storage import Storage
+from cluster.state.view import Bools as Bools
+from cluster.state.view import Floats as Floats
+from cluster.state.view import Ids as Ids
+from cluster.state.view import Ints as Ints
+from cluster.state.view import View as View
+
+TOPOLOGY_LABELS = ("topology.kubernetes.io/region", "topology.kubernetes.io/zone")
+UNSCHEDULABLE_TAINT = Taint(key="node.kubernetes.io/unschedulable", effect="NoSchedule")
+
+
+_NOTHING: Counter[str] = Counter()
+
+
+class PodChange(Flag):
+    """What an update of a pod on a node changed for others."""
+
+    NONE = 0
+    REQUESTS = auto()
+    """Room was taken or given back, the pod's own placement included."""
+    LOOK = auto()
+    """What affinity and spread of others see of it."""
+
+
+class Snapshot(NodeColumns):
+    """All nodes and what runs on them. Not thread-safe: one event loop owns it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last_assumed: tuple[int, int, PodAmounts | None] = (0, -1, None)
+        """(version, row, what it asks for) of the latest `assume`."""
+        self.pods: dict[str, PodRecord] = {}
+        self.assumed: dict[str, PodRecord] = {}
+        self.budgets: dict[str, PodDisruptionBudget] = {}
+        self.groups: dict[str, PodGroup] = {}
+        self.members: Counter[str] = Counter()
+        """Pods on nodes by PodGroup."""
+        self.namespaces: dict[str, Labels] = {}
+        self.owners = Owners()
+        self.index = PodIndex(FIRST_CAPACITY)
+        self.storage = Storage(self, self.index.claim_users)
+        self.index.on_claim_use = self.storage.attached.used
+        self._pods_on: list[dict[str, PodRecord]] = []
+        self._priorities: Counter[int] = Counter()
+        self._labels_pods = False
+        """The API server labels pods with their node's topology; what is assumed has them at
+        once."""
+        self._in_namespace: dict[str, Counter[str]] = {}
+        self._requested_at: dict[int, dict[str, Ints]] = {}
+        """By priority and resource, what the pods of exactly that priority ask for, by row."""
+
+    def terms_meeting(self, pod: Pod) -> list[Meeting]:
+        """Affinity terms of pods on nodes that mean this pod, with how many have them by row."""
+        return self.index.terms_meeting(pod, self.namespaces.get(pod.metadata.namespace, {}))
+
+    # -- nodes -----------------------------------------------------------------------------
+
+    def set_node(self, node: Node) -> Change:
+        """Add or update a node; says what changed for scheduling. Raises QuantityError."""
+        change = super().set_node(node)
+        if Change.ADDED in change:
+            self.storage.attached.node_added(node.metadata.name, self.row(node.metadata.name))
+        return change
+
+    def remove_node(self, name: str) -> Change:
+        """Forget a node. Pods still on it keep their record until their own deletion comes."""
+        row = self.row(name)
+        change = super().remove_node(name)
+        if change:
+            self.storage.attached.node_removed(name, row)
+        return change
+
+    # -- pods ------------------------------------------------------------------------------
+
+    def assume(self, pod: Pod, needs: PodAmounts, row: int) -> None:
+        """Count the pod on the node before the API server knows: its bind is on the way."""
+        more = self._topology_labels(row) if self._labels_pods else ()
+        record = self._record(pod, needs, self.names[row], more)
+        record.assumed = True
+        self._place(record, row)
+        self.assumed[record.key] = record
+        self.last_assumed = self.version, row, needs
+
+    def forget(self, key: str, uid: str) -> bool:
+        """Undo `assume` for a bind that failed; returns whether that freed anything.
+
+        A pod that was confirmed since stays, and so does one made anew under the same name.
+        """
+        record = self.assumed.get(key)
+        return record is not None and record.uid == uid and self.remove_pod(key)
+
+    def bound(self, key: str, uid: str, deadline: float) -> None:
+        """The bind succeeded: the assumption holds until confirmed, at the latest `deadline`."""
+        record = self.assumed.get(key)
+        if record is not None and record.uid == uid:
+            record.deadline = deadline
+
+    def holds(self, key: str, uid: str) -> bool:
+        """Whether this very pod has a node already, assumed or confirmed."""
+        record = self.pods.get(key)
+        return record is not None and record.uid == uid
+
+    def expire(self, now: float) -> list[str]:
+        """Drop assumptions whose deadline passed unconfirmed; returns their keys."""
+        late = [k for k, r in self.assumed.items() if r.deadline is not None and r.deadline < now]
+        for key in late:
+            self.remove_pod(key)
+        return late
+
+    def set_pod(self, pod: Pod) -> PodChange:
+        """A bound pod as the API server has it: confirms, moves, resizes or adds it.
+
+        Raises QuantityError.
+        """
+        key = pod.key
+        needs = amounts_of(pod)
+        known = self.pods.get(key)
+        if known is not None:
+            self.assumed.pop(key, None)
+            known.assumed, known.deadline = False, None
+            known.start_time = pod.status.start_time
+            known.preempted = _preempted(pod)
+            same = known.node == pod.spec.node_name and known.requests == needs.requests
+            same = same and known.uid == pod.metadata.uid and known.nonzero == needs.nonzero
+            change = PodChange.NONE if same else PodChange.REQUESTS
+            if not self._same_look(known, pod):
+                change |= PodChange.LOOK
+                self._learn(known, pod)
+            if not change:
+                return change
+            self.remove_pod(key)
+        else:
+            change = PodChange.REQUESTS | PodChange.LOOK
+        record = self._record(pod, needs, pod.spec.node_name)
+        self._place(record, self._claim_row(record.node))
+        return change
+
+    def remove_pod(self, key: str) -> bool:
+        """Give back what the pod held. Returns whether it held anything."""
+        record = self.pods.pop(key, None)
+        self.assumed.pop(key, None)
+        if record is None:
+            return False
+        row = self._rows[record.node]
+        self._account(row, record, -1)
+        self.index.remove(record.shape, row)
+        if record.group:
+            self.members[record.group] -= 1
+            if not self.members[record.group]:
+                del self.members[record.group]
+        self._priorities[record.priority] -= 1
+        if not self._priorities[record.priority]:
+            del self._priorities[record.priority]
+            del self._requested_at[record.priority]
+        del self._pods_on[row][key]
+        if not self._valid[row]:
+            self._release_row(row)
+        return True
+
+    @property
+    def least_priority(self) -> int:
+        """The lowest priority of all pods on nodes; the highest possible with none."""
+        return min(self._priorities, default=2**31)
+
+    def requested_below(self, priority: int, resource: str) -> Ints:
+        """What pods of a lower priority ask for of the resource, by row. Not to be written to."""
+        columns = [
+            columns[resource]
+            for of, columns in self._requested_at.items()
+            if of < priority and resource in columns
+        ]
+        if len(columns) == 1:
+            return columns[0][: len(self.names)]
+        total: Ints = np.sum(columns, axis=0) if columns else self._nothing
+        return total[: len(self.names)]
+
+    def requested_in(self, namespace: str) -> Mapping[str, int]:
+        """What the namespace's pods on nodes ask for, by resource. Not to be written to."""
+        return self._in_namespace.get(namespace, _NOTHING)
+
+    def pods_on(self, row: int) -> list[PodRecord]:
+        """The pods that hold room on the row's node."""
+        return list(self._pods_on[row].values())
+
+    def put_back(self, record: PodRecord) -> None:
+        """Undo a `remove_pod` that only asked "what if"."""
+        self._place(record, self._claim_row(record.node))
+        if record.assumed:
+            self.assumed[record.key] = record
+
+    @contextmanager
+    def versions_kept(self) -> Iterator[None]:
+        assumed = self.last_assumed
+        try:
+            with super().versions_kept():
+                yield
+        finally:
+            self.last_assumed = assumed
+
+    # -- inside ----------------------------------------------------------------------------
+
+    def _same_look(self, known: PodRecord, pod: Pod) -> bool:
+        """Of what others see of a pod, only its labels and its end can change while it lives."""
+        shape, meta = known.shape, pod.metadata
+        if known.uid == meta.uid and shape.labels == (meta.labels or {}):
+            return shape.terminating is (meta.deletion_timestamp is not None)
+        return shape is self.index.shape(pod)
+
+    def _learn(self, known: PodRecord, pod: Pod) -> None:
+        """Whether this API server labels pods with their node's topology as it binds them
+        (KEP-4742)."""
+        row = self.row(pod.spec.node_name)
+        if known.uid == pod.metadata.uid and row >= 0:
+            added = dict(self._topology_labels(row))
+            labels = pod.metadata.labels or {}
+            if added and labels == {**known.shape.labels, **added}:
+                self._labels_pods = True
+
+    def _topology_labels(self, row: int) -> tuple[tuple[str, str], ...]:
+        node = self._nodes[row]
+        labels = (node.metadata.labels if node is not None else None) or {}
+        return tuple((key, labels[key]) for key in TOPOLOGY_LABELS if key in labels)
+
+    def _record(
+        self,
+        pod: Pod,
+        needs: PodAmounts,
+        node: str,
+        more: tuple[tuple[str, str], ...] = (),
+    ) -> PodRecord:
+        return PodRecord(
+            pod.key,
+            pod.metadata.uid,
+            node,
+            pod.spec.priority,
+            needs.requests,
+            needs.nonzero,
+            self.index.shape(pod, more),
+            pod.status.start_time,
+            pod.group,
+            _preempted(pod),
+        )
+
+    def _place(self, record: PodRecord, row: int) -> None:
+        if record.key in self.pods:
+            self.remove_pod(record.key)
+            row = self._claim_row(record.node)
+        self.pods[record.key] = record
+        self._pods_on[row][record.key] = record
+        self._priorities[record.priority] += 1
+        if record.group:
+            self.members[record.group] += 1
+        record.shape = self.index.place(record.shape, row)
+        self._account(row, record, +1)
+
+    def _account(self, row: int, record: PodRecord, sign: int) -> None:
+        sums = self._in_namespace.setdefault(record.shape.namespace, Counter())
+        for name, amount in record.requests.items():
+            sums[name] += sign * amount
+        if not sums[PODS]:
+            del self._in_namespace[record.shape.namespace]
+        of_priority = self._requested_at.get(record.priority)
+        if of_priority is None:
+            of_priority = self._requested_at[record.priority] = {}
+        for name, amount in record.requests.items():
+            self._take(name, row, sign * amount)
+            column = of_priority.get(name)
+            if column is None:
+                column = of_priority[name] = np.zeros(len(self._valid), np.int64)
+            column[row] += sign * amount
+        self._resources[CPU].score_as(row, sign * record.nonzero[0])
+        self._resources[MEMORY].score_as(row, sign * record.nonzero[1])
+        self._touch(row)
+
+    def _occupied(self, row: int) -> bool:
+        return bool(self._pods_on[row])
+
+    def _extend(self) -> None:
+        self._pods_on.append({})
+
+    def _shrink(self) -> None:
+        self._pods_on.pop()
+
+    def _grow(self) -> None:
+        super()._grow()
+        for columns in self._requested_at.values():
+            for name, column in columns.items():
+                columns[name] = np.pad(column, (0, self.capacity - len(column)))
+        self.index.grow(self.capacity)
+        self.storage.attached.grow(self.capacity)
+
+
+def _preempted(pod: Pod) -> bool:
+    return any(
+        c.type == "DisruptionTarget" and c.status == "True" and c.reason == "PreemptionByScheduler"
+        for c in pod.status.conditions or ()
+    )
+
+
+def load(nodes: Iterable[Node], pods: Iterable[Pod]) -> Snapshot:
+    """A snapshot of the given nodes and of the pods that run on them."""
+    snapshot = Snapshot()
+    for node in nodes:
+        snapshot.set_node(node)
+    for pod in pods:
+        if pod.spec.node_name and not pod.terminal:
+            snapshot.set_pod(pod)
+    return snapshot

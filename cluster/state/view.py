@@ -1,0 +1,157 @@
+"""Rows of a snapshot as the arrays that plugins read."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cluster.objects.requests import CPU, MEMORY
+
+if TYPE_CHECKING:
+    from cluster.state.node_columns import NodeColumns
+    from cluster.state.records import PodAmounts
+
+Ints = NDArray[np.int64]
+Ids = NDArray[np.int32]
+Bools = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+Rows = slice | NDArray[np.intp]
+
+
+NONZERO = (CPU, MEMORY)
+"""The order of `PodAmounts.nonzero`."""
+
+
+class View:
+    """Rows of a snapshot as arrays of one length. Whole views are the columns themselves."""
+
+    __slots__ = ("_snapshot", "rows")
+
+    def __init__(self, snapshot: "NodeColumns", rows: Rows) -> None:
+        self._snapshot = snapshot
+        self.rows = rows
+
+    def __len__(self) -> int:
+        rows = self.rows
+        return rows.stop if isinstance(rows, slice) else len(rows)
+
+    @property
+    def whole(self) -> "NodeColumns | None":
+        """The snapshot, where this is all of it as it is; else None."""
+        return self._snapshot if isinstance(self.rows, slice) else None
+
+    @property
+    def valid(self) -> Bools:
+        """Whether the row is a node (not the hole that a removed one left)."""
+        return self._snapshot._valid[self.rows]
+
+    @property
+    def unschedulable(self) -> Bools:
+        return self._snapshot._unschedulable[self.rows]
+
+    @property
+    def taint_set(self) -> Ids:
+        """Number of the node's set of taints in `snapshot.taint_sets`; 0 with no taint."""
+        return self._snapshot._taint_set[self.rows]
+
+    @property
+    def feature_set(self) -> Ids:
+        """Number of the node's declared features in `snapshot.feature_sets`; 0 with none."""
+        return self._snapshot._feature_set[self.rows]
+
+    def allocatable(self, resource: str) -> Ints:
+        """What the node offers: milli-CPU, bytes or counts."""
+        column = self._snapshot._resources.get(resource)
+        return (self._snapshot._nothing if column is None else column.allocatable)[self.rows]
+
+    def requested(self, resource: str) -> Ints:
+        """What the node's pods ask for, in the units of `allocatable`."""
+        column = self._snapshot._resources.get(resource)
+        return (self._snapshot._nothing if column is None else column.requested)[self.rows]
+
+    def free(self, resource: str) -> Ints:
+        """What is left of `allocatable`; less than 0 on a node that was overcommitted."""
+        column = self._snapshot._resources.get(resource)
+        return (self._snapshot._nothing if column is None else column.free)[self.rows]
+
+    def short_nowhere(self, resource: str, amount: int) -> bool:
+        """Whether it is known at once that every row has so much free; False says nothing."""
+        column, snapshot = self._snapshot._resources.get(resource), self._snapshot
+        return column is not None and column.short_nowhere(
+            amount, len(snapshot), snapshot.nodes_version
+        )
+
+    def real(self, resource: str) -> tuple[Floats, Floats, Floats]:
+        """(allocatable, requested, scored): the last as `requested`, for cpu and memory with
+        upstream's defaults for containers that ask for nothing. Whole numbers, exact below 2^53."""
+        column = self._snapshot._resources.get(resource)
+        if column is None:
+            nothing = np.zeros(len(self))
+            return nothing, nothing, nothing
+        offered, asked, scored = column.real[:, self.rows]
+        return offered, asked, scored
+
+    def offered_everywhere(self, resource: str) -> bool:
+        """Whether every row of the snapshot is a node that offers some of it."""
+        column = self._snapshot._resources.get(resource)
+        return column is not None and column.offering == len(self._snapshot)
+
+    def largest(self, resource: str) -> int:
+        """An amount of the resource that no node of the cluster exceeds."""
+        column = self._snapshot._resources.get(resource)
+        return 0 if column is None else column.largest
+
+    def label(self, key: str) -> Ids | None:
+        """Number of the label's value in `snapshot.label_values(key)`, 0 where absent.
+
+        None where no node has the label.
+        """
+        column = self._snapshot._labels.get(key)
+        return None if column is None else column.rows[self.rows]
+
+    def is_row(self, row: int) -> Bools:
+        """Which of these rows is `row` of the snapshot (none for -1)."""
+        result: Bools
+        if isinstance(self.rows, slice):
+            result = np.zeros(len(self), np.bool_)
+            if row >= 0:
+                result[row] = True
+        else:
+            result = self.rows == row
+        return result
+
+
+class PlacedView(View):
+    """Rows as if so many more pods with these requests ran on them: `times` has one number a
+    row."""
+
+    __slots__ = ("_needs", "_times")
+
+    def __init__(
+        self,
+        snapshot: "NodeColumns",
+        rows: NDArray[np.intp],
+        times: Ints | int,
+        needs: "PodAmounts",
+    ) -> None:
+        super().__init__(snapshot, rows)
+        self._times, self._needs = times, needs
+
+    def requested(self, resource: str) -> Ints:
+        amount = self._needs.requests.get(resource, 0)
+        return super().requested(resource) + self._times * amount
+
+    def short_nowhere(self, resource: str, amount: int) -> bool:
+        return False
+
+    def free(self, resource: str) -> Ints:
+        amount = self._needs.requests.get(resource, 0)
+        return super().free(resource) - self._times * amount
+
+    def real(self, resource: str) -> tuple[Floats, Floats, Floats]:
+        offered, asked, scored = super().real(resource)
+        amount = self._needs.requests.get(resource, 0)
+        more = amount
+        if resource in NONZERO:
+            more = self._needs.nonzero[NONZERO.index(resource)]
+        return offered, asked + self._times * amount, scored + self._times * more

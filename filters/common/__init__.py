@@ -1,0 +1,1 @@
+"""What plugins are made of: extension points, the handle, helpers."""

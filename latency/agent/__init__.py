@@ -1,0 +1,1 @@
+"""The latency agent: probes its peers and answers with what it measured."""

@@ -1,0 +1,163 @@
+"""An agent process: probes, answers, and goes on through whatever happens to its peers."""
+
+import asyncio
+import signal
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+from aiohttp import web
+
+from cluster.api.access import ServiceAccount
+from cluster.api.client import ApiClient
+from latency.agent import peers as known
+from latency.agent.discovery import Discovery
+from latency.agent.pages import View, application
+from latency.agent.peers import Peer
+from latency.agent.prober import Prober
+from latency.pairs import LatencyError
+from serving.security import ServingError, is_private, read_token, tls
+
+log = structlog.get_logger(__name__)
+
+LOOK_AGAIN = 5.0
+"""Seconds between looks at the peers' file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What `gsch agent` is told. `service` is `namespace/name` of the agents' headless Service."""
+
+    node: str
+    cluster: str = ""
+    service: str = ""
+    peers_file: Path | None = None
+    bind_address: str = "127.0.0.1"
+    port: int = 8787
+    interval: float = 10.0
+    all_pairs_up_to: int = 300
+    sample: int = 32
+    max_targets: int = 512
+    token_file: str = ""
+    tls_cert_file: str = ""
+    tls_private_key_file: str = ""
+
+    def check(self) -> None:
+        """Raises ServingError for what cannot be."""
+        if not is_private(self.bind_address) and not self.token_file:
+            raise ServingError(
+                f"{self.bind_address} can be reached from beyond the cluster, which needs "
+                "--token-file (or listen on the pod's own address)"
+            )
+        if bool(self.tls_cert_file) != bool(self.tls_private_key_file):
+            raise ServingError("--tls-cert-file and --tls-private-key-file go together")
+
+
+class Agent:
+    """Puts peers, prober and pages together."""
+
+    def __init__(self, settings: Settings) -> None:
+        settings.check()
+        self._settings = settings
+        self._prober = Prober(settings.interval)
+        self._view = View(settings.node, settings.cluster, self._prober)
+        self._found: list[Peer] = []
+        self._written: list[Peer] = []
+        if settings.peers_file is not None:
+            self._written = known.read(settings.peers_file)
+        self._token = read_token(settings.token_file)
+        self._tls = tls(settings.tls_cert_file, settings.tls_private_key_file)
+        self._follow()
+
+    async def run(self) -> None:
+        """Until SIGTERM or SIGINT. Raises ServingError, AccessError."""
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        runner = await self._serve()
+        tasks = [asyncio.create_task(work) for work in self._works()]
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            done, _ = await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
+            for task in done - {stopping}:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await runner.cleanup()
+
+    def _works(self) -> list[Coroutine[Any, Any, None]]:
+        works = [self._prober.run()]
+        if self._settings.peers_file is not None:
+            works.append(self._reread(self._settings.peers_file))
+        if self._settings.service:
+            works.append(self._discover())
+        return works
+
+    async def _serve(self) -> web.AppRunner:
+        app = application(self._view, self._problem, self._token, self._settings.max_targets)
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        site = web.TCPSite(
+            runner, self._settings.bind_address, self._settings.port, ssl_context=self._tls
+        )
+        try:
+            await site.start()
+        except OSError as error:
+            raise ServingError(
+                f"cannot listen on {self._settings.bind_address}:{self._settings.port}: "
+                f"{error.strerror}"
+            ) from error
+        host, port = runner.addresses[0][:2]
+        log.info("serving", host=host, port=port, node=self._settings.node)
+        return runner
+
+    def _problem(self) -> str:
+        """Ready is an agent that has heard from a peer, or has none."""
+        tracked = self._prober.tracked
+        if tracked and not any(self._prober.fresh(one) for one in tracked):
+            return f"none of {len(tracked)} peers has answered yet"
+        return ""
+
+    # -- peers -----------------------------------------------------------------------------
+
+    def _follow(self) -> None:
+        peers = {peer.key: peer for peer in (*self._found, *self._written)}
+        wanted = known.chosen(
+            self._settings.node,
+            peers.values(),
+            self._settings.all_pairs_up_to,
+            self._settings.sample,
+        )
+        self._prober.follow(wanted)
+
+    async def _discover(self) -> None:
+        namespace, _, name = self._settings.service.rpartition("/")
+
+        def changed(peers: list[Peer]) -> None:
+            self._found = peers
+            self._follow()
+
+        async with ApiClient(ServiceAccount()) as client:
+            port = self._settings.port
+            await Discovery(client, namespace or "default", name, port, changed).run()
+
+    async def _reread(self, path: Path) -> None:
+        """Follow the file; one that turns bad leaves the last good peers."""
+        problem = ""
+        while True:
+            await asyncio.sleep(LOOK_AGAIN)
+            try:
+                fresh = await asyncio.to_thread(known.read, path)
+            except LatencyError as error:
+                if problem != str(error):
+                    log.error("peers not taken, keeping the last good ones", error=str(error))
+                problem = str(error)
+                continue
+            problem = ""
+            if fresh != self._written:
+                self._written = fresh
+                self._follow()

@@ -1,0 +1,1 @@
+"""Where a latency matrix comes from: a file, the agents, Prometheus."""

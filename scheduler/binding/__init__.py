@@ -1,0 +1,1 @@
+"""The binding cycle: reserve, permit, pre-bind, bind."""

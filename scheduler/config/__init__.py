@@ -1,0 +1,1 @@
+"""Configuration: the file, gschConfig, and what scheduling reads of a pod."""

@@ -1,0 +1,51 @@
+"""What scheduling reads of a pending pod: whose it is, and what its gschConfig asks for."""
+
+from cluster.objects.core import Pod
+from filters.common.plugin import PodInfo
+from scheduler.config import gschconfig
+from scheduler.config.gschconfig import LOW_LATENCY, GschConfig
+
+
+class WaitsForGlobal(Exception):
+    """The pod is for the global layer to place, which nothing here does yet."""
+
+
+GLOBAL_NOTE = (
+    'gschConfig asks for type "global": the global layer decides where this pod goes and none is '
+    'running here; the pod stays Pending (type "local" places it in this cluster)'
+)
+
+
+def pod_info(pod: Pod) -> PodInfo:
+    """Raises InvalidGschConfig, WaitsForGlobal, QuantityError."""
+    config = gschconfig.of_pod(pod)
+    if config is None:
+        return PodInfo.of(pod)
+    if config.scope == "global":
+        raise WaitsForGlobal(GLOBAL_NOTE)
+    if config.priority != LOW_LATENCY:
+        return PodInfo.of(pod, policy=config.priority)
+    return PodInfo.of(
+        pod,
+        policy=LOW_LATENCY,
+        max_latency_ms=config.max_latency_ms,
+        weights=config.weights,
+        member=config.member,
+        **_nearness(config, pod.metadata.namespace),
+    )
+
+
+def _nearness(config: GschConfig, namespace: str) -> dict[str, str]:
+    if config.pod_name and config.mode != "fromnode":
+        name = config.pod_name
+        return {"near_pod": name if "/" in name else f"{namespace}/{name}"}
+    return {"near_node": config.source_node} if config.source_node else {}
+
+
+def changed_for_scheduling(old: Pod, new: Pod) -> bool:
+    """Whether an update of a pending pod is more than a status that somebody wrote."""
+    return (
+        old.spec != new.spec
+        or old.metadata.labels != new.metadata.labels
+        or old.status.resources != new.status.resources
+    )

@@ -1,0 +1,1 @@
+"""The scheduling cycle: plugins of a profile, evaluation of all nodes, diagnosis."""

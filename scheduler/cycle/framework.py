@@ -1,0 +1,293 @@
+"""From configuration to plugins: which filters and scores decide about a profile's pods.
+
+A profile has one set of filters. Its scores depend on the pod's policy (gschConfig `priority`):
+a policy puts its own resource score in the place of the profile's and leaves the rest.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
+
+import msgspec
+import numpy as np
+import structlog
+
+from cluster.objects.core import Pod
+from cluster.state.snapshot import Snapshot
+from filters.balanced_allocation import NodeResourcesBalancedAllocation
+from filters.common.handle import Handle
+from filters.common.plugin import (
+    Event,
+    FilterPlugin,
+    PermitPlugin,
+    Plugin,
+    PodInfo,
+    PostFilterPlugin,
+    PreBindPlugin,
+    PreferPlugin,
+    ReservePlugin,
+    ScorePlugin,
+)
+from filters.default_preemption import DefaultPreemption
+from filters.low_latency import LowLatency, Nearness
+from filters.registry import IN_TREE, OUR_OWN
+from filters.registry import plugins as known_plugins
+from filters.resources import LEAST, MOST, Args, NodeResourcesFit, ResourceSpec, ScoringStrategy
+from filters.scheduling_gates import SchedulingGates
+from latency.matrix import Matrix, Milliseconds
+from scheduler.config.configuration import Configuration, ConfigurationError, PluginChoice, Profile
+from scheduler.config.gschconfig import BALANCED, LEAST_REQUESTED, LOW_LATENCY, MOST_REQUESTED
+from scheduler.cycle.evaluation import PluginSet
+from scheduler.cycle.trial import Trial
+
+log = structlog.get_logger(__name__)
+
+# kube-scheduler's default weights.
+DEFAULT_WEIGHTS = {
+    "TaintToleration": 3,
+    "NodeAffinity": 2,
+    "PodTopologySpread": 2,
+    "InterPodAffinity": 2,
+    NodeResourcesFit.NAME: 1,
+    NodeResourcesBalancedAllocation.NAME: 1,
+}
+
+# Under the packing policies a GPU weighs more than all else together: it is what is scarce.
+PACKED = (ResourceSpec("cpu", 1), ResourceSpec("memory", 1), ResourceSpec("nvidia.com/*", 5))
+
+RESOURCE_SCORES = (NodeResourcesFit.NAME, NodeResourcesBalancedAllocation.NAME)
+
+
+def _fit(strategy: str) -> NodeResourcesFit:
+    return NodeResourcesFit(Args(scoring_strategy=ScoringStrategy(strategy, PACKED)))
+
+
+class Framework:
+    """One profile's plugins, ready to run."""
+
+    def __init__(self, profile: Profile, handle: Handle | Matrix) -> None:
+        self.name = profile.scheduler_name
+        self.handle = Handle(handle) if isinstance(handle, Matrix) else handle
+        everything = _instances(profile, self.handle)
+
+        def chosen(point: str) -> list[Any]:
+            names = _chosen(profile, everything, point, _having(everything, point))
+            return [everything[name] for name in names]
+
+        filters = _chosen(profile, everything, "filter", _having(everything, "filter"))
+        # Nearness is a policy's score, not a profile's.
+        near = _having(everything, "nearness")
+        scoring = [name for name in _having(everything, "score") if name not in near]
+        scores = _chosen(profile, everything, "score", scoring)
+        self.filters = tuple(cast(FilterPlugin, everything[name]) for name in filters)
+        weights = _weights(profile, scores)
+        self.scores = tuple((cast(ScorePlugin, everything[name]), weights[name]) for name in scores)
+        self._latency = tuple(cast(LowLatency, everything[n]) for n in near if n in filters)
+        self._policy_scores: dict[str, ScorePlugin] = {
+            MOST_REQUESTED: _fit(MOST),
+            LEAST_REQUESTED: _fit(LEAST),
+            BALANCED: NodeResourcesBalancedAllocation(),
+        }
+        self._sets = {
+            policy: self._with_resources((score, 1))
+            for policy, score in self._policy_scores.items()
+        }
+        prefers = cast(tuple[PreferPlugin, ...], self._latency)
+        self._sets[LOW_LATENCY] = PluginSet(self.filters, self.scores, prefers)
+        self._weighed: dict[tuple[int, int], PluginSet] = {}
+        self._default = PluginSet(self.filters, self.scores)
+        self.filtering = PluginSet(self.filters, ())
+        """The filters without any score."""
+        self._gates = tuple(cast(list[SchedulingGates], chosen("pre_enqueue")))
+        self.reserves = tuple(cast(list[ReservePlugin], chosen("reserve")))
+        self.permits = tuple(cast(list[PermitPlugin], chosen("permit")))
+        self.pre_binds = tuple(cast(list[PreBindPlugin], chosen("pre_bind")))
+        self.post_filters = tuple(cast(list[PostFilterPlugin], chosen("post_filter")))
+        preempting = _chosen(profile, everything, "post_filter", [DefaultPreemption.NAME])
+        self.preemption = (
+            cast(DefaultPreemption, everything[DefaultPreemption.NAME])
+            if DefaultPreemption.NAME in preempting
+            else None
+        )
+        self._plugins = tuple(everything.values())
+        self.watches = {kind.path: kind for p in self._plugins for kind in p.WATCHES}
+        self.standard = frozenset(IN_TREE) - OUR_OWN
+        """The plugins that kube-scheduler has too."""
+
+    def watched(self, path: str, old: Any, new: Any) -> None:
+        """Tell the plugins that watch this kind of a change."""
+        for plugin in self._plugins:
+            if any(kind.path == path for kind in plugin.WATCHES):
+                try:
+                    plugin.watched(old, new)
+                except Exception:
+                    log.exception(
+                        "plugin failed at a change of what it watches", plugin=plugin.NAME
+                    )
+
+    @property
+    def resolution_ms(self) -> float:
+        """Below which two round-trip times count as the same; 0 without the plugin."""
+        return next((plugin.resolution_ms for plugin in self._latency), 0.0)
+
+    def policy_score(self, policy: str) -> ScorePlugin | None:
+        """The score that the policy puts in the place of the profile's; None without one."""
+        return self._policy_scores.get(policy)
+
+    def gated(self, pod: Pod) -> str:
+        """Why the pod may not be queued yet; empty where it may."""
+        return next(filter(None, (gate.pre_enqueue(pod) for gate in self._gates)), "")
+
+    def plugins(self, policy: str, weights: tuple[int, int] | None = None) -> PluginSet:
+        """The plugins for a pod of this policy; the profile's own for any other.
+
+        `weights` are those of nearness and packing, for pods that weigh the two.
+        """
+        if weights is None or not self._latency:
+            return self._sets.get(policy, self._default)
+        if weights not in self._weighed:
+            near, packed = cast(ScorePlugin, self._latency[0]), _fit(MOST)
+            both = ((near, weights[0]), (packed, weights[1]))
+            self._weighed[weights] = self._with_resources(*(pair for pair in both if pair[1]))
+        return self._weighed[weights]
+
+    def _with_resources(self, *mine: tuple[ScorePlugin, int]) -> PluginSet:
+        rest = tuple((s, w) for s, w in self.scores if s.NAME not in RESOURCE_SCORES)
+        return PluginSet(self.filters, (*rest, *mine))
+
+    def nearness(self, info: PodInfo, snapshot: Snapshot) -> Nearness | None:
+        """How far every row is from what the pod is to be near to; None for nothing."""
+        found = (plugin.nearness(info, snapshot) for plugin in self._latency)
+        return next((near for near in found if near is not None), None)
+
+    def times(self, info: PodInfo, snapshot: Snapshot) -> Milliseconds | None:
+        """Round-trip times from the pod's source to every row; None where it has no source."""
+        found = (plugin.times(info, snapshot) for plugin in self._latency)
+        return next((times for times in found if times is not None), None)
+
+    def why(self, info: PodInfo, trial: Trial, snapshot: Snapshot, row: int) -> str:
+        """In a few words, why this row was taken among the feasible ones."""
+        head = self.why_in_short(info, trial, snapshot, row)
+        if " ms from " in head and info.weights is None:
+            return head
+        index = int(np.count_nonzero(trial.feasible[:row]))
+        parts = [f"{name} {int(scaled[index])}" for name, _, _, scaled in trial.score_table()]
+        return f"{head}; {', '.join(parts)}" if parts else head
+
+    def why_in_short(self, info: PodInfo, trial: Trial, snapshot: Snapshot, row: int) -> str:
+        """As `why`, without any score: cheap enough for every decision."""
+        fitting = trial.feasible_count
+        head = f"1 of {fitting} nodes that fit" if fitting > 1 else "the only node that fits"
+        times = self.times(info, snapshot) if info.policy == LOW_LATENCY else None
+        if times is None or np.isnan(times[row]):
+            return head
+        nearest = ", the nearest" if info.weights is None else ""
+        return f"{times[row]:.4g} ms from its source{nearest}: {head}"
+
+    def latency_note(self, info: PodInfo, snapshot: Snapshot, row: int) -> str:
+        """What to tell the owner of a pod that was placed near nothing measured; else empty."""
+        if info.policy != LOW_LATENCY or info.member is not None:
+            return ""
+        if info.near_node is None and info.near_pod is None:
+            return "gschConfig names nothing to be near to: placed by the other scores"
+        for plugin in self._latency:
+            near = plugin.nearness(info, snapshot)
+            if near is not None and (near.estimated[row] or np.isnan(near.times[row])):
+                return _unmeasured(plugin.source(info, snapshot) or "", near, snapshot.names[row])
+        return ""
+
+    def from_node(self, source: str, snapshot: Snapshot) -> Nearness | None:
+        """How far every row is from this node; None without the plugin."""
+        return next((plugin.from_node(source, snapshot) for plugin in self._latency), None)
+
+    def events(self, plugins: Iterable[str]) -> Event:
+        """All events that may help a pod which these plugins refused."""
+        result = Event.NONE
+        for plugin in self._plugins:
+            if plugin.NAME in plugins:
+                result |= plugin.events
+        return result
+
+
+def _unmeasured(source: str, near: Nearness, node: str) -> str:
+    head = f"no fresh round-trip time is known from {source} to"
+    if not np.isnan(near.times).all():
+        return f"{head} {node}: went by what its zone or region measures"
+    if near.steps is not None:
+        return f"{head} any node that fits: placed by zone and region labels"
+    return f"{head} any node that fits: placed by the other scores"
+
+
+def frameworks(configuration: Configuration, handle: Handle | Matrix) -> dict[str, Framework]:
+    """Every profile by schedulerName. Raises ConfigurationError naming plugin and field."""
+    return {p.scheduler_name: Framework(p, handle) for p in configuration.profiles}
+
+
+def _having(plugins: Mapping[str, Plugin], point: str) -> list[str]:
+    return [name for name, plugin in plugins.items() if hasattr(plugin, point)]
+
+
+def _instances(profile: Profile, handle: Handle) -> dict[str, Plugin]:
+    known = known_plugins()
+    arguments: dict[str, Mapping[str, Any]] = {}
+    for given in profile.plugin_config:
+        if given.name not in known:
+            raise _unknown(profile, "pluginConfig", given.name, known)
+        arguments[given.name] = given.args
+    made: dict[str, Plugin] = {}
+    for name, plugin in known.items():
+        try:
+            made[name] = plugin.from_args(arguments.get(name, {}))
+        except (msgspec.ValidationError, ValueError) as error:
+            raise ConfigurationError(
+                f"profile {profile.scheduler_name}: pluginConfig of {name}: {error}"
+            ) from error
+        made[name].start(handle)
+    return made
+
+
+def _chosen(
+    profile: Profile, known: Mapping[str, Plugin], point: str, defaults: list[str]
+) -> list[str]:
+    """The default plugins of a point, less the disabled, plus the enabled, in registry order."""
+    chosen = list(defaults)
+    choices = {"multiPoint": profile.plugins.multi_point, point: getattr(profile.plugins, point)}
+    for where, choice in choices.items():
+        for ref in (*choice.disabled, *choice.enabled):
+            if ref.name not in known and not (ref.name == "*" and ref in choice.disabled):
+                raise _unknown(profile, f"plugins.{where}", ref.name, known)
+        chosen = _applied(choice, chosen, defaults)
+        for ref in choice.enabled:
+            if where == point and ref.name not in defaults:
+                raise ConfigurationError(
+                    f"profile {profile.scheduler_name}: plugins.{point}: "
+                    f"{ref.name} has no such extension point"
+                )
+    return [name for name in known if name in chosen]
+
+
+def _applied(choice: PluginChoice, chosen: list[str], possible: list[str]) -> list[str]:
+    disabled = {ref.name for ref in choice.disabled}
+    kept = [] if "*" in disabled else [name for name in chosen if name not in disabled]
+    return kept + [r.name for r in choice.enabled if r.name in possible and r.name not in kept]
+
+
+def _weights(profile: Profile, scores: list[str]) -> dict[str, int]:
+    weights = {name: DEFAULT_WEIGHTS.get(name, 1) for name in scores}
+    for choice in (profile.plugins.multi_point, profile.plugins.score):
+        for ref in choice.enabled:
+            if not 0 <= ref.weight <= 100:
+                raise ConfigurationError(
+                    f"profile {profile.scheduler_name}: the weight of {ref.name} must be 1..100, "
+                    f"got {ref.weight}"
+                )
+            if ref.name in weights and ref.weight:
+                weights[ref.name] = ref.weight
+    return weights
+
+
+def _unknown(
+    profile: Profile, where: str, name: str, known: Mapping[str, object]
+) -> ConfigurationError:
+    return ConfigurationError(
+        f"profile {profile.scheduler_name}: {where}: no plugin {name}; known are {', '.join(known)}"
+    )

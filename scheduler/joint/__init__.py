@@ -1,0 +1,1 @@
+"""Pods that are placed together: gangs and pipelines."""

@@ -1,0 +1,156 @@
+"""Pipelines: pods that talk to one another are placed together, near one another.
+
+Who belongs to a pipeline, and to what it talks, is in the pods' gschConfig
+(`filters.common.member`). The pods of one pipeline that arrive one by one are held for a short,
+bounded time for their peers; then nodes for all that wait are chosen jointly
+(`scheduler.joint.problem`), near those that run already.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from cluster.objects.core import Pod
+from cluster.state.snapshot import Snapshot
+from filters.common.member import Member
+from filters.common.plugin import PodInfo
+from scheduler.config.gschconfig import ENV_NAME, InvalidGschConfig, of_pod
+from scheduler.cycle.framework import Framework
+from scheduler.cycle.trial import Trial
+from scheduler.joint.problem import Placed, together
+from scheduler.queue.scheduling_queue import QueuedPod, SchedulingQueue
+
+HOLD = 3.0
+"""Seconds that the first pod of a pipeline waits at most for the others."""
+QUIET = 0.5
+"""Seconds without a further mate after which a pipeline that does not name its stages is whole."""
+AGAIN = 0.1
+MOST_AT_ONCE = 32
+"""Pods that are placed jointly; those of a larger pipeline come in turns, near the first ones."""
+
+
+@dataclass(slots=True)
+class _Pipeline:
+    """Its pods by key: those that wait, and those that have a node, with their part in it."""
+
+    waiting: dict[str, Member] = field(default_factory=dict)
+    placed: dict[str, Member] = field(default_factory=dict)
+    latest: float = 0.0
+
+
+class Pipelines:
+    """All pipelines that any pod of the cluster belongs to."""
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        queue: SchedulingQueue,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._snapshot, self._queue, self._clock = snapshot, queue, clock
+        self._known: dict[str, _Pipeline] = {}
+        self._of: dict[str, str] = {}
+
+    # -- who belongs where -----------------------------------------------------------------
+
+    def waiting(self, key: str, member: Member | None) -> None:
+        """A pending pod was read."""
+        self.gone(key)
+        if member is not None and member.pipeline:
+            pipeline = self._known.setdefault(member.pipeline, _Pipeline())
+            pipeline.waiting[key] = member
+            pipeline.latest = self._clock()
+            self._of[key] = member.pipeline
+
+    def bound(self, pod: Pod) -> None:
+        """A pod has a node: what it says of pipelines counts for those that come."""
+        if pod.metadata.deletion_timestamp:
+            # On its way out: nobody is to be placed beside it.
+            self.gone(pod.key)
+            return
+        config = any(v.name == ENV_NAME for c in pod.spec.containers for v in c.env or ())
+        if not config:
+            return
+        try:
+            found = of_pod(pod)
+        except InvalidGschConfig:
+            return
+        member = found.member if found is not None else None
+        self.gone(pod.key)
+        if member is not None and member.pipeline:
+            self._known.setdefault(member.pipeline, _Pipeline()).placed[pod.key] = member
+            self._of[pod.key] = member.pipeline
+
+    def gone(self, key: str) -> None:
+        """The pod is deleted, or is to be read anew."""
+        name = self._of.pop(key, None)
+        if name is None:
+            return
+        pipeline = self._known[name]
+        pipeline.waiting.pop(key, None)
+        pipeline.placed.pop(key, None)
+        if not pipeline.waiting and not pipeline.placed:
+            del self._known[name]
+
+    # -- waiting for mates -----------------------------------------------------------------
+
+    def wait(self, first: QueuedPod) -> float:
+        """Seconds after which to look again for mates of this pod; 0 where it is time to place."""
+        pipeline = self._known.get(self._of.get(first.key, ""))
+        waited = self._clock() - first.added_at
+        if pipeline is None or waited >= HOLD or first.attempts > 1:
+            return 0.0
+        placed = self._placed(pipeline)
+        members = [*self._waiting(pipeline).values(), *placed.values()]
+        named = frozenset[str]().union(*(member.named for member in members))
+        if named - {member.stage for member in members}:
+            return min(AGAIN, HOLD - waited)
+        if any(member.stages for member in members) or placed:
+            return 0.0
+        left = QUIET - (self._clock() - pipeline.latest)
+        return max(left, 0.0)
+
+    def _placed(self, pipeline: _Pipeline) -> dict[str, Member]:
+        """Mates that have a node, those whose bind is still under way included."""
+        assumed = {k: m for k, m in pipeline.waiting.items() if k in self._snapshot.pods}
+        return pipeline.placed | assumed
+
+    def _waiting(self, pipeline: _Pipeline) -> dict[str, Member]:
+        found: dict[str, Member] = {}
+        for key in sorted(pipeline.waiting):
+            queued = self._queue.pods.get(key)
+            if key in self._snapshot.pods:
+                continue
+            if queued is not None and queued.info is not None and queued.info.member is not None:
+                found[key] = queued.info.member
+        return found
+
+    def members(self, first: QueuedPod) -> list[QueuedPod]:
+        """The pod and every mate that waits, taken out of their queues."""
+        found = [first]
+        pipeline = self._known.get(self._of.get(first.key, ""))
+        profile = first.pod.spec.scheduler_name
+        for key in self._waiting(pipeline) if pipeline is not None else ():
+            queued = self._queue.pods[key]
+            # A gang is decided as a gang.
+            mate = key != first.key and not queued.held and not queued.pod.group
+            if len(found) == MOST_AT_ONCE:
+                break
+            if mate and queued.pod.spec.scheduler_name == profile and self._queue.take(queued):
+                found.append(queued)
+        return found
+
+    # -- placing ---------------------------------------------------------------------------
+
+    def plan(
+        self,
+        members: Sequence[QueuedPod],
+        trial: Callable[[PodInfo], Trial],
+        framework: Framework,
+    ) -> dict[str, Placed]:
+        """By key, where each pod is best placed beside the others; pods that fit nowhere are left
+        out, and decided like any other."""
+        pipeline = self._known.get(self._of.get(members[0].key, ""))
+        placed = {} if pipeline is None else self._placed(pipeline)
+        pods = [(q, q.info.member) for q in members if q.info is not None and q.info.member]
+        return together(pods, placed, self._snapshot, framework, trial)

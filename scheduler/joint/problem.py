@@ -1,0 +1,293 @@
+"""One joint placement, put together from the snapshot, the latency matrix and what pods say."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cluster.objects.label_selectors import equal_to
+from cluster.state.pod_index import PodQuery
+from cluster.state.snapshot import Snapshot
+from filters.common.member import Dependency, Kind, Member
+from filters.common.plugin import PodInfo
+from scheduler.cycle.framework import Framework
+from scheduler.cycle.trial import Trial
+from scheduler.joint.solver import Bools, Edge, Floats, Ints, Problem, solve
+from scheduler.queue.scheduling_queue import QueuedPod
+
+CANDIDATES = 256
+"""Nodes that a joint placement looks at, at most."""
+TIE = 1e-6
+"""Share of a cost by which the other scores break ties."""
+
+
+GUESSED = (
+    "no fresh round-trip time is known for some of what this pod talks to: went by zones and "
+    "regions, and took what is wholly unknown for far away"
+)
+
+Anchor = tuple[str, float, bool]
+"""(place, round trips a second to it, whether the pod may not be on that node)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """The row that the joint plan has for a pod, and what to tell its owner.
+
+    `guessed` where some of the times that the plan rests on are neither measured nor predicted.
+    """
+
+    row: int
+    note: str
+    guessed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A pod to place, with its part in the pipeline and its verdict on every node by itself."""
+
+    queued: QueuedPod
+    member: Member
+    trial: Trial
+
+
+def together(
+    pods: Iterable[tuple[QueuedPod, Member]],
+    placed: dict[str, Member],
+    snapshot: Snapshot,
+    framework: Framework,
+    trial: Callable[[PodInfo], Trial],
+) -> dict[str, Placed]:
+    """By key, where each of these pods is best placed beside the others and the `placed` ones.
+
+    Pods that fit nowhere are left out; nothing at all where no placement of the rest was found.
+    """
+    parts = []
+    for queued, member in pods:
+        if queued.info is None:
+            continue
+        found = trial(queued.info)
+        if found.rejection is None and found.feasible.any():
+            parts.append(Part(queued, member, found))
+    return Plan(snapshot, framework, parts, placed).rows() if parts else {}
+
+
+class Plan:
+    """One joint placement: the problem's arrays, put together from snapshot and matrix."""
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        framework: Framework,
+        parts: Sequence[Part],
+        placed: dict[str, Member],
+    ) -> None:
+        self._snapshot, self._framework = snapshot, framework
+        self._parts, self._placed = parts, placed
+        self._edges = list(self._edges_between())
+
+    def rows(self) -> dict[str, Placed]:
+        """By key, where each pod is best placed; empty where no placement of all was found."""
+        problem, rows = self._problem()
+        nodes = solve(problem)
+        if nodes is None:
+            return {}
+        cost = problem.cost(nodes)
+        guessed = not self._known([int(rows[node]) for node in nodes], predicted=True)
+        found = {}
+        for part, node in zip(self._parts, nodes, strict=True):
+            others = len(self._parts) - 1 + len(self._placed)
+            mates = f"{others} other pod{'s' * (others > 1)} of {part.member.pipeline}"
+            whom = mates if others else "what it talks to"
+            note = f"placed jointly with {whom}: {cost:.3g} ms of round trips a second in all"
+            found[part.queued.key] = Placed(int(rows[node]), note, guessed)
+        return found
+
+    def compare(self, here: Sequence[int]) -> tuple[float, float, list[int]] | None:
+        """(what these rows cost, what the best ones cost, the best ones); None where there are no
+        better ones, or where that rests on times that nobody measured."""
+        problem, rows = self._problem(here)
+        at = {int(row): index for index, row in enumerate(rows)}
+        if any(row not in at for row in here):
+            return None
+        before = problem.cost([at[row] for row in here])
+        nodes = solve(problem)
+        if nodes is None or problem.cost(nodes) >= before:
+            return None
+        there = [int(rows[node]) for node in nodes]
+        if not self._known(here) or not self._known(there):
+            return None
+        return before, problem.cost(nodes), there
+
+    def _known(self, rows: Sequence[int], predicted: bool = False) -> bool:
+        """Whether all times that make up the cost of these rows were measured (or `predicted`)."""
+        names = self._snapshot.names
+        terms = [
+            (node, row)
+            for part, row in zip(self._parts, rows, strict=True)
+            for node, weight, _ in self._anchors(part)
+            if weight
+        ]
+        terms += [(names[rows[e.one]], rows[e.other]) for e in self._edges if e.weight]
+        return all(names[row] == node or self._knows(node, row, predicted) for node, row in terms)
+
+    def _knows(self, node: str, row: int, predicted: bool) -> bool:
+        near = self._framework.from_node(node, self._snapshot)
+        if near is None:
+            return False
+        if near.measured[row]:
+            return True
+        return predicted and not near.estimated[row] and not np.isnan(near.times[row])
+
+    def _problem(self, include: Sequence[int] = ()) -> tuple[Problem, NDArray[np.intp]]:
+        """The arrays, over the rows that come into question and those to `include`."""
+        alone = np.array([self._alone(part) for part in self._parts])
+        rows = self._candidates(alone, include)
+        names = self._snapshot.names
+        problem = Problem(
+            alone[:, rows],
+            np.array([self._from(names[row])[rows] for row in rows.tolist()]),
+            self._edges,
+            *self._amounts(rows),
+        )
+        return problem, rows
+
+    # -- costs -----------------------------------------------------------------------------
+
+    def _alone(self, part: Part) -> Floats:
+        """What the pod costs on every row by itself: inf where it does not fit."""
+        snapshot = self._snapshot
+        costs = np.zeros(len(snapshot))
+        for node, weight, apart in self._anchors(part):
+            costs = costs + weight * self._from(node)
+            if apart and (row := snapshot.row(node)) >= 0:
+                costs[row] = np.inf
+        scores = np.maximum(part.trial.evaluation.fixed.astype(np.float64), 0.0)
+        most = float(scores.max(initial=0.0))
+        if most:
+            costs = costs + TIE * (1 - scores / most)
+        return np.where(part.trial.feasible, costs, np.inf)
+
+    def _anchors(self, part: Part) -> Iterator[Anchor]:
+        """What has its place already. A place need not be a node of this cluster."""
+        info = part.queued.info
+        source = info.near_node if info is not None else None
+        if info is not None and info.near_pod is not None:
+            source = self._node_of(info.near_pod)
+        if source:
+            yield source, 1.0, False
+        for dependency in part.member.depends_on:
+            yield from self._depended_on(dependency)
+        for key, mate in self._placed.items():
+            node = self._node_of(key)
+            if node is None:
+                continue
+            for dependency in mate.depends_on:
+                if dependency.kind is Kind.STAGE and dependency.name == part.member.stage:
+                    weight = dependency.weight / self._size(part.member.stage)
+                    yield node, weight, dependency.apart
+            if part.member.apart or mate.apart:
+                yield node, 0.0, True
+
+    def _depended_on(self, dependency: Dependency) -> Iterator[Anchor]:
+        weight, apart = dependency.weight, dependency.apart
+        if dependency.kind is Kind.NODE:
+            yield dependency.name, weight, apart
+        elif dependency.kind is Kind.POD:
+            if (node := self._node_of(dependency.name)) is not None:
+                yield node, weight, apart
+        elif dependency.kind is Kind.SERVICE:
+            namespace, _, name = dependency.name.partition("/")
+            counts = self._serving(namespace, name)
+            for row in np.flatnonzero(counts).tolist():
+                share = float(counts[row]) / float(counts.sum())
+                yield self._snapshot.names[row], weight * share, apart
+        else:
+            stage = [key for key, mate in self._placed.items() if mate.stage == dependency.name]
+            for key in stage:
+                if (node := self._node_of(key)) is not None:
+                    yield node, weight / self._size(dependency.name), apart
+
+    def _serving(self, namespace: str, name: str) -> Floats:
+        """How many pods of the Service run on every row."""
+        labels = self._snapshot.owners.service(namespace, name)
+        if labels is None:
+            return np.zeros(len(self._snapshot))
+        query = PodQuery(((frozenset((namespace,)), equal_to(labels)),), terminating=False)
+        counts: Any = self._snapshot.index.count(query)
+        found: Floats = counts[: len(self._snapshot)].astype(np.float64)
+        return found
+
+    def _node_of(self, key: str) -> str | None:
+        record = self._snapshot.pods.get(key)
+        return record.node if record is not None else None
+
+    def _size(self, stage: str) -> int:
+        """How many pods share what goes to a stage."""
+        mine = sum(part.member.stage == stage for part in self._parts)
+        return max(mine + sum(mate.stage == stage for mate in self._placed.values()), 1)
+
+    def _edges_between(self) -> Iterator[Edge]:
+        for one, part in enumerate(self._parts):
+            for other, mate in enumerate(self._parts):
+                found = self._talk(part, mate) if one != other else None
+                if found is not None:
+                    yield Edge(one, other, found.weight, found.apart or self._apart(part, mate))
+                elif one < other and self._apart(part, mate) and self._talk(mate, part) is None:
+                    yield Edge(one, other, 0.0, True)
+
+    @staticmethod
+    def _apart(part: Part, mate: Part) -> bool:
+        together = bool(part.member.pipeline) and part.member.pipeline == mate.member.pipeline
+        return together and (part.member.apart or mate.member.apart)
+
+    def _talk(self, part: Part, mate: Part) -> Dependency | None:
+        """What the first says of the second, with the weight of this one pair."""
+        for dependency in part.member.depends_on:
+            if dependency.kind is Kind.STAGE and dependency.name == mate.member.stage:
+                pairs = self._size(mate.member.stage)
+                weight = dependency.weight / pairs
+                return Dependency(dependency.kind, dependency.name, weight, dependency.apart)
+            if dependency.kind is Kind.POD and dependency.name == mate.queued.key:
+                return dependency
+        return None
+
+    # -- arrays ----------------------------------------------------------------------------
+
+    def _from(self, node: str) -> Floats:
+        """Milliseconds from a place to every row, with something for those that are not known."""
+        near = self._framework.from_node(node, self._snapshot)
+        times = np.ones(len(self._snapshot), np.float64)
+        if near is not None and np.isfinite(near.times).any():
+            times = near.ranking.copy()
+        elif near is not None and near.steps is not None:
+            times = (near.steps + 1).astype(np.float64)
+        if (row := self._snapshot.row(node)) >= 0:
+            times[row] = 0.0
+        return times
+
+    def _candidates(self, alone: Floats, include: Sequence[int]) -> NDArray[np.intp]:
+        """Rows that come into question: all that anybody fits, or those that promise most."""
+        feasible: Bools = np.logical_or.reduce(np.isfinite(alone), axis=0)
+        rows = np.flatnonzero(feasible)
+        if len(rows) <= CANDIDATES:
+            return rows
+        best = np.where(np.isfinite(alone), alone, np.nan)
+        order = np.argsort(np.nan_to_num(np.nanmean(best[:, rows], axis=0), nan=np.inf))
+        chosen = dict.fromkeys([*include, *rows[order[: CANDIDATES // 2]].tolist()])
+        # And what lies around the best of these, where pods that have no ties may go.
+        for row in list(chosen)[: CANDIDATES // 16]:
+            near: Floats = np.where(feasible, self._from(self._snapshot.names[row]), np.inf)
+            chosen.update(dict.fromkeys(np.argsort(near)[:8].tolist()))
+        return np.array([row for row in chosen if feasible[row]], np.int64)
+
+    def _amounts(self, rows: NDArray[np.intp]) -> tuple[Ints, Ints]:
+        """What the pods ask for, (m, r), and what the rows have free of it, (n, r)."""
+        asked = [part.trial.info.needs.requests for part in self._parts]
+        names = sorted({name for requests in asked for name in requests})
+        needs = np.array([[requests.get(name, 0) for name in names] for requests in asked])
+        view = self._snapshot.view(rows)
+        free = np.array([view.allocatable(name) - view.requested(name) for name in names]).T
+        return needs.astype(np.int64), free.astype(np.int64)

@@ -1,0 +1,1 @@
+"""What a scheduler tells: metrics, events, conditions, recent decisions."""

@@ -1,0 +1,53 @@
+"""Numbers that are looked up when they are scraped: how much is waiting, and how much is cached."""
+
+from collections.abc import Iterable
+
+from prometheus_client.core import Metric
+
+from cluster.api.writer import Outbox
+from cluster.state.snapshot import Snapshot
+from scheduler.observe.metrics import gauge
+from scheduler.queue.scheduling_queue import Place, SchedulingQueue
+
+
+def gauges(
+    queue: SchedulingQueue, snapshot: Snapshot, outbox: Outbox, pairs: int
+) -> Iterable[Metric]:
+    """`pairs` are round-trip times that are known."""
+    places = (Place.ACTIVE, Place.BACKOFF, Place.UNSCHEDULABLE, Place.GATED)
+    yield gauge(
+        "scheduler_pending_pods",
+        "Pending pods by queue",
+        ["queue"],
+        [([place.value], queue.counts[place]) for place in places],
+    )
+    yield gauge(
+        "scheduler_unschedulable_pods",
+        "Unschedulable pods by the plugin that refused them",
+        ["plugin", "profile"],
+        [([plugin, profile], number) for (plugin, profile), number in queue.refused.items()],
+    )
+    sizes = {
+        "nodes": snapshot.node_count,
+        "pods": len(snapshot.pods),
+        "assumed_pods": len(snapshot.assumed),
+        "latency_pairs": pairs,
+    }
+    yield gauge(
+        "scheduler_cache_size",
+        "Objects in the scheduler's cache",
+        ["type"],
+        [([name], size) for name, size in sizes.items()],
+    )
+    yield gauge(
+        "gsch_reports_pending",
+        "Events and conditions not yet written",
+        [],
+        [([], len(outbox))],
+    )
+    yield gauge(
+        "gsch_reports_dropped",
+        "Events and conditions given up",
+        [],
+        [([], outbox.dropped)],
+    )

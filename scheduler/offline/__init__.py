@@ -1,0 +1,1 @@
+"""Answers without binding anything: simulate, explain, rebalance."""

@@ -1,0 +1,1 @@
+"""A scheduler process: signals, leader election, HTTP."""

@@ -1,0 +1,1 @@
+"""Pending pods: the scheduling queue and nominated pods."""

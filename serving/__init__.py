@@ -1,0 +1,1 @@
+"""What every process and HTTP server here shares: security, logs, supervision."""
