@@ -23,12 +23,10 @@ from extender.verbs import Verbs
 from filters.common.handle import Handle
 from latency.matrix import Matrix
 from scheduler.binding.pod_binder import Binder
+from scheduler.cluster_feed import ON_NODES, RUNNING, ClusterFeed
 from scheduler.config.configuration import Configuration, ExtenderServer, token
 from scheduler.cycle.framework import frameworks
 from scheduler.process.latency_source import sources
-from scheduler.queue.nominator import Nominator
-from scheduler.queue.scheduling_queue import SchedulingQueue
-from scheduler.watches import ON_NODES, RUNNING, Watches
 from serving.garbage import leave_out_when
 from serving.quiet_server import QuietServer
 
@@ -52,19 +50,14 @@ async def serve(configuration: Configuration, kubeconfig: str, context: str | No
     limits = Limits(settings.max_body_bytes, token(settings.token_file, "extender.tokenFile"))
     async with ApiClient(Access(kubeconfig or None, context)) as client:
         background = sources(configuration.latency, client, matrix)
-        watches = Watches(
+        feed = ClusterFeed(
             client,
             snapshot,
-            SchedulingQueue(),
-            ours=lambda name: False,
-            prepare=lambda pod: None,
-            nominator=Nominator(snapshot),
-            forget=lambda pod: None,
-            pod_selector=ON_NODES,
             kinds=framework.watches.values(),
-            watched=framework.watched,
+            plugin_object_changed=framework.watched,
+            pod_selector=ON_NODES,
         )
-        handle.kinds.update(watches.kinds)
+        handle.kinds.update(feed.plugin_objects)
         metrics = Metrics()
         front = Front(
             Service(
@@ -73,11 +66,11 @@ async def serve(configuration: Configuration, kubeconfig: str, context: str | No
                 Binder(client),
                 functools.partial(_running_on, client),
             ),
-            watches.problem,
+            feed.problem,
             limits,
             metrics,
             pages(
-                problem=watches.problem,
+                problem=feed.problem,
                 sizes=lambda: (snapshot.node_count, len(snapshot.pods)),
                 profile=profile.scheduler_name,
                 registry=metrics.registry,
@@ -86,8 +79,8 @@ async def serve(configuration: Configuration, kubeconfig: str, context: str | No
         )
         await _run(
             _server(front, settings),
-            [watches.run(), _expire(snapshot), *background],
-            leave_out_when(watches.synced()),
+            [feed.run(), _expire(snapshot), *background],
+            leave_out_when(feed.synced()),
         )
 
 

@@ -29,6 +29,7 @@ from scheduler.binding.object_waiters import ObjectWaiters
 from scheduler.binding.reservation import PluginRefused, Reservation, reserve
 from scheduler.binding.volume_binder import VolumeBinder, VolumesNotBound
 from scheduler.binding.waiting_pods import WaitingPods
+from scheduler.cluster_feed import ClusterFeed
 from scheduler.config.configuration import Configuration
 from scheduler.config.gschconfig import InvalidGschConfig
 from scheduler.config.pod_info import WaitsForGlobal, pod_info
@@ -43,11 +44,17 @@ from scheduler.observe.gauges import gauges
 from scheduler.observe.metrics import Metrics
 from scheduler.observe.recent_decisions import Recent
 from scheduler.observe.reporter import Reporter
+from scheduler.pending_pods import PendingPods
 from scheduler.preemption.candidates import TERMINATING, Candidate
 from scheduler.preemption.executor import Preemptor
+from scheduler.queue.events import (
+    ASSIGNED_POD_DELETE,
+    CONFIGURATION_RELOAD,
+    LATENCY_CHANGE,
+    PLUGIN_OBJECT_CHANGE,
+)
 from scheduler.queue.nominator import Nominator
 from scheduler.queue.scheduling_queue import Delays, QueuedPod, SchedulingQueue
-from scheduler.watches import Watches
 from serving.garbage import leave_out_when
 from serving.tasks import first_of
 
@@ -113,23 +120,27 @@ class Scheduler:
         )
         self.stopped = asyncio.Event()
         self.configure(configuration)
-        self.watches = Watches(
-            client,
+        self._pending = PendingPods(
             self.snapshot,
             self.queue,
+            self.nominator,
+            self._gangs,
+            self._pipelines,
+            waiters,
             ours=self.frameworks.__contains__,
-            prepare=self._prepare,
-            nominator=self.nominator,
-            gangs=self._gangs,
-            pipelines=self._pipelines,
+            admit=self._admit,
             forget=self._forget,
-            waiters=waiters,
+        )
+        self.feed = ClusterFeed(
+            client,
+            self.snapshot,
+            listener=self._pending,
             kinds={
                 path: kind for f in self.frameworks.values() for path, kind in f.watches.items()
             }.values(),
-            watched=self._on_watched,
+            plugin_object_changed=self._plugin_object_changed,
         )
-        self._handle.kinds.update(self.watches.kinds)
+        self._handle.kinds.update(self.feed.plugin_objects)
 
     def configure(self, configuration: Configuration) -> None:
         """Take on profiles, plugins and delays; the queue keeps its pods.
@@ -150,29 +161,27 @@ class Scheduler:
         """`configure` while running: pods that no node took, and those of a schedulerName that is
         new here, are tried at once. Raises ConfigurationError."""
         self.configure(configuration)
-        self.watches.adopt()
-        self.queue.move(~Event.NONE, "ConfigurationReload")
+        self._pending.adopt(self.feed.reflectors["pods"].objects.values())
+        self.queue.move(CONFIGURATION_RELOAD)
 
     # -- running ---------------------------------------------------------------------------
 
     async def follow(self) -> None:
         """Keep the snapshot and the queue, and send what is to be reported, for ever."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self.watches.run())
+            group.create_task(self.feed.run())
             group.create_task(self._outbox.run())
             group.create_task(self._expire())
             group.create_task(self._follow_matrix())
-            group.create_task(leave_out_when(self.watches.synced()))
+            group.create_task(leave_out_when(self.feed.synced()))
 
     async def schedule(self) -> None:
         """Decide and bind until `stop`."""
-        await first_of(self.watches.synced(), self.stopped.wait())
+        await first_of(self.feed.synced(), self.stopped.wait())
         if self.stopped.is_set():
             return
         self._reporter.speak()
-        for gated in [q for q in self.queue.pods.values() if q.info is None]:
-            # What keeps these waiting was found while another replica had the word.
-            self.queue.update(gated.pod, self._prepare(gated.pod))
+        self._pending.admit_gated()
         log.info("scheduling", nodes=self.snapshot.node_count, pending=len(self.queue.pods))
         while not self.stopped.is_set():
             if not await self._turn():
@@ -222,7 +231,7 @@ class Scheduler:
             await asyncio.sleep(30)
             for key in self.snapshot.expire(time.monotonic()):
                 log.warning("assumed pod expired: bound, but never seen by the watch", pod=key)
-                self.queue.move(Event.POD_GONE, "AssignedPodDelete")
+                self.queue.move(ASSIGNED_POD_DELETE)
 
     async def _follow_matrix(self) -> None:
         """Pods that a hard limit on latency refused may fit when the times change."""
@@ -231,12 +240,13 @@ class Scheduler:
             await asyncio.sleep(1)
             if self._matrix.version != seen:
                 seen = self._matrix.version
-                self.queue.move(Event.LATENCY, "LatencyChange")
+                self.queue.move(LATENCY_CHANGE)
 
     # -- one pod ---------------------------------------------------------------------------
 
-    def _prepare(self, pod: Pod) -> PodInfo | None:
-        """What scheduling reads of the pod; None where it has to wait for a change of itself."""
+    def _admit(self, pod: Pod) -> PodInfo | None:
+        """What scheduling reads of the pod; it is registered with its gang or pipeline. None, with
+        a report where something is wrong, where it has to wait for a change of itself."""
         framework = self.frameworks.get(pod.spec.scheduler_name)
         if framework is not None and framework.gated(pod):
             return None
@@ -341,9 +351,10 @@ class Scheduler:
             self._binding.give_back(attempt, reservation)
             self._binding.fail(attempt.queued, why, attempt.started)
 
-    def _on_watched(self, path: str, old: Any, new: Any) -> None:
+    def _plugin_object_changed(self, path: str, old: Any, new: Any) -> None:
         for framework in self.frameworks.values():
             framework.watched(path, old, new)
+        self.queue.move(PLUGIN_OBJECT_CHANGE)
 
     async def _bind_volumes(self, pod: Pod, plan: VolumePlan, seconds: float) -> None:
         """Raises Refusal."""
@@ -490,7 +501,7 @@ class Scheduler:
         else:
             if TERMINATING not in result and self.nominator.give_up(queued.key):
                 self._reporter.clear_nomination(queued.pod)
-                self.queue.move(Event.POD_GONE, "AssignedPodDelete")
+                self.queue.move(ASSIGNED_POD_DELETE)
             message = replace(diagnosis, sentence=result).message
             self._reporter.unschedulable(queued.pod, message)
         self._recent.refused(queued.key, info.policy, diagnosis.message)
@@ -525,7 +536,7 @@ class Scheduler:
     def _forget(self, pod: Pod) -> None:
         """The pod is deleted, or about to be."""
         self._binding.give_up(pod.key, pod.metadata.uid)
-        self._reporter.gone(pod.key)
+        self._reporter.deleted(pod)
         self._recent.gone(pod.key)
         self._gangs.gone(pod.key)
 

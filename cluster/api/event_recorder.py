@@ -36,7 +36,8 @@ class EventRecorder:
     def __init__(self, outbox: Outbox, clock: Callable[[], float] = time.monotonic) -> None:
         self._outbox, self._clock = outbox, clock
         self._host = socket.gethostname()
-        self._last: OrderedDict[tuple[str, str], tuple[str, float]] = OrderedDict()
+        self._last: OrderedDict[str, dict[str, tuple[str, float]]] = OrderedDict()
+        """By pod (its uid) and reason, the last note of a warning, and when it was written."""
         self._prefix = secrets.token_hex(4)
         self._count = 0
 
@@ -47,15 +48,20 @@ class EventRecorder:
     def warning(self, pod: Pod, reason: str, action: str, note: str, controller: str) -> None:
         """A Warning event: written when its note is new, or old enough to be said again."""
         now = self._clock()
-        key = (pod.metadata.uid or pod.key, reason)
-        last = self._last.get(key)
+        key = pod.metadata.uid or pod.key
+        notes = self._last.setdefault(key, {})
+        last = notes.get(reason)
         if last is not None and last[0] == note and now - last[1] < REPEAT_AFTER:
             return
-        self._last[key] = note, now
+        notes[reason] = note, now
         self._last.move_to_end(key)
         if len(self._last) > REMEMBERED:
             self._last.popitem(last=False)
         self._write(pod, "Warning", reason, action, note, controller)
+
+    def forget(self, pod: Pod) -> None:
+        """The pod is deleted: nothing will be repeated about it."""
+        self._last.pop(pod.metadata.uid or pod.key, None)
 
     def _write(
         self, pod: Pod, type_: str, reason: str, action: str, note: str, controller: str

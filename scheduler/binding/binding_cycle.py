@@ -17,6 +17,7 @@ from scheduler.binding.waiting_pods import WaitingPods
 from scheduler.cycle.diagnosis import Diagnosis
 from scheduler.observe.metrics import Metrics
 from scheduler.observe.reporter import Reporter
+from scheduler.queue.events import ASSIGNED_POD_DELETE
 from scheduler.queue.nominator import Nominator
 from scheduler.queue.scheduling_queue import QueuedPod, SchedulingQueue
 
@@ -72,7 +73,7 @@ class BindingCycle:
         elsewhere = self._nominator.row(queued.key) not in (-1, row)
         self._nominator.remove(queued.key)
         if elsewhere:
-            self._queue.move(Event.POD_GONE, "AssignedPodDelete")
+            self._queue.move(ASSIGNED_POD_DELETE)
         self._reporter.assumed(queued.key)
         if reservation.waits:
             self._waiting.hold(queued.pod, reservation.node, reservation.waits)
@@ -208,7 +209,7 @@ class BindingCycle:
         reservation.unreserve(self._snapshot)
         queued = attempt.queued
         if self._snapshot.forget(queued.key, queued.pod.metadata.uid):
-            self._queue.move(Event.POD_GONE, "AssignedPodDelete", by=queued)
+            self._queue.move(ASSIGNED_POD_DELETE, by=queued)
 
     def _observed(self, pod: Pod) -> str | None:
         """The node of the pod as the watch shows it: None where it shows none yet, empty where the

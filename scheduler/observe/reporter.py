@@ -91,15 +91,19 @@ class Reporter:
         if not self._silent:
             self._events.normal(pod, reason, "Scheduling", message, pod.spec.scheduler_name)
 
-    def gone(self, key: str) -> None:
-        """The pod is deleted: nothing about it is remembered."""
-        self._written.pop(key, None)
+    def deleted(self, pod: Pod) -> None:
+        """Nothing about the pod is remembered."""
+        self._written.pop(pod.key, None)
+        self._events.forget(pod)
 
     def _fail(self, pod: Pod, event: str, reason: str, message: str, nominated: str = "") -> None:
         if self._silent:
             return
         self._events.warning(pod, event, "Scheduling", message, pod.spec.scheduler_name)
         self._condition(pod, reason, message, nominated)
+
+    def _not_written(self, key: str) -> None:
+        self._written.pop(key, None)
 
     def _condition(self, pod: Pod, reason: str, message: str, nominated: str) -> None:
         wanted = (pod.metadata.uid, reason, message, nominated)
@@ -132,7 +136,7 @@ class Reporter:
                 path,
                 _encode(body),
                 STRATEGIC_PATCH,
-                on_refused=lambda: self.gone(pod.key),
+                on_refused=lambda: self._not_written(pod.key),
             ),
             order=pod.key,
         )

@@ -13,7 +13,7 @@ import structlog
 from cluster.api.client import ApiClient
 from cluster.state.records import PodRecord
 from cluster.state.snapshot import Snapshot
-from filters.common.plugin import Event, PodInfo
+from filters.common.plugin import PodInfo
 from scheduler.attempt import SchedulingAttempt
 from scheduler.cycle.diagnosis import Diagnosis
 from scheduler.cycle.trial import Trial
@@ -29,6 +29,7 @@ from scheduler.preemption.candidates import (
     outcome,
 )
 from scheduler.preemption.eviction import EvictionFailed, evict
+from scheduler.queue.events import ASSIGNED_POD_DELETE
 from scheduler.queue.nominator import Nominator
 from scheduler.queue.scheduling_queue import QueuedPod, SchedulingQueue
 
@@ -235,4 +236,4 @@ class Preemptor:
         self._pending.pop(queued.key, None)
         if self._nominator.give_up(queued.key):
             self._reporter.clear_nomination(queued.pod)
-            self._queue.move(Event.POD_GONE, "AssignedPodDelete")
+            self._queue.move(ASSIGNED_POD_DELETE)

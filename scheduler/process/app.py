@@ -54,7 +54,7 @@ class App:
             server = HttpServer(
                 self._configuration.server,
                 live=lambda: "",
-                ready=scheduler.watches.problem,
+                ready=scheduler.feed.problem,
                 metrics=scheduler.metrics.text,
                 resources=lambda: resources.text(scheduler.snapshot),
                 latency=lambda: resources.latency(matrix, time.time()),

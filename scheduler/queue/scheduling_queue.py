@@ -18,6 +18,7 @@ from enum import Enum
 
 from cluster.objects.core import Pod
 from filters.common.plugin import Event, PodInfo
+from scheduler.queue.events import ClusterEvent
 
 MAX_UNSCHEDULABLE_S = 300.0
 """Seconds after which an unschedulable pod is tried again without any event."""
@@ -188,7 +189,7 @@ class SchedulingQueue:
         elif queued.place in (Place.GATED, Place.UNSCHEDULABLE, Place.ACTIVE):
             self._activate(queued, "PodUpdate")
 
-    def see(self, pod: Pod) -> None:
+    def refresh(self, pod: Pod) -> None:
         """Keep the newest form of a pod whose change does not matter to scheduling."""
         queued = self.pods.get(pod.key)
         if queued is not None:
@@ -298,23 +299,23 @@ class SchedulingQueue:
         self._error_backoff.push((self.clock() + seconds,), queued)
         self._wake.set()
 
-    def move(self, event: Event, name: str, by: QueuedPod | None = None) -> int:
+    def move(self, event: ClusterEvent, by: QueuedPod | None = None) -> int:
         """Bring back the pods that this event may help; says how many. Not the pod whose own
         attempt it comes from."""
         if by is not None:
             by.missed |= self._since(by)
         self._events += 1
-        self._latest[event] = self._events
+        self._latest[event.flags] = self._events
         if by is not None:
             by.seen = self._events
         moved = 0
-        for waits_for in [mask for mask in self._waiting if mask & event]:
+        for waits_for in [mask for mask in self._waiting if mask & event.flags]:
             for queued in list(self._waiting[waits_for].values()):
                 if queued.held:
-                    queued.missed |= event
+                    queued.missed |= event.flags
                     continue
                 moved += 1
-                self._requeue(queued, name)
+                self._requeue(queued, event.label)
         return moved
 
     def hold(self, key: str) -> None:

@@ -24,7 +24,7 @@ class NoServer:
 def scheduler() -> Scheduler:
     """Nothing is followed: tests fill snapshot and queue themselves."""
     made = Scheduler(cast(ApiClient, NoServer()), Configuration(seed=1), Matrix())
-    for reflector in made.watches.reflectors.values():
+    for reflector in made.feed.reflectors.values():
         reflector.synced.set()
     return made
 

@@ -10,6 +10,7 @@ from filters.common.plugin import Event, Plugin, PodInfo, Prepared
 from scheduler.binding.reservation import Reservation
 from scheduler.config.configuration import Configuration
 from scheduler.cycle.framework import Framework
+from scheduler.queue.events import ClusterEvent
 from scheduler.queue.scheduling_queue import Place
 from scheduler.scheduler import Scheduler
 from tests.harness.in_process import enqueue, scheduler, scheduling, until
@@ -120,7 +121,7 @@ async def test_nothing_is_kept_of_a_pod_that_is_deleted_while_it_waits_at_permit
 
 
 def deleted(made: Scheduler, gone: Pod) -> None:
-    made.watches._on_pod(Kind.DELETED, gone, None)
+    made.feed.on_pod(Kind.DELETED, gone, None)
 
 
 async def test_events_missed_at_permit_bring_a_refused_pod_back() -> None:
@@ -131,6 +132,6 @@ async def test_events_missed_at_permit_bring_a_refused_pod_back() -> None:
     enqueue(made, pod("p", requests={"cpu": "1"}))
     async with scheduling(made):
         await until(lambda: len(made._handle.waiting_pods()) == 1, 10)
-        made.queue.move(Event.NODE_TAINT, "NodeTaintChange")
+        made.queue.move(ClusterEvent(Event.NODE_TAINT, "NodeTaintChange"))
         made._handle.reject("uid-p", "Waits", "no")
         await until(lambda: waits.asked == 2, 10)

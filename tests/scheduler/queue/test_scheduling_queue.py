@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from filters.common.plugin import Event, PodInfo
+from scheduler.queue.events import ClusterEvent
 from scheduler.queue.scheduling_queue import Delays, Place, QueuedPod, SchedulingQueue
 from tests.harness.make import pod
 
@@ -49,9 +50,9 @@ def test_an_unschedulable_pod_waits_for_its_own_events_only() -> None:
     add(found, "p")
     found.unschedulable(popped(found), Event.NODE_TAINT, frozenset({"TaintToleration"}))
     clock.now += 60
-    assert found.move(Event.NODE_LABEL, "x") == 0
+    assert found.move(ClusterEvent(Event.NODE_LABEL, "x")) == 0
     assert found.pop() is None
-    assert found.move(Event.NODE_TAINT, "x") == 1
+    assert found.move(ClusterEvent(Event.NODE_TAINT, "x")) == 1
     assert popped(found).attempts == 2
 
 
@@ -59,7 +60,7 @@ def test_an_event_during_the_backoff_brings_the_pod_back_behind_everything_activ
     found, clock = queue()
     add(found, "p")
     found.unschedulable(popped(found), Event.NODE_ADD, frozenset())
-    found.move(Event.NODE_ADD, "x")
+    found.move(ClusterEvent(Event.NODE_ADD, "x"))
     assert found.counts[Place.BACKOFF] == 1
     clock.now += 0.5
     add(found, "new")
@@ -87,7 +88,7 @@ def test_a_pod_that_failed_goes_behind_newer_ones_of_its_priority() -> None:
     clock.now += 1
     failed_again = 0
     while failed_again < 6:
-        found.move(Event.NODE_ADD, "x")
+        found.move(ClusterEvent(Event.NODE_ADD, "x"))
         queued = popped(found)
         if queued.pod.metadata.name == "new":
             break
@@ -117,7 +118,7 @@ def test_events_missed_while_held_take_effect_when_nothing_came_of_it() -> None:
         found.hold(f"default/{name}")
     clock.now += 100
     found.resume("default/deaf")
-    found.move(Event.NODE_ADD, "x")
+    found.move(ClusterEvent(Event.NODE_ADD, "x"))
     assert popped(found).pod.metadata.name == "deaf"
     assert found.pop() is None
     found.resume("default/hears")
@@ -127,14 +128,14 @@ def test_events_missed_while_held_take_effect_when_nothing_came_of_it() -> None:
 def test_events_during_an_attempt_take_effect_after_it() -> None:
     found, _ = queue()
     add(found, "hears")
-    found.move(Event.NODE_ADD, "before")
+    found.move(ClusterEvent(Event.NODE_ADD, "before"))
     attempt = popped(found)
-    found.move(Event.NODE_TAINT, "during")
+    found.move(ClusterEvent(Event.NODE_TAINT, "during"))
     found.unschedulable(attempt, Event.NODE_ADD, frozenset())
     assert attempt.place is Place.UNSCHEDULABLE
-    found.move(Event.NODE_ADD, "after")
+    found.move(ClusterEvent(Event.NODE_ADD, "after"))
     attempt = popped(found)
-    found.move(Event.NODE_ADD, "during")
+    found.move(ClusterEvent(Event.NODE_ADD, "during"))
     found.unschedulable(attempt, Event.NODE_ADD, frozenset())
     assert attempt.place is Place.BACKOFF
 
@@ -143,7 +144,7 @@ def test_what_an_attempt_itself_gives_back_does_not_bring_its_own_pod_back() -> 
     found, _ = queue()
     add(found, "p")
     attempt = popped(found)
-    found.move(Event.POD_GONE, "AssignedPodDelete", by=attempt)
+    found.move(ClusterEvent(Event.POD_GONE, "AssignedPodDelete"), by=attempt)
     found.unschedulable(attempt, Event.POD_GONE, frozenset())
     assert attempt.place is Place.UNSCHEDULABLE
 
@@ -190,7 +191,7 @@ def test_pods_that_come_back_again_and_again_leave_nothing_behind() -> None:
     for _ in range(5000):
         found.unschedulable(popped(found), Event.NODE_ADD, frozenset())
         clock.now += 11
-        found.move(Event.NODE_ADD, "x")
+        found.move(ClusterEvent(Event.NODE_ADD, "x"))
     gc.collect()
     heaps = [thing for thing in gc.get_objects() if type(thing) is list and len(thing) > 1000]
     assert not any(
@@ -292,7 +293,7 @@ class EveryPodInOnePlace(RuleBasedStateMachine):
 
     @rule(event=events)
     def move(self, event: Event) -> None:
-        self.queue.move(event, "x")
+        self.queue.move(ClusterEvent(event, "x"))
 
     @rule(seconds=st.sampled_from([0.5, 5.0, 400.0]))
     def pass_time(self, seconds: float) -> None:
@@ -329,7 +330,7 @@ def test_a_pod_that_room_is_made_for_comes_back_only_when_that_is_done() -> None
     queue.unschedulable(queued, ~Event.NONE, frozenset())
     queue.hold("default/p")
     clock.now += 100
-    assert queue.move(Event.POD_GONE, "AssignedPodDelete") == 0
+    assert queue.move(ClusterEvent(Event.POD_GONE, "AssignedPodDelete")) == 0
     assert queue.pop() is None
     queue.release("default/p", "Preemption")
     assert queue.pop() is queued

@@ -11,10 +11,13 @@ from cluster.objects.core import Pod, Toleration
 from cluster.state.resource_types import put
 from cluster.state.snapshot import Snapshot
 from filters.common.plugin import Event, PodInfo
+from scheduler.binding.object_waiters import ObjectWaiters
+from scheduler.cluster_feed import ClusterFeed, SharedSpecs
 from scheduler.joint.gangs import Gangs
+from scheduler.joint.pipelines import Pipelines
+from scheduler.pending_pods import PendingPods
 from scheduler.queue.nominator import Nominator
 from scheduler.queue.scheduling_queue import Place, SchedulingQueue
-from scheduler.watches import Watches, _SharedSpecs
 from tests.harness.make import node, pod, snapshot
 from tests.harness.objects import read
 
@@ -25,26 +28,28 @@ class World:
         self.queue = SchedulingQueue()
         self.nominator = Nominator(self.snapshot)
         self.gangs = Gangs(self.snapshot, self.queue)
-        self.watches = Watches(
-            cast(ApiClient, None),
+        pending = PendingPods(
             self.snapshot,
             self.queue,
+            self.nominator,
+            self.gangs,
+            Pipelines(self.snapshot, self.queue),
+            ObjectWaiters(),
             ours=lambda name: name == "gsch",
-            prepare=self.prepare,
-            nominator=self.nominator,
-            gangs=self.gangs,
+            admit=self.admit,
             forget=lambda pod: None,
         )
+        self.feed = ClusterFeed(cast(ApiClient, None), self.snapshot, listener=pending)
 
-    def prepare(self, pod: Pod) -> PodInfo | None:
+    def admit(self, pod: Pod) -> PodInfo | None:
         return None if self.gangs.waits(pod) else PodInfo.of(pod)
 
     def see(self, pod: Pod, old: Pod | None = None) -> None:
         kind = Kind.MODIFIED if old else Kind.ADDED
-        self.watches._on_pod(kind, old, pod)
+        self.feed.on_pod(kind, old, pod)
 
     def gone(self, pod: Pod) -> None:
-        self.watches._on_pod(Kind.DELETED, pod, None)
+        self.feed.on_pod(Kind.DELETED, pod, None)
 
 
 def changed(found: Pod, **fields: Any) -> Pod:
@@ -212,7 +217,7 @@ def test_a_nominated_pod_that_changes_is_left_what_it_asks_for_now(world: World)
 
 
 def test_pods_of_one_controller_share_their_spec() -> None:
-    share = _SharedSpecs()
+    share = SharedSpecs()
     one, two, other = (share(pod(name, requests={"cpu": cpu})) for name, cpu in
                        (("a", "1"), ("b", "1"), ("c", "2")))  # fmt: skip
     assert two.spec is one.spec
