@@ -16,9 +16,9 @@ from cluster.api.access import Access
 from cluster.api.client import ApiClient, ApiError, TransportError, with_query
 from cluster.objects.core import Bookmark, ObjectList
 from cluster.state.snapshot import Snapshot
-from extender.asgi import Front, Limits, Metrics
+from extender.asgi import ExtenderApp, ExtenderMetrics, RequestLimits
 from extender.pages import pages
-from extender.service import Service
+from extender.service import ExtenderService
 from extender.verbs import Verbs
 from filters.common.handle import Handle
 from latency.matrix import Matrix
@@ -32,12 +32,12 @@ from serving.quiet_server import QuietServer
 
 log = structlog.get_logger(__name__)
 
-HEADERS_WITHIN = 10.0
+HEADER_TIMEOUT_S = 10.0
 """Seconds in which a new connection has to bring its first request's head."""
-KEEP_ALIVE = 120
+KEEP_ALIVE_S = 120
 """Seconds for which an idle connection is kept; kube-scheduler's own limit is 90."""
-CONNECTIONS = 512
-EXPIRE_EVERY = 30.0
+MAX_CONNECTIONS = 512
+EXPIRE_INTERVAL_S = 30.0
 
 
 async def serve(configuration: Configuration, kubeconfig: str, context: str | None) -> None:
@@ -47,7 +47,9 @@ async def serve(configuration: Configuration, kubeconfig: str, context: str | No
     matrix, snapshot = Matrix(), Snapshot()
     handle = Handle(matrix)
     framework = frameworks(configuration, handle)[profile.scheduler_name]
-    limits = Limits(settings.max_body_bytes, token(settings.token_file, "extender.tokenFile"))
+    limits = RequestLimits(
+        settings.max_body_bytes, token(settings.token_file, "extender.tokenFile")
+    )
     async with ApiClient(Access(kubeconfig or None, context)) as client:
         background = sources(configuration.latency, client, matrix)
         feed = ClusterFeed(
@@ -58,9 +60,9 @@ async def serve(configuration: Configuration, kubeconfig: str, context: str | No
             pod_selector=ON_NODES,
         )
         handle.kinds.update(feed.plugin_objects)
-        metrics = Metrics()
-        front = Front(
-            Service(
+        metrics = ExtenderMetrics()
+        front = ExtenderApp(
+            ExtenderService(
                 snapshot,
                 Verbs(snapshot, framework, settings.latency_margin_ms),
                 Binder(client),
@@ -98,7 +100,7 @@ async def _running_on(client: ApiClient, node: str) -> set[str] | None:
 async def _expire(snapshot: Snapshot) -> None:
     """Give back the room of pods that were bound and never seen by the watch."""
     while True:
-        await asyncio.sleep(EXPIRE_EVERY)
+        await asyncio.sleep(EXPIRE_INTERVAL_S)
         for key in snapshot.expire(time.monotonic()):
             log.warning("assumed pod expired: bound, but never seen by the watch", pod=key)
 
@@ -123,7 +125,7 @@ async def _run(server: uvicorn.Server, works: list[Any], settle: Any) -> None:
         await asyncio.gather(serving, settling, *tasks, return_exceptions=True)
 
 
-def _server(front: Front, settings: ExtenderServer) -> uvicorn.Server:
+def _server(front: ExtenderApp, settings: ExtenderServer) -> uvicorn.Server:
     config = uvicorn.Config(
         front,
         host=settings.bind_address,
@@ -137,9 +139,9 @@ def _server(front: Front, settings: ExtenderServer) -> uvicorn.Server:
         server_header=False,
         date_header=False,
         proxy_headers=False,
-        timeout_keep_alive=KEEP_ALIVE,
+        timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=10,
-        limit_concurrency=CONNECTIONS,
+        limit_concurrency=MAX_CONNECTIONS,
         ssl_certfile=settings.tls_cert_file or None,
         ssl_keyfile=settings.tls_private_key_file or None,
         ssl_ca_certs=settings.client_ca_file or None,
@@ -159,7 +161,7 @@ class _Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        self._slow = self.loop.call_later(HEADERS_WITHIN, self._give_up)
+        self._slow = self.loop.call_later(HEADER_TIMEOUT_S, self._give_up)
 
     def on_headers_complete(self) -> None:
         self._slow.cancel()

@@ -25,7 +25,7 @@ from extender.api import (
     RawArgs,
     RawItems,
 )
-from extender.service import Service
+from extender.service import ExtenderService
 from extender.verbs import BadRequest
 
 log = structlog.get_logger(__name__)
@@ -34,14 +34,14 @@ Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
-BODY_WITHIN = 5.0
+BODY_TIMEOUT_S = 5.0
 """Seconds in which a request's body has to be there; kube-scheduler itself gives up after 5."""
 BUCKETS = tuple(round(0.0001 * 2 ** (n / 4), 7) for n in range(60))
 
 _encode = msgspec.json.Encoder().encode
 
 
-class Refused(Exception):
+class RequestRefused(Exception):
     """The request is answered with this status and text."""
 
     def __init__(self, status: int, text: str) -> None:
@@ -50,14 +50,14 @@ class Refused(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class RequestLimits:
     """The most bytes a body may have, and the bearer token that is asked for (empty: none)."""
 
     body: int
     token: bytes = b""
 
 
-class Metrics:
+class ExtenderMetrics:
     """Requests by verb and status, and how long the verbs took."""
 
     def __init__(self) -> None:
@@ -78,15 +78,15 @@ class Metrics:
         self._seconds.labels(verb).observe(seconds)
 
 
-class Front:
+class ExtenderApp:
     """The ASGI application. `problem` says why the caches cannot be trusted, empty if they can."""
 
     def __init__(
         self,
-        service: Service,
+        service: ExtenderService,
         problem: Callable[[], str],
-        limits: Limits,
-        metrics: Metrics,
+        limits: RequestLimits,
+        metrics: ExtenderMetrics,
         pages: Any,
     ) -> None:
         self._service, self._problem = service, problem
@@ -112,11 +112,11 @@ class Front:
         try:
             self._authorise(scope)
             if scope["method"] != "POST":
-                raise Refused(405, "verbs are called by POST")
+                raise RequestRefused(405, "verbs are called by POST")
             body = await self._body(scope, receive)
             started = time.perf_counter()
             answer, status = await verb(body), 200
-        except Refused as error:
+        except RequestRefused as error:
             answer, status = _text(str(error)), error.status
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             answer, status = _text(f"not what kube-scheduler sends: {error}"), 400
@@ -132,7 +132,7 @@ class Front:
         try:
             if scope["path"] not in ("/livez", "/readyz"):
                 self._authorise(scope)
-        except Refused as error:
+        except RequestRefused as error:
             await _answer(send, error.status, _text(str(error)))
             return
         await self._pages(scope, receive, send)
@@ -144,30 +144,30 @@ class Front:
             return
         given = next((v for k, v in scope["headers"] if k == b"authorization"), b"")
         if not hmac.compare_digest(given, b"Bearer " + self._limits.token):
-            raise Refused(401, "a bearer token is needed")
+            raise RequestRefused(401, "a bearer token is needed")
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
         length = next((v for k, v in scope["headers"] if k == b"content-length"), b"0")
         if length.isdigit() and int(length) > self._limits.body:
-            raise Refused(413, f"more than {self._limits.body} bytes")
+            raise RequestRefused(413, f"more than {self._limits.body} bytes")
         message = await self._part(receive)
         body: bytes = message.get("body", b"")
         while message.get("more_body"):
             message = await self._part(receive)
             body += message.get("body", b"")
             if len(body) > self._limits.body:
-                raise Refused(413, f"more than {self._limits.body} bytes")
+                raise RequestRefused(413, f"more than {self._limits.body} bytes")
         return body
 
     @staticmethod
     async def _part(receive: Receive) -> dict[str, Any]:
         try:
-            async with asyncio.timeout(BODY_WITHIN):
+            async with asyncio.timeout(BODY_TIMEOUT_S):
                 message = await receive()
         except TimeoutError:
-            raise Refused(408, f"no more of the body within {BODY_WITHIN:g} s") from None
+            raise RequestRefused(408, f"no more of the body within {BODY_TIMEOUT_S:g} s") from None
         if message["type"] == "http.disconnect":
-            raise Refused(400, "the client went away")
+            raise RequestRefused(400, "the client went away")
         return message
 
     # -- verbs -----------------------------------------------------------------------------
@@ -200,7 +200,7 @@ class Front:
     def _trusted(self) -> None:
         problem = self._problem()
         if problem:
-            raise Refused(503, problem)
+            raise RequestRefused(503, problem)
 
 
 def _whole_nodes(body: bytes, args: ExtenderArgs, result: FilterResult) -> FilterResult:

@@ -16,25 +16,25 @@ from extender.api import (
     PreemptionArgs,
     PreemptionResult,
 )
-from extender.verbs import UNKNOWN_NODE, BadRequest, Hindered, Verbs, requested
+from extender.verbs import UNKNOWN_NODE, BadRequest, PodRejected, Verbs, requested
 from filters.common.plugin import PodInfo
 from scheduler.binding.pod_binder import Binder, Outcome
 
-REMEMBERED = 4096
-ASSUMED_FOR = 900.0
+MAX_REMEMBERED_PODS = 4096
+ASSUME_TTL_S = 900.0
 """Seconds that a successful bind may go unseen by the watch before its room is given back."""
 CATCH_UP_S = 0.25
 """For so long a refusal waits for a watch that is behind."""
 POLL_INTERVAL_S = 0.005
 MAX_NODES_CHECKED = 4
 """Refused nodes whose pods are read from the API server to find out whether the watch is behind."""
-NAMED = 20
+MAX_NAMED = 20
 
 RunningOn = Callable[[str], Awaitable[set[str] | None]]
 """The uids of the pods that run on a node by the API server's word; None where it does not say."""
 
 
-class Service:
+class ExtenderService:
     """The four verbs over a snapshot that watches feed."""
 
     def __init__(
@@ -66,7 +66,7 @@ class Service:
         unknown = self._verbs.unknown(requested(args))
         if unknown and not result.node_names and len(unknown) == len(result.failed_nodes or ()):
             # An error has kube-scheduler try again; as a refusal it would wait for some event.
-            return FilterResult(error=f"{UNKNOWN_NODE}: {', '.join(unknown[:NAMED])}")
+            return FilterResult(error=f"{UNKNOWN_NODE}: {', '.join(unknown[:MAX_NAMED])}")
         return result
 
     async def _behind(self, args: ExtenderArgs, result: FilterResult) -> bool:
@@ -93,28 +93,28 @@ class Service:
     def _filter(self, args: ExtenderArgs) -> FilterResult:
         try:
             return self._verbs.filter(args)
-        except Hindered as error:
+        except PodRejected as error:
             return FilterResult(error=str(error))
 
     def has_policy(self, pod: Pod) -> bool:
         """Whether the pod's gschConfig ranks nodes. Raises BadRequest."""
         try:
             return bool(self._verbs.info(pod).policy)
-        except Hindered as error:
+        except PodRejected as error:
             raise BadRequest(str(error)) from error
 
     def prioritize(self, args: ExtenderArgs) -> list[HostPriority]:
         """Raises BadRequest."""
         try:
             return self._verbs.prioritize(args)
-        except Hindered as error:
+        except PodRejected as error:
             raise BadRequest(str(error)) from error
 
     def preempt(self, args: PreemptionArgs) -> PreemptionResult:
         """Raises BadRequest."""
         try:
             return self._verbs.preempt(args)
-        except Hindered as error:
+        except PodRejected as error:
             raise BadRequest(str(error)) from error
 
     async def bind(self, args: BindingArgs) -> BindingResult:
@@ -127,7 +127,7 @@ class Service:
             self._snapshot.assume(asked, PodInfo.of(asked).needs, row)
         result = await self._binder.bind(pod, args.node)
         if result.outcome is Outcome.BOUND:
-            self._snapshot.bound(pod.key, args.pod_uid, time.monotonic() + ASSUMED_FOR)
+            self._snapshot.bound(pod.key, args.pod_uid, time.monotonic() + ASSUME_TTL_S)
             return BindingResult()
         self._snapshot.forget(pod.key, args.pod_uid)
         return BindingResult(f"{result.outcome.value}: {result.why}")
@@ -135,5 +135,5 @@ class Service:
     def _remember(self, pod: Pod) -> None:
         """A pod that is bound next may be one that the watch has not shown yet."""
         self._asked[pod.metadata.uid] = pod
-        if len(self._asked) > REMEMBERED:
+        if len(self._asked) > MAX_REMEMBERED_PODS:
             self._asked.popitem(last=False)

@@ -41,12 +41,12 @@ class BadRequest(Exception):
     """The request cannot be answered as it is; the text says what is wrong with it."""
 
 
-class Hindered(Exception):
+class PodRejected(Exception):
     """The pod cannot be judged: its gschConfig, or what it asks for, is at fault."""
 
 
 @dataclass(frozen=True, slots=True)
-class Nodes:
+class RequestedNodes:
     """The nodes of a request: their names, and their rows in the snapshot."""
 
     names: Sequence[str]
@@ -72,7 +72,7 @@ class Verbs:
     def filter(self, args: ExtenderArgs) -> FilterResult:
         """Nodes that fit, and why others do not; of nodes that are not known yet, that.
 
-        Raises BadRequest, Hindered.
+        Raises BadRequest, PodRejected.
         """
         sent = requested(args)
         names, unknown = self._known(sent)
@@ -105,7 +105,7 @@ class Verbs:
     def prioritize(self, args: ExtenderArgs) -> list[HostPriority]:
         """Nodes that the pod's policy prefers; one that is not named has 0.
 
-        Without a policy kube-scheduler's own scores decide alone. Raises BadRequest, Hindered.
+        Without a policy kube-scheduler's own scores decide alone. Raises BadRequest, PodRejected.
         """
         info = self.info(args.pod)
         if not info.policy:
@@ -123,7 +123,7 @@ class Verbs:
     def preempt(self, args: PreemptionArgs) -> PreemptionResult:
         """The candidates on which the pod fits once their victims are gone.
 
-        Raises BadRequest, Hindered.
+        Raises BadRequest, PodRejected.
         """
         wanted = _victims(args)
         nodes = self._rows(self._known(list(wanted))[0])
@@ -153,18 +153,18 @@ class Verbs:
         unknown = set(self.unknown(names))
         return [name for name in names if name not in unknown], sorted(unknown)
 
-    def _rows(self, names: list[str]) -> Nodes:
+    def _rows(self, names: list[str]) -> RequestedNodes:
         rows = map(self._snapshot.rows_by_name.__getitem__, names)
-        return Nodes(names, np.fromiter(rows, np.int64, len(names)))
+        return RequestedNodes(names, np.fromiter(rows, np.int64, len(names)))
 
     def info(self, pod: Pod) -> PodInfo:
-        """What scheduling reads of the pod, kept from filter to prioritize. Raises Hindered."""
+        """What scheduling reads of the pod, kept from filter to prioritize. Raises PodRejected."""
         if self._last is not None and self._last[0] == _version(pod):
             return self._last[1]
         try:
             return pod_info(pod)
         except (InvalidGschConfig, WaitsForGlobal, QuantityError) as error:
-            raise Hindered(str(error)) from error
+            raise PodRejected(str(error)) from error
 
     def _trial(self, pod: Pod) -> tuple[PodInfo, Trial]:
         """The pod against the snapshot as it is."""
@@ -202,7 +202,7 @@ class Verbs:
         return f"node(s) more than {self._margin:g} ms farther than the nearest that fits"
 
     def _failures(
-        self, nodes: Nodes, trial: Trial, left: Bools
+        self, nodes: RequestedNodes, trial: Trial, left: Bools
     ) -> tuple[dict[str, str], dict[str, str]]:
         """Reasons by node: of those where preemption may help, and of those where it cannot."""
         rows = {int(nodes.rows[i]): nodes.names[i] for i in np.flatnonzero(~left).tolist()}

@@ -16,7 +16,7 @@ from filters.resources import DEFAULT_RESOURCES, NATIVE, ResourceSpec, check_res
 State = list[tuple[str, int]]
 
 
-class Args(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+class NodeResourcesBalancedAllocationArgs(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """NodeResourcesBalancedAllocationArgs: the resources whose use should be even."""
 
     resources: tuple[ResourceSpec, ...] = DEFAULT_RESOURCES
@@ -26,14 +26,16 @@ class NodeResourcesBalancedAllocation(Plugin):
     NAME = "NodeResourcesBalancedAllocation"
     BY_COLUMNS = True
 
-    def __init__(self, args: Args = Args()) -> None:
+    def __init__(
+        self, args: NodeResourcesBalancedAllocationArgs = NodeResourcesBalancedAllocationArgs()
+    ) -> None:
         check_resources(args.resources)
         self._args = args
         self._kept: dict[tuple[str, ...], _Kept] = {}
 
     @classmethod
     def from_args(cls, args: Mapping[str, Any]) -> "NodeResourcesBalancedAllocation":
-        return cls(msgspec.convert(args, Args))
+        return cls(msgspec.convert(args, NodeResourcesBalancedAllocationArgs))
 
     def sign(self, info: PodInfo) -> Any:
         return sorted(info.needs.requests.items())

@@ -12,7 +12,9 @@ import msgspec
 from filters.common.plugin import Plugin
 
 
-class Args(msgspec.Struct, forbid_unknown_fields=True, frozen=True, rename="camel"):
+class DefaultPreemptionArgs(
+    msgspec.Struct, forbid_unknown_fields=True, frozen=True, rename="camel"
+):
     """DefaultPreemptionArgs: how many nodes are looked at, in per cent of those in question, and
     at least (upstream's defaults)."""
 
@@ -23,7 +25,7 @@ class Args(msgspec.Struct, forbid_unknown_fields=True, frozen=True, rename="came
 class DefaultPreemption(Plugin):
     NAME = "DefaultPreemption"
 
-    def __init__(self, args: Args = Args()) -> None:
+    def __init__(self, args: DefaultPreemptionArgs = DefaultPreemptionArgs()) -> None:
         if not 0 <= args.min_candidate_nodes_percentage <= 100:
             raise ValueError("minCandidateNodesPercentage: 0..100")
         if args.min_candidate_nodes_absolute < 1:
@@ -32,7 +34,7 @@ class DefaultPreemption(Plugin):
 
     @classmethod
     def from_args(cls, args: Mapping[str, Any]) -> "DefaultPreemption":
-        return cls(msgspec.convert(args, Args))
+        return cls(msgspec.convert(args, DefaultPreemptionArgs))
 
     def wanted_candidates(self, nodes: int) -> int:
         """How many candidates are enough where so many nodes are in question."""

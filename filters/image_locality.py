@@ -11,12 +11,12 @@ from filters.common.plugin import MAX_SCORE, Plugin, PodInfo
 
 MB = 1024 * 1024
 LEAST = 23 * MB
-MOST = 1000 * MB
+MAX_SUM = 1000 * MB
 """Bytes of images on a node, for each container, from which on more does not score more."""
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class ImageLocalityState:
     """Sizes by row of the pod's images that some node holds, each with its share of the nodes."""
 
     images: list[tuple[Sizes, float]]
@@ -27,7 +27,7 @@ class ImageLocality(Plugin):
     NAME = "ImageLocality"
     LOCAL = False
 
-    def pre_score(self, info: PodInfo, snapshot: Snapshot) -> State | None:
+    def pre_score(self, info: PodInfo, snapshot: Snapshot) -> ImageLocalityState | None:
         spec = info.pod.spec
         found = []
         for name in _images(info.pod):
@@ -36,13 +36,13 @@ class ImageLocality(Plugin):
                 # The rarer an image, the less it draws: nodes that have it would run hot.
                 found.append((sizes, snapshot.images.nodes_with(name) / snapshot.node_count))
         containers = len(spec.init_containers or ()) + len(spec.containers)
-        return State(found, containers) if found else None
+        return ImageLocalityState(found, containers) if found else None
 
-    def score(self, state: State, view: View) -> Ints:
+    def score(self, state: ImageLocalityState, view: View) -> Ints:
         total = np.zeros(len(view), np.int64)
         for sizes, share in state.images:
             total += (sizes[view.rows] * share).astype(np.int64)
-        most = MOST * state.containers
+        most = MAX_SUM * state.containers
         return MAX_SCORE * (np.clip(total, LEAST, most) - LEAST) // (most - LEAST)
 
 

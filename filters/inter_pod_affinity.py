@@ -35,7 +35,7 @@ Source = PodQuery | Term
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class TermTable:
     """By value of the node label `key` the pods that count, and whether there are any."""
 
     key: str
@@ -46,16 +46,16 @@ class Table:
     @classmethod
     def of(
         cls, key: str, source: Source, rows: Ints, snapshot: Snapshot, kept: KeptSums
-    ) -> "Table":
+    ) -> "TermTable":
         """`rows` are the pods by row."""
         counts = kept.of(snapshot, key, source, rows)
         return cls(key, source, counts, counts > 0)
 
 
-Tables = list[Table]
+Tables = list[TermTable]
 
 
-class Args(msgspec.Struct, forbid_unknown_fields=True, frozen=True, rename="camel"):
+class InterPodAffinityArgs(msgspec.Struct, forbid_unknown_fields=True, frozen=True, rename="camel"):
     """InterPodAffinityArgs: what a running pod's required affinity to the new pod weighs (0..100),
     and whether running pods' preferences are left aside for pods without any of their own."""
 
@@ -86,7 +86,7 @@ class InterPodAffinity(Plugin):
     LOCAL = False
     RELATIVE = True
 
-    def __init__(self, args: Args = Args()) -> None:
+    def __init__(self, args: InterPodAffinityArgs = InterPodAffinityArgs()) -> None:
         if not 0 <= args.hard_pod_affinity_weight <= 100:
             raise ValueError(f"hardPodAffinityWeight: 0..100, got {args.hard_pod_affinity_weight}")
         self._args = args
@@ -94,12 +94,12 @@ class InterPodAffinity(Plugin):
 
     @classmethod
     def from_args(cls, args: Mapping[str, Any]) -> "InterPodAffinity":
-        return cls(msgspec.convert(args, Args))
+        return cls(msgspec.convert(args, InterPodAffinityArgs))
 
     # -- filter ----------------------------------------------------------------------------
 
     def pre_filter(self, info: PodInfo, snapshot: Snapshot) -> Prepared | None:
-        met = snapshot.terms_meeting(info.pod)
+        met = snapshot.matching_terms(info.pod)
         guarding = [(term, rows) for term, rows in met if term.kind is TermKind.ANTI_AFFINITY]
         wanted = [t for t in info.terms if t.kind is TermKind.AFFINITY]
         unwanted = [t for t in info.terms if t.kind is TermKind.ANTI_AFFINITY]
@@ -113,7 +113,7 @@ class InterPodAffinity(Plugin):
             own,
             own and not any(table.held.any() for table in near),
             [_table([t], t.topology_key, snapshot, kept) for t in unwanted],
-            [Table.of(t.topology_key, t, rows, snapshot, kept) for t, rows in guarding],
+            [TermTable.of(t.topology_key, t, rows, snapshot, kept) for t, rows in guarding],
         )
         return Prepared(rules, (AFFINITY, ANTI_AFFINITY, EXISTING))
 
@@ -182,7 +182,7 @@ class InterPodAffinity(Plugin):
         for term in own:
             weight = term.weight if term.kind is TermKind.PREFERRED else -term.weight
             _add(tables, term.topology_key, weight * _count([term], snapshot), snapshot)
-        for term, rows in snapshot.terms_meeting(info.pod):
+        for term, rows in snapshot.matching_terms(info.pod):
             weight = self._weight(term)
             if weight:
                 _add(tables, term.topology_key, weight * rows, snapshot)
@@ -238,9 +238,9 @@ def _count(terms: Sequence[Term], snapshot: Snapshot) -> Ints:
     return snapshot.index.count(_query(terms, snapshot))
 
 
-def _table(terms: Sequence[Term], key: str, snapshot: Snapshot, kept: KeptSums) -> Table:
+def _table(terms: Sequence[Term], key: str, snapshot: Snapshot, kept: KeptSums) -> TermTable:
     query = _query(terms, snapshot)
-    return Table.of(key, query, snapshot.index.count(query), snapshot, kept)
+    return TermTable.of(key, query, snapshot.index.count(query), snapshot, kept)
 
 
 def _wanted(terms: Sequence[Term], snapshot: Snapshot, kept: KeptSums) -> Tables:
@@ -248,7 +248,7 @@ def _wanted(terms: Sequence[Term], snapshot: Snapshot, kept: KeptSums) -> Tables
     return [_table(terms, term.topology_key, snapshot, kept) for term in terms]
 
 
-def _removed(table: Table, view: View, removed: Removed) -> Ints:
+def _removed(table: TermTable, view: View, removed: Removed) -> Ints:
     """By row, how many removed pods the table counts."""
     column = view.label(table.key)
     if column is None:
@@ -258,7 +258,7 @@ def _removed(table: Table, view: View, removed: Removed) -> Ints:
     return np.where(column != 0, gone, 0)
 
 
-def _left(table: Table, view: View, removed: Removed) -> Ints:
+def _left(table: TermTable, view: View, removed: Removed) -> Ints:
     """By row, the pods that count where its value of the label is, less the removed ones."""
     column = view.label(table.key)
     if column is None:

@@ -42,7 +42,7 @@ BYTES_A_ROW = 11
 """Of a kept answer: a time, and three marks."""
 
 
-class Args(msgspec.Struct, forbid_unknown_fields=True, frozen=True, rename="camel"):
+class LowLatencyArgs(msgspec.Struct, forbid_unknown_fields=True, frozen=True, rename="camel"):
     """LowLatencyArgs.
 
     `resolutionMs`: below which two round-trip times count as the same. `halfValueMs`: the
@@ -83,7 +83,7 @@ class LowLatency(Plugin):
     events = Event.POD_PLACED | Event.LATENCY | Event.NODE_ADD
     LOCAL = False
 
-    def __init__(self, args: Args = Args()) -> None:
+    def __init__(self, args: LowLatencyArgs = LowLatencyArgs()) -> None:
         if not 0 <= args.resolution_ms < math.inf:
             raise ValueError(f"resolutionMs: 0 or more, got {args.resolution_ms:g}")
         if not 0 < args.half_value_ms < math.inf:
@@ -96,7 +96,7 @@ class LowLatency(Plugin):
 
     @classmethod
     def from_args(cls, args: Mapping[str, Any]) -> "LowLatency":
-        return cls(msgspec.convert(args, Args))
+        return cls(msgspec.convert(args, LowLatencyArgs))
 
     @property
     def matrix(self) -> Matrix:

@@ -29,7 +29,7 @@ CONFLICT = "pod affinity terms conflict"
 ScoreState = tuple[list[PreferredSchedulingTerm], Snapshot]
 
 
-class Args(msgspec.Struct, forbid_unknown_fields=True, frozen=True, rename="camel"):
+class NodeAffinityArgs(msgspec.Struct, forbid_unknown_fields=True, frozen=True, rename="camel"):
     """NodeAffinityArgs: `addedAffinity`, node affinity that every pod of the profile has beside its
     own."""
 
@@ -42,14 +42,14 @@ class NodeAffinity(Plugin):
     RELATIVE = True
     LOOKS_AT_PODS = False
 
-    def __init__(self, args: Args = Args()) -> None:
+    def __init__(self, args: NodeAffinityArgs = NodeAffinityArgs()) -> None:
         added = args.added_affinity or Affinity()
         self._required = added.required_during_scheduling_ignored_during_execution
         self._preferred = added.preferred_during_scheduling_ignored_during_execution or []
 
     @classmethod
     def from_args(cls, args: Mapping[str, Any]) -> "NodeAffinity":
-        return cls(msgspec.convert(args, Args))
+        return cls(msgspec.convert(args, NodeAffinityArgs))
 
     def sign(self, info: PodInfo) -> Any:
         return info.pod.spec.node_selector, _affinity(info)

@@ -46,7 +46,9 @@ SYSTEM_DEFAULTS = (
 )
 
 
-class Args(msgspec.Struct, forbid_unknown_fields=True, frozen=True, rename="camel"):
+class PodTopologySpreadArgs(
+    msgspec.Struct, forbid_unknown_fields=True, frozen=True, rename="camel"
+):
     """PodTopologySpreadArgs: constraints for pods that bring none.
 
     `defaultingType` System takes kube-scheduler's own, List those of `defaultConstraints`.
@@ -117,7 +119,7 @@ class Hard:
 
 
 @dataclass(frozen=True, slots=True)
-class Nodes:
+class CountedNodes:
     """Which nodes take part in a constraint, and the domains that they make up; `key` stands for
     both."""
 
@@ -146,7 +148,7 @@ class PodTopologySpread(Plugin):
     LOCAL = False
     RELATIVE = True
 
-    def __init__(self, args: Args = Args()) -> None:
+    def __init__(self, args: PodTopologySpreadArgs = PodTopologySpreadArgs()) -> None:
         if args.defaulting_type not in ("System", "List"):
             raise ValueError(f"defaultingType: System or List, got {args.defaulting_type}")
         if args.default_constraints and args.defaulting_type != "List":
@@ -156,12 +158,12 @@ class PodTopologySpread(Plugin):
         self._system = args.defaulting_type == "System"
         self._defaults = SYSTEM_DEFAULTS if self._system else args.default_constraints
         self._sums = KeptSums()
-        self._kept_nodes: OrderedDict[Hashable, Nodes] = OrderedDict()
+        self._kept_nodes: OrderedDict[Hashable, CountedNodes] = OrderedDict()
         self._snapshot: Snapshot | None = None
 
     @classmethod
     def from_args(cls, args: Mapping[str, Any]) -> "PodTopologySpread":
-        return cls(msgspec.convert(args, Args))
+        return cls(msgspec.convert(args, PodTopologySpreadArgs))
 
     # -- filter ----------------------------------------------------------------------------
 
@@ -270,7 +272,7 @@ class PodTopologySpread(Plugin):
         constraints: Sequence[Constraint],
         info: PodInfo,
         snapshot: Snapshot,
-    ) -> Nodes:
+    ) -> CountedNodes:
         """Kept for pods that are alike in what this depends on, until some node changes."""
         spec = info.pod.spec
         node_affinity = spec.affinity.node_affinity if spec.affinity else None
@@ -286,7 +288,7 @@ class PodTopologySpread(Plugin):
         if kept is None or kept.version < snapshot.nodes_touched or snapshot.asking:
             among = _with_all_labels(constraints, snapshot) & _included(constraint, info, snapshot)
             domains = values(snapshot, constraint.key, among)
-            kept = Nodes(key, among, domains, snapshot.version)
+            kept = CountedNodes(key, among, domains, snapshot.version)
             if not snapshot.asking:
                 self._kept_nodes[key] = kept
                 if len(self._kept_nodes) > MAX_NODES_KEPT:
@@ -298,7 +300,7 @@ class PodTopologySpread(Plugin):
         if own:
             return [_compiled(c, info) for c in own if _action(c) == action]
         defaults = [c for c in self._defaults if _action(c) == action]
-        selector = snapshot.owners.selector(info.pod) if defaults else None
+        selector = snapshot.default_selectors.selector(info.pod) if defaults else None
         if selector is None:
             return ()
         return [replace(_compiled(c, info), selector=selector) for c in defaults]

@@ -72,7 +72,7 @@ class ScoringStrategy(msgspec.Struct, forbid_unknown_fields=True, frozen=True, r
     requested_to_capacity_ratio: Ratio | None = None
 
 
-class Args(msgspec.Struct, forbid_unknown_fields=True, frozen=True, rename="camel"):
+class NodeResourcesFitArgs(msgspec.Struct, forbid_unknown_fields=True, frozen=True, rename="camel"):
     """NodeResourcesFitArgs: how nodes are scored, and which extended resources go unchecked."""
 
     scoring_strategy: ScoringStrategy = ScoringStrategy()
@@ -96,7 +96,7 @@ class NodeResourcesFit(Plugin):
     BY_COLUMNS = True
     events = Event.NODE_ADD | Event.NODE_ALLOCATABLE | Event.POD_GONE
 
-    def __init__(self, args: Args = Args()) -> None:
+    def __init__(self, args: NodeResourcesFitArgs = NodeResourcesFitArgs()) -> None:
         strategy = args.scoring_strategy
         check_resources(strategy.resources)
         if strategy.type not in (LEAST, MOST, RATIO):
@@ -111,7 +111,7 @@ class NodeResourcesFit(Plugin):
 
     @classmethod
     def from_args(cls, args: Mapping[str, Any]) -> "NodeResourcesFit":
-        return cls(msgspec.convert(args, Args))
+        return cls(msgspec.convert(args, NodeResourcesFitArgs))
 
     def sign(self, info: PodInfo) -> Any:
         return sorted(info.needs.requests.items()), info.needs.nonzero

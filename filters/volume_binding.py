@@ -47,7 +47,7 @@ NO_PROVISIONER = ("", "kubernetes.io/no-provisioner")
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
 
-class Args(msgspec.Struct, forbid_unknown_fields=True, frozen=True, rename="camel"):
+class VolumeBindingArgs(msgspec.Struct, forbid_unknown_fields=True, frozen=True, rename="camel"):
     """VolumeBindingArgs: `bindTimeoutSeconds` that volumes may take to be bound or made."""
 
     bind_timeout_seconds: float = 600.0
@@ -73,7 +73,7 @@ class VolumeBinding(Plugin):
     LOCAL = False
     LOOKS_AT_PODS = False
 
-    def __init__(self, args: Args = Args()) -> None:
+    def __init__(self, args: VolumeBindingArgs = VolumeBindingArgs()) -> None:
         if not 0 < args.bind_timeout_seconds < math.inf:
             raise ValueError(f"bindTimeoutSeconds: above 0, got {args.bind_timeout_seconds:g}")
         self.bind_timeout_s = args.bind_timeout_seconds
@@ -81,7 +81,7 @@ class VolumeBinding(Plugin):
 
     @classmethod
     def from_args(cls, args: Mapping[str, Any]) -> "VolumeBinding":
-        return cls(msgspec.convert(args, Args))
+        return cls(msgspec.convert(args, VolumeBindingArgs))
 
     def pre_filter(self, info: PodInfo, snapshot: Snapshot) -> Prepared | Rejected | None:
         keys = claims_of(info.pod)

@@ -20,7 +20,7 @@ IN_USE = (
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class VolumeRestrictionsState:
     disk_taken: Bools
     claim_in_use: bool
 
@@ -49,10 +49,10 @@ class VolumeRestrictions(Plugin):
         for shape in snapshot.index.with_disks() if disks else ():
             if any(_conflict(mine, other) for mine in disks for other in shape.disks):
                 taken[list(shape.on)] = True
-        return Prepared(State(taken, in_use), (DISK_CONFLICT, IN_USE))
+        return Prepared(VolumeRestrictionsState(taken, in_use), (DISK_CONFLICT, IN_USE))
 
     def filter(self, prepared: Prepared, view: View) -> Ints:
-        state: State = prepared.state
+        state: VolumeRestrictionsState = prepared.state
         bits = refusals(state.disk_taken[view.rows], 1)
         return np.where(bits == 0, 2, bits) if state.claim_in_use else bits
 

@@ -22,7 +22,7 @@ from lab.binaries import LabError
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?", re.ASCII)
 COMPONENTS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok")
-READY_WITHIN = "120s"
+READY_TIMEOUT = "120s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ class LabCluster:
             # With no controllers nothing would make accounts, or take taints and finalizers off.
             unwanted = ("ServiceAccount", "TaintNodesByCondition", "StorageObjectInUseProtection")
             extra.append(f"kube-apiserver=disable-admission-plugins={','.join(unwanted)}")
-        command = ["create", "cluster", "--runtime", "binary", "--wait", READY_WITHIN]
+        command = ["create", "cluster", "--runtime", "binary", "--wait", READY_TIMEOUT]
         for name in ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"):
             command += [f"--{name}-binary", str(found[name])]
         command += ["--kwok-controller-binary", str(found["kwok"])]

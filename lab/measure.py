@@ -68,7 +68,7 @@ class HostAgent:
         self._process.wait(20)
 
 
-class Prometheus:
+class PrometheusProcess:
     """Debian's Prometheus over these targets, as a process. A context manager."""
 
     def __init__(
@@ -94,7 +94,7 @@ class Prometheus:
         """Scrape these from now on."""
         self._targets.write_text(json.dumps([{"targets": list(targets)}]))
 
-    def __enter__(self) -> "Prometheus":
+    def __enter__(self) -> "PrometheusProcess":
         command = [
             "prometheus",
             f"--config.file={self._folder}/prometheus.yml",

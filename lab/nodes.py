@@ -13,7 +13,7 @@ from cluster.objects.core import Node, ObjectList
 from lab.binaries import LabError
 
 IN_FLIGHT = 32
-READY_WITHIN = 120.0
+READY_TIMEOUT_S = 120.0
 NOT_READY = "node.kubernetes.io/not-ready"
 
 PLAIN = {"cpu": "8", "memory": "32Gi", "ephemeral-storage": "100Gi", "pods": "110"}
@@ -84,11 +84,13 @@ async def wait_ready(kubeconfig: Path, number: int) -> None:
     """Until so many nodes are there and none carries the not-ready taint. Raises LabError."""
     async with ApiClient(Access(str(kubeconfig))) as client:
         try:
-            async with asyncio.timeout(READY_WITHIN):
+            async with asyncio.timeout(READY_TIMEOUT_S):
                 while not await _all_ready(client, number):
                     await asyncio.sleep(0.2)
         except TimeoutError as error:
-            raise LabError(f"not all of {number} nodes got ready in {READY_WITHIN:g} s") from error
+            raise LabError(
+                f"not all of {number} nodes got ready in {READY_TIMEOUT_S:g} s"
+            ) from error
 
 
 async def _all_ready(client: ApiClient, number: int) -> bool:

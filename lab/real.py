@@ -28,9 +28,9 @@ from lab.node import RealNode
 from lab.nodes import NOT_READY
 
 MARK = "real.json"
-MOST_NODES, MOST_CLUSTERS = 50, 50
+MAX_NODES, MAX_CLUSTERS = 50, 50
 PARTS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet")
-READY_WITHIN = 180.0
+READY_TIMEOUT_S = 180.0
 
 Tick = Callable[[], None]
 
@@ -89,8 +89,8 @@ class RealCluster(LabCluster):
                 f"cluster {self.name} is there already: use another name, or "
                 f"`gsch lab down {self.name}` first"
             )
-        if not 1 <= len(nodes) <= MOST_NODES:
-            raise LabError(f"real nodes: 1 to {MOST_NODES}, got {len(nodes)}")
+        if not 1 <= len(nodes) <= MAX_NODES:
+            raise LabError(f"real nodes: 1 to {MAX_NODES}, got {len(nodes)}")
         found = binaries.ensure((*PARTS, "kubectl", "pause"))
         self.folder.mkdir(parents=True)
         try:
@@ -278,7 +278,7 @@ class RealCluster(LabCluster):
 
     def _wait_for_nodes(self, real: Sequence[RealNode], tick: Tick) -> None:
         left = {node.name: node for node in real}
-        deadline = time.monotonic() + READY_WITHIN
+        deadline = time.monotonic() + READY_TIMEOUT_S
         while left:
             said = self._asked("get", "nodes", "-o", "json")
             for item in json.loads(said)["items"] if said else ():
@@ -378,7 +378,7 @@ def _free_number() -> int:
     taken = set()
     for mark in (root() / "clusters").glob(f"*/{MARK}"):
         taken.add(json.loads(mark.read_text())["number"])
-    free = [number for number in range(1, MOST_CLUSTERS + 1) if number not in taken]
+    free = [number for number in range(1, MAX_CLUSTERS + 1) if number not in taken]
     if not free:
-        raise LabError(f"{MOST_CLUSTERS} clusters of real nodes are up already")
+        raise LabError(f"{MAX_CLUSTERS} clusters of real nodes are up already")
     return free[0]

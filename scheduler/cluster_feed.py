@@ -12,7 +12,7 @@ import msgspec
 import structlog
 
 from cluster.api.client import ApiClient
-from cluster.api.reflector import Kind, Reflector
+from cluster.api.reflector import EventType, Reflector
 from cluster.objects.core import Node, ObjectMeta, Pod, PodSpec, PodStatus
 from cluster.objects.quantity import QuantityError
 from cluster.state.resource_types import RESOURCES, Resource, key_of
@@ -132,7 +132,7 @@ class ClusterFeed:
 
     # -- handlers --------------------------------------------------------------------------
 
-    def on_node(self, kind: Kind, old: Node | None, new: Node | None) -> None:
+    def on_node(self, kind: EventType, old: Node | None, new: Node | None) -> None:
         if new is None:
             if old is not None and self._snapshot.remove_node(old.metadata.name):
                 self._object_changed("Node", old.metadata.name)
@@ -150,7 +150,7 @@ class ClusterFeed:
             if part in change:
                 self._cluster_changed(event)
 
-    def on_pod(self, kind: Kind, old: Pod | None, new: Pod | None) -> None:
+    def on_pod(self, kind: EventType, old: Pod | None, new: Pod | None) -> None:
         if new is None or new.terminal:
             pod = new or old
             if pod is not None:
@@ -171,7 +171,7 @@ class ClusterFeed:
             log.error("pod not counted", pod=pod.key, error=str(error))
             return None
 
-    def _on_object(self, resource: Resource, kind: Kind, old: Any, new: Any) -> None:
+    def _on_object(self, resource: Resource, kind: EventType, old: Any, new: Any) -> None:
         key = key_of(new or old)
         resource.put(self._snapshot, key, new)
         self._object_changed(resource.kind, key)
@@ -188,8 +188,10 @@ class ClusterFeed:
             self._listener.cluster_changed(event)
 
 
-def _plugin_handler(path: str, changed: PluginObjectHandler) -> Callable[[Kind, Any, Any], None]:
-    def handle(kind: Kind, old: Any, new: Any) -> None:
+def _plugin_handler(
+    path: str, changed: PluginObjectHandler
+) -> Callable[[EventType, Any, Any], None]:
+    def handle(kind: EventType, old: Any, new: Any) -> None:
         changed(path, old, new)
 
     return handle

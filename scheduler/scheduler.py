@@ -15,7 +15,7 @@ import structlog
 from prometheus_client.core import Metric
 
 from cluster.api.client import ApiClient
-from cluster.api.writer import Outbox
+from cluster.api.writer import ApiWriter
 from cluster.objects.core import Pod
 from cluster.objects.quantity import QuantityError
 from cluster.state.snapshot import Snapshot
@@ -37,12 +37,12 @@ from scheduler.cycle.diagnosis import Diagnosis
 from scheduler.cycle.framework import Framework, frameworks
 from scheduler.cycle.scheduling_cycle import Cycle, Decision
 from scheduler.cycle.trial import Trial
-from scheduler.joint.gangs import Gangs, Member
+from scheduler.joint.gangs import GangMember, Gangs
 from scheduler.joint.pipelines import Pipelines
 from scheduler.joint.problem import GUESSED, Placed
 from scheduler.observe.gauges import gauges
 from scheduler.observe.metrics import Metrics
-from scheduler.observe.recent_decisions import Recent
+from scheduler.observe.recent_decisions import RecentDecisions
 from scheduler.observe.reporter import Reporter
 from scheduler.pending_pods import PendingPods
 from scheduler.preemption.candidates import TERMINATING, Candidate
@@ -60,7 +60,7 @@ from serving.tasks import first_of
 
 log = structlog.get_logger(__name__)
 
-DRAIN_FOR = 20.0
+DRAIN_FOR_S = 20.0
 """Seconds that binds and events in flight get at shutdown."""
 CYCLES_PER_TURN = 8
 TURN_S = 0.02
@@ -73,14 +73,14 @@ class Scheduler:
     def __init__(self, client: ApiClient, configuration: Configuration, matrix: Matrix) -> None:
         self._matrix = matrix
         self.snapshot = Snapshot()
-        self._recent = Recent()
+        self._recent = RecentDecisions()
         self.metrics = Metrics(self._gauges, self._recent.text)
         self.queue = SchedulingQueue(on_incoming=self.metrics.incoming)
         self._cycle = Cycle(self.snapshot, configuration.seed)
         self.frameworks: dict[str, Framework] = {}
         """By schedulerName, as configured now."""
-        self._outbox = Outbox(client)
-        self._reporter = Reporter(self._outbox)
+        self._writer = ApiWriter(client)
+        self._reporter = Reporter(self._writer)
         self.nominator = Nominator(self.snapshot)
         self._gangs = Gangs(self.snapshot, self.queue)
         self._pipelines = Pipelines(self.snapshot, self.queue)
@@ -170,7 +170,7 @@ class Scheduler:
         """Keep the snapshot and the queue, and send what is to be reported, for ever."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self.feed.run())
-            group.create_task(self._outbox.run())
+            group.create_task(self._writer.run())
             group.create_task(self._expire())
             group.create_task(self._follow_matrix())
             group.create_task(leave_out_when(self.feed.synced()))
@@ -180,7 +180,7 @@ class Scheduler:
         await first_of(self.feed.synced(), self.stopped.wait())
         if self.stopped.is_set():
             return
-        self._reporter.speak()
+        self._reporter.enable()
         self._pending.admit_gated()
         log.info("scheduling", nodes=self.snapshot.node_count, pending=len(self.queue.pods))
         while not self.stopped.is_set():
@@ -219,11 +219,11 @@ class Scheduler:
     async def drain(self) -> bool:
         """Let binds and reports in flight end. Returns whether all did in time."""
         started = time.monotonic()
-        await self._binding.drain(DRAIN_FOR)
-        await self._preemptor.drain(max(DRAIN_FOR - (time.monotonic() - started), 0.1))
-        left = max(DRAIN_FOR - (time.monotonic() - started), 0.1)
-        sent = await self._outbox.drain(left)
-        log.info("drained", binds_left=len(self._binding), reports_left=len(self._outbox))
+        await self._binding.drain(DRAIN_FOR_S)
+        await self._preemptor.drain(max(DRAIN_FOR_S - (time.monotonic() - started), 0.1))
+        left = max(DRAIN_FOR_S - (time.monotonic() - started), 0.1)
+        sent = await self._writer.drain(left)
+        log.info("drained", binds_left=len(self._binding), reports_left=len(self._writer))
         return sent and not len(self._binding)
 
     async def _expire(self) -> None:
@@ -374,7 +374,7 @@ class Scheduler:
         def decide(info: PodInfo) -> Decision:
             return self._cycle.decide(framework, info, self.nominator.ahead_of(info))
 
-        found: list[Member] = []
+        found: list[GangMember] = []
         try:
             ends = time.perf_counter() + TURN_S
             for _ in self._gangs.decide(members, framework, decide, found):
@@ -396,7 +396,7 @@ class Scheduler:
         self,
         members: list[QueuedPod],
         framework: Framework,
-        found: list[Member],
+        found: list[GangMember],
         enough: bool,
         started: float,
     ) -> Iterator[None]:
@@ -520,13 +520,13 @@ class Scheduler:
         why = framework.why_in_short(info, decision.trial, self.snapshot, decision.row)
         if placed is not None and decision.row == placed.row:
             why = placed.note
-            self._reporter.told(queued.pod, "PlacedJointly", why)
+            self._reporter.normal(queued.pod, "PlacedJointly", why)
             if placed.guessed:
-                self._reporter.note(queued.pod, "LatencyUnknown", GUESSED)
+                self._reporter.warning(queued.pod, "LatencyUnknown", GUESSED)
         self._recent.placed(queued.key, node, info.policy, why)
         note = framework.latency_note(info, self.snapshot, decision.row)
         if note:
-            self._reporter.note(queued.pod, "LatencyUnknown", note)
+            self._reporter.warning(queued.pod, "LatencyUnknown", note)
         if log.is_enabled_for(logging.DEBUG):
             why = framework.why(info, decision.trial, self.snapshot, decision.row)
             log.debug("decided", pod=queued.key, node=node, why=why)
@@ -541,4 +541,4 @@ class Scheduler:
         self._gangs.gone(pod.key)
 
     def _gauges(self) -> Iterable[Metric]:
-        yield from gauges(self.queue, self.snapshot, self._outbox, len(self._matrix))
+        yield from gauges(self.queue, self.snapshot, self._writer, len(self._matrix))

@@ -13,7 +13,7 @@ from bench import schedulers
 from bench.differential.worlds import NAMESPACES, PRIORITIES, Json, World
 from cluster.api.access import Access
 from cluster.api.client import MERGE_PATCH, ApiClient
-from cluster.api.reflector import Kind, Reflector
+from cluster.api.reflector import EventType, Reflector
 from cluster.objects.core import Pod
 from cluster.state.resource_types import RESOURCES
 from cluster.state.storage import SELECTED_NODE
@@ -110,7 +110,7 @@ class Arena:
         await self._closing.aclose()
         self._processes.close()
 
-    def _on_pod(self, kind: Kind, old: Pod | None, new: Pod | None) -> None:
+    def _on_pod(self, kind: EventType, old: Pod | None, new: Pod | None) -> None:
         if new is None:
             if old is not None:
                 self._pods.pop(old.key, None)

@@ -21,7 +21,7 @@ from bench.pipeline.placements import CLIENT, WAYS
 from bench.pipeline.run import Experiment, Result, Video, load, save, settled
 from bench.pipeline.scene import Scene
 from lab import nodes
-from lab.measure import HostAgent, Prometheus, deploy_agents
+from lab.measure import HostAgent, PrometheusProcess, deploy_agents
 from lab.real import RealCluster
 
 FRAMES = 600
@@ -131,12 +131,13 @@ def _video(out: Path, frames: int) -> Video:
     return Video(path, scene, frames)
 
 
-def _measured(stack: ExitStack, cluster: RealCluster) -> Prometheus:
-    """Agents on every node and beside the client, and a Prometheus that has their readings."""
+def _measured(stack: ExitStack, cluster: RealCluster) -> PrometheusProcess:
+    """Agents on every node and beside the client, and a Prometheus that has their
+    readings."""
     agents = deploy_agents(cluster, INTERVAL)
     client = stack.enter_context(HostAgent(cluster, CLIENT, agents, INTERVAL))
     targets = [client.target, *(f"{address}:8787" for address in agents.values())]
-    prometheus = stack.enter_context(Prometheus(cluster.folder / "prometheus", targets))
+    prometheus = stack.enter_context(PrometheusProcess(cluster.folder / "prometheus", targets))
     query = 'gsch_rtt_seconds{quantile="0.5"}'
     settled(lambda: len(prometheus.query(query)) == PAIRS, 60)
     return prometheus

@@ -17,7 +17,7 @@ import structlog
 log = structlog.get_logger(__name__)
 
 # A credential is asked for again at this age, in seconds: rotated tokens overlap for minutes.
-FRESH_FOR = 30.0
+FRESH_FOR_S = 30.0
 
 
 class AccessError(Exception):
@@ -82,10 +82,10 @@ class Access:
         return certificate + b"\n" + key if certificate and key else None
 
     async def authorization(self) -> str | None:
-        """The value of the Authorization header, no older than FRESH_FOR; None with none."""
-        if time.monotonic() - self._read_at > FRESH_FOR:
+        """The value of the Authorization header, no older than FRESH_FOR_S; None with none."""
+        if time.monotonic() - self._read_at > FRESH_FOR_S:
             async with self._lock:
-                if time.monotonic() - self._read_at > FRESH_FOR:
+                if time.monotonic() - self._read_at > FRESH_FOR_S:
                     # An exec plugin is a process that may take seconds: not on the event loop.
                     await asyncio.to_thread(self._refresh_header)
         return self._header

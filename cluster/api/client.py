@@ -38,7 +38,7 @@ REQUEST_TIMEOUT = timedelta(seconds=30)
 WATCH_SILENCE = timedelta(seconds=90)
 
 MAX_RETRY_AFTER = 60.0
-SETTLE = 0.02
+CLOSE_GRACE_S = 0.02
 
 _encode = msgspec.json.Encoder().encode
 _decode_status = msgspec.json.Decoder(Status).decode
@@ -109,7 +109,7 @@ class ApiClient:
         await self._client.close()
         # The library's thread may still be on its way out of Python with the last result; an
         # interpreter that finalises in that moment aborts.
-        await asyncio.sleep(SETTLE)
+        await asyncio.sleep(CLOSE_GRACE_S)
 
     async def request(
         self, method: str, path: str, body: Any = None, content_type: str = JSON

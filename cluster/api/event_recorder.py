@@ -13,13 +13,13 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from cluster.api.writer import Outbox, Write
+from cluster.api.writer import ApiWriter, Write
 from cluster.objects.core import Pod
 
 NOTE_LIMIT = 1024
-REPEAT_AFTER = 300.0
+REPEAT_AFTER_S = 300.0
 """Seconds after which an unchanged note is written again."""
-REMEMBERED = 50_000
+MAX_REMEMBERED = 50_000
 
 _encode = msgspec.json.Encoder().encode
 
@@ -31,10 +31,10 @@ def micro_time(moment: datetime | None = None) -> str:
 
 
 class EventRecorder:
-    """Writes events about pods through an outbox."""
+    """Writes events about pods through an writer."""
 
-    def __init__(self, outbox: Outbox, clock: Callable[[], float] = time.monotonic) -> None:
-        self._outbox, self._clock = outbox, clock
+    def __init__(self, writer: ApiWriter, clock: Callable[[], float] = time.monotonic) -> None:
+        self._writer, self._clock = writer, clock
         self._host = socket.gethostname()
         self._last: OrderedDict[str, dict[str, tuple[str, float]]] = OrderedDict()
         """By pod (its uid) and reason, the last note of a warning, and when it was written."""
@@ -51,11 +51,11 @@ class EventRecorder:
         key = pod.metadata.uid or pod.key
         notes = self._last.setdefault(key, {})
         last = notes.get(reason)
-        if last is not None and last[0] == note and now - last[1] < REPEAT_AFTER:
+        if last is not None and last[0] == note and now - last[1] < REPEAT_AFTER_S:
             return
         notes[reason] = note, now
         self._last.move_to_end(key)
-        if len(self._last) > REMEMBERED:
+        if len(self._last) > MAX_REMEMBERED:
             self._last.popitem(last=False)
         self._write(pod, "Warning", reason, action, note, controller)
 
@@ -90,7 +90,7 @@ class EventRecorder:
             "type": type_,
         }
         path = f"/apis/events.k8s.io/v1/namespaces/{meta.namespace}/events"
-        self._outbox.put(f"event {name}", Write("POST", path, _encode(body)))
+        self._writer.put(f"event {name}", Write("POST", path, _encode(body)))
 
 
 def _cut(note: str) -> str:

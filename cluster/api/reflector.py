@@ -22,15 +22,15 @@ log = structlog.get_logger(__name__)
 
 PAGE = 500
 WATCH_SECONDS = (240, 480)
-LOOK_AGAIN = 60.0
+POLL_INTERVAL_S = 60.0
 """Seconds between looks for an optional resource that the API server does not have."""
-BACKOFF_FIRST, BACKOFF_MOST = 0.2, 10.0
+FIRST_BACKOFF_S, MAX_BACKOFF_S = 0.2, 10.0
 MIN_WATCH_S = 1.0
 """A watch that ends sooner is a failure, whatever it brought: the next one waits (client-go's
 "very short watch")."""
 
 
-class Kind(Enum):
+class EventType(Enum):
     ADDED = "Added"
     MODIFIED = "Modified"
     DELETED = "Deleted"
@@ -43,7 +43,7 @@ class Identified(Protocol):
 
 T = TypeVar("T", bound=Identified)
 
-Handler = Callable[[Kind, T | None, T | None], None]
+Handler = Callable[[EventType, T | None, T | None], None]
 """Called as (kind, old, new), never concurrently; old is None when added, new when deleted."""
 
 
@@ -62,7 +62,7 @@ class _WatchRefused(Exception):
 class Backoff:
     """Full-jitter exponential delays, in seconds."""
 
-    def __init__(self, first: float = BACKOFF_FIRST, most: float = BACKOFF_MOST) -> None:
+    def __init__(self, first: float = FIRST_BACKOFF_S, most: float = MAX_BACKOFF_S) -> None:
         self._first, self._most = first, most
         self._limit = first
 
@@ -136,7 +136,7 @@ class Reflector(Generic[T]):
         self._replace({})
         self.heard_at = time.monotonic()
         self.synced.set()
-        await asyncio.sleep(LOOK_AGAIN)
+        await asyncio.sleep(POLL_INTERVAL_S)
 
     async def _pause(self, what: str, error: object, at_least: float | None = None) -> None:
         delay = max(self._backoff.next(), at_least or 0.0)
@@ -189,9 +189,9 @@ class Reflector(Generic[T]):
 
     def _replace(self, fresh: dict[str, T]) -> None:
         for key in [key for key in self.objects if key not in fresh]:
-            self._tell(Kind.DELETED, self.objects[key])
+            self._tell(EventType.DELETED, self.objects[key])
         for item in fresh.values():
-            self._tell(Kind.MODIFIED, item)
+            self._tell(EventType.MODIFIED, item)
 
     async def _watch_on(self) -> None:
         """Watch, and watch again from the last version, until the history is gone."""
@@ -255,27 +255,27 @@ class Reflector(Generic[T]):
             name = _key(metadata)
             log.error("object not read", resource=self._path, object=name, error=str(error))
             return
-        self._tell(Kind.DELETED if event.type == "DELETED" else Kind.MODIFIED, item)
+        self._tell(EventType.DELETED if event.type == "DELETED" else EventType.MODIFIED, item)
 
-    def _tell(self, kind: Kind, item: T) -> None:
+    def _tell(self, kind: EventType, item: T) -> None:
         """Bring `objects` up to date and call the handler with what really changed."""
         key = _key(item.metadata)
         old = self.objects.get(key)
-        if kind is Kind.DELETED:
+        if kind is EventType.DELETED:
             if old is not None:
                 del self.objects[key]
-                self._call(Kind.DELETED, item, None)
+                self._call(EventType.DELETED, item, None)
             return
         if old is not None and old.metadata.resource_version == item.metadata.resource_version:
             return
         if old is not None and old.metadata.uid != item.metadata.uid:
             # Deleted and made again under the same name while nobody was looking.
-            self._call(Kind.DELETED, old, None)
+            self._call(EventType.DELETED, old, None)
             old = None
         self.objects[key] = self._slim(item) if self._slim else item
-        self._call(Kind.MODIFIED if old is not None else Kind.ADDED, old, item)
+        self._call(EventType.MODIFIED if old is not None else EventType.ADDED, old, item)
 
-    def _call(self, kind: Kind, old: T | None, new: T | None) -> None:
+    def _call(self, kind: EventType, old: T | None, new: T | None) -> None:
         """A bug met in one object's event costs that event, never the watch."""
         try:
             self._handler(kind, old, new)

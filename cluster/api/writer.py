@@ -20,8 +20,8 @@ log = structlog.get_logger(__name__)
 
 WORKERS = 16
 CAPACITY = 100_000
-TRIES = 5
-TRY_AGAIN = (429, 500, 502, 503, 504)
+MAX_TRIES = 5
+RETRIED_STATUSES = (429, 500, 502, 503, 504)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Write:
     on_refused: Callable[[], None] | None = None
 
 
-class Outbox:
+class ApiWriter:
     """A bounded set of pending writes and the workers that send them."""
 
     def __init__(self, client: ApiClient, workers: int = WORKERS) -> None:
@@ -109,7 +109,7 @@ class Outbox:
     async def _send(self, key: str, write: Write, shard: OrderedDict[str, Write]) -> None:
         backoff = Backoff()
         why = ""
-        for _ in range(TRIES):
+        for _ in range(MAX_TRIES):
             try:
                 reply = await self._client.request(
                     write.method, write.path, write.body, write.content_type
@@ -125,7 +125,7 @@ class Outbox:
                     self.sent += 1
                     return
                 why = f"{reply.status} {reply.error.message}"
-                if reply.status not in TRY_AGAIN:
+                if reply.status not in RETRIED_STATUSES:
                     break
                 pause = reply.retry_after or backoff.next()
             await asyncio.sleep(pause)

@@ -11,7 +11,7 @@ CONTROLLERS = {
 }
 
 
-class Owners:
+class DefaultSelectors:
     """Selectors of Services and controllers, as the API server has them."""
 
     def __init__(self) -> None:

@@ -31,7 +31,7 @@ _encode = msgspec.json.Encoder(order="deterministic").encode
 
 TermPlace = tuple[str | None, tuple[str, str] | None]
 """(namespace, label) that every pod meant by a term has; None where it asks for no one of them."""
-Meeting = tuple[Term, Counts]
+MatchingTerm = tuple[Term, Counts]
 """A term with the number of placed pods that have it, by row."""
 
 HostPort = tuple[str, int, str]
@@ -362,7 +362,7 @@ class PodIndex:
         shapes = (self._of_namespace.get(name, {}) for name in query.namespaces if name)
         return (shape for found in shapes for shape in found.values())
 
-    def terms_meeting(self, pod: Pod, of_namespace: Labels) -> list[Meeting]:
+    def matching_terms(self, pod: Pod, of_namespace: Labels) -> list[MatchingTerm]:
         """The affinity terms of placed pods that mean this pod, whose namespace is so labelled."""
         if not self._terms:
             return []

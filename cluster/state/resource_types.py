@@ -56,7 +56,7 @@ def _into_storage(set_: Callable[[Storage, str, Any], None]) -> Put:
 
 def _put_service(snapshot: Snapshot, key: str, item: Service | None) -> None:
     namespace, _, name = key.partition("/")
-    snapshot.owners.set_service(namespace, name, item.spec.selector if item else None)
+    snapshot.default_selectors.set_service(namespace, name, item.spec.selector if item else None)
 
 
 def _put_controller(kind: str) -> Put:
@@ -67,7 +67,7 @@ def _put_controller(kind: str) -> Put:
             selector = selector_of(item.spec.selector)
         elif item is not None:
             selector = equal_to(item.spec.selector)
-        snapshot.owners.set_controller(kind, namespace, name, selector)
+        snapshot.default_selectors.set_controller(kind, namespace, name, selector)
 
     return put
 

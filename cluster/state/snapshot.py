@@ -13,11 +13,11 @@ import numpy as np
 from cluster.objects.api_objects import PodDisruptionBudget, PodGroup
 from cluster.objects.core import Labels, Node, Pod, Taint
 from cluster.objects.requests import CPU, MEMORY, PODS
-from cluster.state.default_selectors import Owners
+from cluster.state.default_selectors import DefaultSelectors
 from cluster.state.node_columns import FIRST_CAPACITY, NodeColumns
 from cluster.state.node_columns import Change as Change
 from cluster.state.node_columns import without_images as without_images
-from cluster.state.pod_index import Meeting, PodIndex
+from cluster.state.pod_index import MatchingTerm, PodIndex
 from cluster.state.records import PodAmounts, PodRecord, amounts_of
 from cluster.state.storage import Storage
 from cluster.state.view import Bools as Bools
@@ -57,7 +57,7 @@ class Snapshot(NodeColumns):
         self.members: Counter[str] = Counter()
         """Pods on nodes by PodGroup."""
         self.namespaces: dict[str, Labels] = {}
-        self.owners = Owners()
+        self.default_selectors = DefaultSelectors()
         self.index = PodIndex(FIRST_CAPACITY)
         self.storage = Storage(self, self.index.claim_users)
         self.index.on_claim_use = self.storage.attached.used
@@ -70,9 +70,9 @@ class Snapshot(NodeColumns):
         self._requested_at: dict[int, dict[str, Ints]] = {}
         """By priority and resource, what the pods of exactly that priority ask for, by row."""
 
-    def terms_meeting(self, pod: Pod) -> list[Meeting]:
+    def matching_terms(self, pod: Pod) -> list[MatchingTerm]:
         """Affinity terms of pods on nodes that mean this pod, with how many have them by row."""
-        return self.index.terms_meeting(pod, self.namespaces.get(pod.metadata.namespace, {}))
+        return self.index.matching_terms(pod, self.namespaces.get(pod.metadata.namespace, {}))
 
     # -- nodes -----------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 
-class Kind(Enum):
+class DependencyKind(Enum):
     """What a dependency names: a stage of the pipeline, a pod, a Service, a node."""
 
     STAGE = "stage"
@@ -20,14 +20,14 @@ class Dependency:
     Names of pods and Services are `namespace/name`.
     """
 
-    kind: Kind
+    kind: DependencyKind
     name: str
     weight: float = 1.0
     apart: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class PipelineMember:
     """A pod's part in a pipeline. `pipeline` is `namespace/name`, empty for a pod of its own.
 
     `stages`, where given, are all stages of the pipeline; `apart` where no two of them may share a
@@ -43,5 +43,5 @@ class Member:
     @property
     def named(self) -> frozenset[str]:
         """The stages that this one knows of."""
-        mine = {d.name for d in self.depends_on if d.kind is Kind.STAGE}
+        mine = {d.name for d in self.depends_on if d.kind is DependencyKind.STAGE}
         return self.stages | mine | {self.stage}

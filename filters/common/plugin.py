@@ -24,7 +24,7 @@ from cluster.state.pod_terms import Term, terms_of
 from cluster.state.records import PodAmounts, amounts_of
 from cluster.state.snapshot import Bools, Ints, Snapshot, View
 from filters.common.handle import Handle, WatchedKind
-from filters.common.member import Member
+from filters.common.member import PipelineMember
 
 MAX_SCORE: Final = 100
 
@@ -72,7 +72,7 @@ class PodInfo:
     near_pod: str | None = None
     max_latency_ms: float | None = None
     weights: tuple[int, int] | None = None
-    member: Member | None = None
+    member: PipelineMember | None = None
 
     @classmethod
     def of(cls, pod: Pod, **policy: Any) -> "PodInfo":

@@ -8,7 +8,7 @@ import socket
 import structlog
 import uvicorn
 
-from console.front import Front
+from console.front import ConsoleApp
 from console.pages import application
 from console.settings import Cluster, SettingsError
 from console.sources import source_of
@@ -28,7 +28,7 @@ def serve(
 async def _serve(
     pages: object, address: str, port: int, token: bytes, tls: tuple[str, str]
 ) -> None:
-    front = Front(pages, token, secure=bool(tls[0]))
+    front = ConsoleApp(pages, token, secure=bool(tls[0]))
     try:
         listening = socket.create_server(
             (address, port), family=socket.AF_INET6 if ":" in address else socket.AF_INET

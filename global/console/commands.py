@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 import structlog
 
-from console.settings import Cluster, Endpoint, SettingsError, check, load
+from console.settings import Cluster, SettingsError, SourceAddress, check, load
 from serving import logs
 from serving.security import ServingError, is_loopback, read_token
 
@@ -71,14 +71,14 @@ def console(
 def _one(name: str, given: dict[str, str]) -> Cluster:
     return Cluster(
         name,
-        Endpoint(
+        SourceAddress(
             given["prometheus"],
             given["prometheus_token_file"],
             given["prometheus_username"],
             given["prometheus_password_file"],
             given["prometheus_ca_file"],
         ),
-        Endpoint(
+        SourceAddress(
             given["scheduler"],
             token_file=given["scheduler_token_file"],
             ca_file=given["scheduler_ca_file"],

@@ -28,7 +28,7 @@ HEADERS = {
 }
 
 
-class Front:
+class ConsoleApp:
     """The ASGI application. With a token, people give it once in the URL or each time as bearer."""
 
     def __init__(self, pages: Any, token: bytes = b"", secure: bool = False) -> None:

@@ -18,8 +18,8 @@ from flask import Flask, Response, abort, render_template, request
 from console import views
 from console.readings import Source, Unavailable
 from console.settings import Cluster
-from console.sources import Asking
-from console.views import OF, RANGES, Asked, Table
+from console.sources import HttpSource
+from console.views import OF, RANGES, HtmlTable, PageQuery
 
 STALE_AFTER = 60.0
 """Seconds after which numbers are shown as old."""
@@ -60,7 +60,7 @@ class Pages:
     def __init__(self, clusters: Sequence[Cluster], sources: Mapping[str, Source]) -> None:
         self._clusters = {cluster.name: cluster for cluster in clusters}
         self._first, self._sources = clusters[0].name, sources
-        self._kept: dict[tuple[str, str, Asked], tuple[float, Content]] = {}
+        self._kept: dict[tuple[str, str, PageQuery], tuple[float, Content]] = {}
 
     def overview(self) -> Response:
         return self._page("overview", views.overview)
@@ -84,7 +84,7 @@ class Pages:
         try:
             if not scheduler.url:
                 raise Unavailable("No scheduler is configured that could explain pods.")
-            content["explanation"] = Asking(scheduler).json(f"/explain/{key}")
+            content["explanation"] = HttpSource(scheduler).json(f"/explain/{key}")
         except Unavailable as error:
             content["problem"] = str(error)
         return Response(render_template("explain.html", **content), mimetype="text/html")
@@ -122,7 +122,7 @@ class Pages:
             "query": _query,
         }
 
-    def _page(self, view: str, fill: Callable[[Source, Asked], Content]) -> Response:
+    def _page(self, view: str, fill: Callable[[Source, PageQuery], Content]) -> Response:
         name = self._chosen()
         content, source = self._frame(view, name), self._sources[name]
         try:
@@ -138,9 +138,9 @@ class Pages:
 
     def _filled(
         self,
-        key: tuple[str, str, Asked],
+        key: tuple[str, str, PageQuery],
         source: Source,
-        fill: Callable[[Source, Asked], Content],
+        fill: Callable[[Source, PageQuery], Content],
     ) -> Content:
         """However many people look, a page is worked out anew only so often: for a moment, and
         for KEPT times as long as that took. Raises Unavailable."""
@@ -155,12 +155,12 @@ class Pages:
         return content
 
 
-def _asked() -> Asked:
+def _asked() -> PageQuery:
     """What the URL says; whatever makes no sense counts as not said."""
     span, page = request.args.get("range", "1h"), request.args.get("page", "1")
     of = request.args.get("of", "nodes")
     number = int(page) if page.isdecimal() and len(page) < 7 else 1
-    return Asked(
+    return PageQuery(
         span if span in RANGES else "1h",
         request.args.get("filter", "")[:LONGEST],
         0 if request.args.get("format") == "csv" else max(number, 1),
@@ -178,7 +178,7 @@ def _query(**changes: str | int | None) -> str:
 def _csv(content: Mapping[str, Any], view: str) -> Response:
     if "problem" in content:
         return Response(f"{content['problem']}\n", 503, mimetype="text/plain")
-    table: Table = content["table"]
+    table: HtmlTable = content["table"]
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(table.headings)

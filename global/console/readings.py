@@ -31,7 +31,7 @@ class Overview:
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class RoundTrip:
     """A round trip; `loss` 0..1, `age` in seconds, None where nobody tells."""
 
     source: str
@@ -42,7 +42,7 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True)
-class Placement:
+class PodPlacement:
     """A pod's latest decision; `node` empty where it waits. `at` is Unix time."""
 
     pod: str
@@ -72,10 +72,10 @@ class Source(Protocol):
 
     def overview(self, seconds: float) -> Overview: ...
 
-    def pairs(self, between_clusters: bool) -> list[Pair]:
+    def pairs(self, between_clusters: bool) -> list[RoundTrip]:
         """Node to node within the cluster, or from cluster to cluster."""
 
-    def placements(self) -> list[Placement]: ...
+    def placements(self) -> list[PodPlacement]: ...
 
     def nodes(self) -> list[NodeUse]: ...
 

@@ -17,7 +17,7 @@ class _Struct(msgspec.Struct, rename="camel", forbid_unknown_fields=True, frozen
     pass
 
 
-class Endpoint(_Struct, frozen=True):
+class SourceAddress(_Struct, frozen=True):
     """An HTTP(S) server: a token, or a name and a password, or neither."""
 
     url: str = ""
@@ -35,8 +35,8 @@ class Cluster(_Struct, frozen=True):
     """
 
     name: str
-    prometheus: Endpoint = Endpoint()
-    scheduler: Endpoint = Endpoint()
+    prometheus: SourceAddress = SourceAddress()
+    scheduler: SourceAddress = SourceAddress()
     label: str = ""
 
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from console.readings import Pair
+from console.readings import RoundTrip
 from latency.coordinates import fit
 
-MOST_CELLS = 60
+MAX_CELLS = 60
 """Rows and columns of a heat map; with more nodes, neighbours by name share one."""
 _DIGITS = re.compile(r"(\d{1,18})")
 EDGES = 2
@@ -23,10 +23,10 @@ def natural(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in _DIGITS.split(name)]
 
 
-def heat(pairs: Sequence[Pair]) -> dict[str, object]:
+def heat(pairs: Sequence[RoundTrip]) -> dict[str, object]:
     """{labels, cells, members}: medians in ms by groups of nodes; None where nothing is known."""
     names = sorted({p.source for p in pairs} | {p.target for p in pairs}, key=natural)
-    size = -(-len(names) // MOST_CELLS) or 1
+    size = -(-len(names) // MAX_CELLS) or 1
     groups = [names[start : start + size] for start in range(0, len(names), size)]
     place = {name: index for index, group in enumerate(groups) for name in group}
     found: dict[tuple[int, int], list[float]] = {}
@@ -43,7 +43,7 @@ def heat(pairs: Sequence[Pair]) -> dict[str, object]:
     return {"labels": labels, "cells": cells, "members": size}
 
 
-def layout(pairs: Sequence[Pair]) -> dict[str, object]:
+def layout(pairs: Sequence[RoundTrip]) -> dict[str, object]:
     """{names, x, y, edges}: nodes in a plane, as far apart as their round trips say, in ms."""
     if not pairs:
         return {"names": [], "x": [], "y": [], "edges": []}
@@ -57,12 +57,12 @@ def layout(pairs: Sequence[Pair]) -> dict[str, object]:
         "names": names,
         "x": [round(float(x), 3) for x in flat[:, 0]],
         "y": [round(float(y), 3) for y in flat[:, 1]],
-        "edges": _edges(pairs, coordinates.rows) if len(names) <= MOST_CELLS * 2 else [],
+        "edges": _edges(pairs, coordinates.rows) if len(names) <= MAX_CELLS * 2 else [],
     }
 
 
-def _edges(pairs: Sequence[Pair], rows: dict[str, int]) -> list[tuple[int, int]]:
-    nearest: dict[str, list[Pair]] = {}
+def _edges(pairs: Sequence[RoundTrip], rows: dict[str, int]) -> list[tuple[int, int]]:
+    nearest: dict[str, list[RoundTrip]] = {}
     for pair in sorted(pairs, key=lambda p: p.rtt_ms):
         mine = nearest.setdefault(pair.source, [])
         if len(mine) < EDGES and pair.source != pair.target:

@@ -16,8 +16,8 @@ import structlog
 from prometheus_client.parser import text_string_to_metric_families
 from urllib3.exceptions import HTTPError
 
-from console.readings import NodeUse, Overview, Pair, Placement, Series, Unavailable
-from console.settings import Cluster, Endpoint, SettingsError
+from console.readings import NodeUse, Overview, PodPlacement, RoundTrip, Series, Unavailable
+from console.settings import Cluster, SettingsError, SourceAddress
 from latency.pairs import LatencyError
 from latency.sources.prometheus import AGE, LOSS, Login, Prometheus
 
@@ -59,7 +59,7 @@ class FromPrometheus:
 
     kind = "Prometheus"
 
-    def __init__(self, endpoint: Endpoint, label: str = "") -> None:
+    def __init__(self, endpoint: SourceAddress, label: str = "") -> None:
         login = Login(
             secret(endpoint.token_file),
             endpoint.username,
@@ -111,14 +111,14 @@ class FromPrometheus:
             p99_seconds=self._one(quantile),
         )
 
-    def pairs(self, between_clusters: bool) -> list[Pair]:
+    def pairs(self, between_clusters: bool) -> list[RoundTrip]:
         if between_clusters:
             return self._between_clusters()
         times = self._query(f'gsch_rtt_seconds{{quantile="0.5"{self._label}}}')
         loss = {_pair(m): v for m, v in self._query(LOSS)}
         ages = {_pair(m): v for m, v in self._query(AGE)}
         return [
-            Pair(
+            RoundTrip(
                 m["source"],
                 m["target"],
                 value * 1000,
@@ -129,7 +129,7 @@ class FromPrometheus:
             if m.get("source_cluster", "") == m.get("target_cluster", "")
         ]
 
-    def _between_clusters(self) -> list[Pair]:
+    def _between_clusters(self) -> list[RoundTrip]:
         try:
             found = self._server.cluster_readings()
         except LatencyError as error:
@@ -137,11 +137,11 @@ class FromPrometheus:
         now = time.time()
         columns = zip(found.sources, found.targets, found.times, found.stamps, strict=True)
         return [
-            Pair(one, other, float(ms), None, max(now - float(at), 0.0) if at else None)
+            RoundTrip(one, other, float(ms), None, max(now - float(at), 0.0) if at else None)
             for one, other, ms, at in columns
         ]
 
-    def placements(self) -> list[Placement]:
+    def placements(self) -> list[PodPlacement]:
         return _placements(self._query(DECISIONS))
 
     def nodes(self) -> list[NodeUse]:
@@ -160,8 +160,8 @@ class FromScheduler:
 
     kind = "the scheduler itself"
 
-    def __init__(self, endpoint: Endpoint) -> None:
-        self._http = Asking(endpoint)
+    def __init__(self, endpoint: SourceAddress) -> None:
+        self._http = HttpSource(endpoint)
         self._kept: deque[tuple[float, dict[str, float], dict[str, float]]] = deque(maxlen=KEPT)
         self._latest: dict[str, list[tuple[Mapping[str, str], float]]] = {}
         self._problem = "the first reading is still to come"
@@ -204,15 +204,15 @@ class FromScheduler:
             p99_seconds=_quantile(self._samples(f"{SLI}_bucket"), 0.99),
         )
 
-    def pairs(self, between_clusters: bool) -> list[Pair]:
+    def pairs(self, between_clusters: bool) -> list[RoundTrip]:
         if between_clusters:
             return []
         return [
-            Pair(one["source"], one["target"], float(one["rtt_ms"]), None, one.get("age_s"))
+            RoundTrip(one["source"], one["target"], float(one["rtt_ms"]), None, one.get("age_s"))
             for one in self._http.json("/latency")
         ]
 
-    def placements(self) -> list[Placement]:
+    def placements(self) -> list[PodPlacement]:
         return _placements(self._samples(DECISIONS))
 
     def nodes(self) -> list[NodeUse]:
@@ -223,10 +223,10 @@ class FromScheduler:
         return None if self._read_at is None else time.time() - self._read_at
 
 
-class Asking:
+class HttpSource:
     """GET requests to one server. Raises Unavailable with words for a person."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: SourceAddress) -> None:
         self._url = endpoint.url.rstrip("/")
         self._session: Any = requests.Session()
         self._session.trust_env = False
@@ -290,12 +290,12 @@ def _whole(value: float | None) -> int | None:
     return None if value is None else int(value)
 
 
-def _placements(found: Samples) -> list[Placement]:
+def _placements(found: Samples) -> list[PodPlacement]:
     placements = [
-        Placement(m.get("pod", ""), m.get("node", ""), m.get("policy", ""), m.get("why", ""), at)
+        PodPlacement(m.get("pod", ""), m.get("node", ""), m.get("policy", ""), m.get("why", ""), at)
         for m, at in found
     ]
-    latest: dict[str, Placement] = {}
+    latest: dict[str, PodPlacement] = {}
     for one in sorted(placements, key=lambda p: p.at):
         latest[one.pod] = one
     return sorted(latest.values(), key=lambda p: -p.at)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from console import shapes
-from console.readings import NodeUse, Pair, Placement, Source
+from console.readings import NodeUse, PodPlacement, RoundTrip, Source
 
 RANGES = {"15m": 900, "1h": 3600, "6h": 21_600, "24h": 86_400}
 OF = ("nodes", "clusters")
@@ -17,7 +17,7 @@ RESOURCES = ("cpu", "memory", "nvidia.com/gpu", "pods")
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class PageQuery:
     """What the URL says: a time range, words to filter by, a page (0: all of it), and of what."""
 
     range: str = "1h"
@@ -36,7 +36,7 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class HtmlTable:
     """Rows for a page and for its CSV. `numeric` columns stand to the right."""
 
     headings: Sequence[str]
@@ -45,7 +45,7 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True)
-class PagedTable(Table):
+class PagedTable(HtmlTable):
     """A page of a table, and how many there are."""
 
     page: int = 1
@@ -54,14 +54,14 @@ class PagedTable(Table):
 
 
 def _paged(
-    asked: Asked,
+    asked: PageQuery,
     headings: Sequence[str],
     rows: Sequence[Sequence[object]],
     numeric: frozenset[int] = frozenset(),
-) -> Table:
+) -> HtmlTable:
     """One page of the rows, or all of them."""
     if not asked.page:
-        return Table(headings, rows, numeric)
+        return HtmlTable(headings, rows, numeric)
     pages = max(math.ceil(len(rows) / PAGE), 1)
     page = min(asked.page, pages)
     return PagedTable(
@@ -69,7 +69,7 @@ def _paged(
     )
 
 
-def overview(source: Source, asked: Asked) -> dict[str, Any]:
+def overview(source: Source, asked: PageQuery) -> dict[str, Any]:
     found = source.overview(asked.seconds)
     pending = {name: int(value) for name, value in sorted(found.pending.items())}
     rate = sum(line.values[-1] for line in found.rates if line.name == "scheduled" and line.values)
@@ -83,7 +83,7 @@ def overview(source: Source, asked: Asked) -> dict[str, Any]:
             ("p99 to bind", _milli(found.p99_seconds), "ms"),
             ("Round trips known", found.pairs, "pairs"),
         ],
-        "table": Table(("queue", "pods"), list(pending.items()), frozenset({1})),
+        "table": HtmlTable(("queue", "pods"), list(pending.items()), frozenset({1})),
         "caption": "Pods that wait, by queue",
         "charts": {
             "rates": {"title": "Attempts a second", "unit": "pods/s", "lines": found.rates},
@@ -98,7 +98,7 @@ def _milli(seconds: float | None) -> float | None:
     return None if seconds is None else float(f"{seconds * 1000:.3g}")
 
 
-def latency(source: Source, asked: Asked) -> dict[str, Any]:
+def latency(source: Source, asked: PageQuery) -> dict[str, Any]:
     wanted = asked.wants()
     found = source.pairs(asked.of == "clusters")
     pairs = [p for p in found if wanted(p.source) and wanted(p.target)]
@@ -121,7 +121,7 @@ def latency(source: Source, asked: Asked) -> dict[str, Any]:
     }
 
 
-def _pair_row(pair: Pair) -> tuple[object, ...]:
+def _pair_row(pair: RoundTrip) -> tuple[object, ...]:
     loss = "" if pair.loss is None else f"{pair.loss:.1%}"
     age = "" if pair.age is None else round(pair.age, 1)
     return pair.source, pair.target, round(pair.rtt_ms, 3), loss, age
@@ -139,7 +139,7 @@ def _spread(times: Sequence[float]) -> list[tuple[str, object, str]]:
     ]
 
 
-def placements(source: Source, asked: Asked, explainable: bool) -> dict[str, Any]:
+def placements(source: Source, asked: PageQuery, explainable: bool) -> dict[str, Any]:
     wanted = asked.wants()
     found = [p for p in source.placements() if wanted(p.pod) or wanted(p.node)]
     return {
@@ -155,7 +155,7 @@ def placements(source: Source, asked: Asked, explainable: bool) -> dict[str, Any
     }
 
 
-def _placement_row(placement: Placement) -> tuple[object, ...]:
+def _placement_row(placement: PodPlacement) -> tuple[object, ...]:
     return (
         placement.pod,
         placement.node or "waits",
@@ -165,7 +165,7 @@ def _placement_row(placement: Placement) -> tuple[object, ...]:
     )
 
 
-def packing(source: Source, asked: Asked) -> dict[str, Any]:
+def packing(source: Source, asked: PageQuery) -> dict[str, Any]:
     wanted = asked.wants()
     nodes = [n for n in source.nodes() if wanted(n.node)]
     there = [r for r in RESOURCES if any(r in n.resources for n in nodes)]

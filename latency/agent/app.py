@@ -14,7 +14,7 @@ from cluster.api.access import ServiceAccount
 from cluster.api.client import ApiClient
 from latency.agent import peers as known
 from latency.agent.discovery import Discovery
-from latency.agent.pages import View, application
+from latency.agent.pages import AgentView, application
 from latency.agent.peers import Peer
 from latency.agent.prober import Prober
 from latency.pairs import LatencyError
@@ -22,7 +22,7 @@ from serving.security import ServingError, is_private, read_token, tls
 
 log = structlog.get_logger(__name__)
 
-LOOK_AGAIN = 5.0
+POLL_INTERVAL_S = 5.0
 """Seconds between looks at the peers' file."""
 
 
@@ -62,7 +62,7 @@ class Agent:
         settings.check()
         self._settings = settings
         self._prober = Prober(settings.interval)
-        self._view = View(settings.node, settings.cluster, self._prober)
+        self._view = AgentView(settings.node, settings.cluster, self._prober)
         self._found: list[Peer] = []
         self._written: list[Peer] = []
         if settings.peers_file is not None:
@@ -149,7 +149,7 @@ class Agent:
         """Follow the file; one that turns bad leaves the last good peers."""
         problem = ""
         while True:
-            await asyncio.sleep(LOOK_AGAIN)
+            await asyncio.sleep(POLL_INTERVAL_S)
             try:
                 fresh = await asyncio.to_thread(known.read, path)
             except LatencyError as error:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from cluster.api.client import ApiClient, with_query
-from cluster.api.reflector import Kind, Reflector
+from cluster.api.reflector import EventType, Reflector
 from cluster.objects.core import EndpointSlice, ObjectList
 from latency.agent.peers import Peer
 
@@ -34,7 +34,9 @@ class Discovery:
         """Follow the slices, for ever."""
         await self._reflector.run()
 
-    def _changed(self, kind: Kind, old: EndpointSlice | None, new: EndpointSlice | None) -> None:
+    def _changed(
+        self, kind: EventType, old: EndpointSlice | None, new: EndpointSlice | None
+    ) -> None:
         self._on_change(peers(list(self._reflector.objects.values()), self._port))
 
 

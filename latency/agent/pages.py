@@ -16,13 +16,13 @@ from serving.security import bearer
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 QUANTILES = (("0", 0.0), ("0.5", 0.5), ("0.99", 0.99))
-MOST = {"pingSize": 65_507, "pingCount": 1000}
+MAX_VALUES = {"pingSize": 65_507, "pingCount": 1000}
 OPEN = ("/livez", "/readyz")
 
 Row = dict[str, object]
 
 
-class View:
+class AgentView:
     """What the prober knows, as an agent of node `me` in cluster `cluster` tells it."""
 
     def __init__(self, me: str, cluster: str, prober: Prober) -> None:
@@ -74,7 +74,7 @@ class View:
 class AgentCollector(Collector):
     """`gsch_rtt_seconds` and what belongs to it, of at most `most` peers: labels cost memory."""
 
-    def __init__(self, view: View, most: int) -> None:
+    def __init__(self, view: AgentView, most: int) -> None:
         self._view, self._most = view, most
 
     def collect(self) -> Iterable[Metric]:
@@ -120,7 +120,9 @@ class AgentCollector(Collector):
         yield from (times, loss, jitter, age)
 
 
-def application(view: View, ready: Callable[[], str], token: bytes, most: int) -> web.Application:
+def application(
+    view: AgentView, ready: Callable[[], str], token: bytes, most: int
+) -> web.Application:
     """The agent's pages. `ready` is empty when there is something to tell, else says why not."""
     registry = CollectorRegistry()
     registry.register(AgentCollector(view, most))
@@ -163,7 +165,7 @@ def application(view: View, ready: Callable[[], str], token: bytes, most: int) -
 
 
 def _check(request: web.Request) -> None:
-    for name, most in MOST.items():
+    for name, most in MAX_VALUES.items():
         value = request.query.get(name)
         if value is not None and not (value.isdecimal() and 1 <= int(value[:9]) <= most):
             raise web.HTTPBadRequest(

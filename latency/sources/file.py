@@ -10,7 +10,7 @@ from latency.pairs import LatencyError, parse
 
 log = structlog.get_logger(__name__)
 
-LOOK_AGAIN = 5.0
+POLL_INTERVAL_S = 5.0
 """Seconds between looks at the file's time stamp."""
 
 
@@ -44,7 +44,7 @@ class FileSource:
     async def run(self) -> None:
         """Follow the file, for ever."""
         while True:
-            await asyncio.sleep(LOOK_AGAIN)
+            await asyncio.sleep(POLL_INTERVAL_S)
             try:
                 # Read beside, replaced here: the matrix belongs to the event loop.
                 self._take(await asyncio.to_thread(self._read))

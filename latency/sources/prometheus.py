@@ -30,7 +30,7 @@ MAX_PIECE = 256 * 1024
 """Bytes that are decoded at once: the interpreter belongs to this thread meanwhile."""
 
 
-class Pair(msgspec.Struct, frozen=True):
+class PairSeries(msgspec.Struct, frozen=True):
     """The labels of `gsch_rtt_seconds` that say between what it was measured."""
 
     source: str = ""
@@ -46,7 +46,7 @@ class Pair(msgspec.Struct, frozen=True):
 class Sample(msgspec.Struct, frozen=True):
     """One series of an instant query: its labels, and (time of evaluation, value as text)."""
 
-    metric: Pair
+    metric: PairSeries
     value: tuple[float, str]
 
 
@@ -142,13 +142,13 @@ class Prometheus:
 class Measured:
     """By pair: median in s, age in s, jitter in s, loss 0..1. Only the first has all pairs."""
 
-    medians: dict[Pair, float]
-    ages: dict[Pair, float]
-    jitters: dict[Pair, float]
-    losses: dict[Pair, float]
+    medians: dict[PairSeries, float]
+    ages: dict[PairSeries, float]
+    jitters: dict[PairSeries, float]
+    losses: dict[PairSeries, float]
 
     def columns(
-        self, pairs: Sequence[Pair], now: float, jitter_weight: float
+        self, pairs: Sequence[PairSeries], now: float, jitter_weight: float
     ) -> tuple[Floats, Floats]:
         """Effective times in ms, and when each was measured; long ago where its age is unknown."""
         medians, jitters, losses = (
@@ -211,9 +211,9 @@ def samples_in(body: bytes) -> Iterator[Sample]:
     yield from _decode_piece(head + body[start:end] + b"]")
 
 
-def values(samples: Iterable[Sample]) -> dict[Pair, float]:
+def values(samples: Iterable[Sample]) -> dict[PairSeries, float]:
     """By pair, what is a number and no less than 0."""
-    found: dict[Pair, float] = {}
+    found: dict[PairSeries, float] = {}
     for sample in samples:
         value = float(sample.value[1])
         if sample.metric.whole and 0 <= value < np.inf:

@@ -23,7 +23,7 @@ from scheduler.queue.scheduling_queue import QueuedPod, SchedulingQueue
 
 log = structlog.get_logger(__name__)
 
-ASSUMED_FOR = 900.0
+ASSUME_TTL_S = 900.0
 """Seconds that a successful bind may go unseen by the watch before its room is given back."""
 
 
@@ -104,7 +104,7 @@ class BindingCycle:
         profile = queued.pod.spec.scheduler_name
         self._metrics.point("Bind", status, profile, time.perf_counter() - began)
         if result.outcome is Outcome.BOUND:
-            self._snapshot.bound(key, uid, time.monotonic() + ASSUMED_FOR)
+            self._snapshot.bound(key, uid, time.monotonic() + ASSUME_TTL_S)
             self._queue.finish(queued)
             self._reporter.scheduled(queued.pod, node)
             self.count("scheduled", queued, attempt.started)
@@ -222,7 +222,7 @@ class BindingCycle:
     def _uncertain(self, pod: Pod, why: str) -> None:
         """A bind's outcome cannot be read: the room stays taken, and the pod's owner is told
         why."""
-        self._reporter.note(pod, "BindingUncertain", f"cannot read the pod after a bind: {why}")
+        self._reporter.warning(pod, "BindingUncertain", f"cannot read the pod after a bind: {why}")
 
     def fail(self, queued: QueuedPod, why: str, started: float) -> None:
         """The attempt came to nothing for a reason that is not the nodes': try again later."""

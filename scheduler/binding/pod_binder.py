@@ -39,7 +39,7 @@ class Outcome(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Bind:
+class BindResult:
     """What became of a bind, with the API server's words where it failed."""
 
     outcome: Outcome
@@ -80,7 +80,7 @@ class Binder:
         node: str,
         slot: Slot = nullcontext(),
         uncertain: Callable[[Pod, str], None] = lambda pod, why: None,
-    ) -> Bind:
+    ) -> BindResult:
         """Bring about that `pod` runs on `node`, or find out why not. Never raises for I/O.
 
         `uncertain` is called with the reason where the outcome cannot be read for now.
@@ -93,13 +93,13 @@ class Binder:
             async with slot:
                 answer = await self._attempt(f"{_pod_path(pod)}/binding", body)
             if answer.bound:
-                return Bind(Outcome.BOUND)
+                return BindResult(Outcome.BOUND)
             if answer.doubtful:
                 settled = await self._settle(pod, node, answer.why, uncertain)
                 if settled is not None:
                     return settled
             if answer.refused or loop.time() >= deadline:
-                return Bind(Outcome.FAILED, answer.why)
+                return BindResult(Outcome.FAILED, answer.why)
             await asyncio.sleep(backoff.next() if answer.pause is None else answer.pause)
 
     async def _attempt(self, path: str, body: bytes) -> "_Answer":
@@ -123,7 +123,7 @@ class Binder:
 
     async def _settle(
         self, pod: Pod, node: str, why: str, uncertain: Callable[[Pod, str], None]
-    ) -> Bind | None:
+    ) -> BindResult | None:
         """Read the pod to learn what happened; None where it is pending still.
 
         Goes on for as long as it takes, and believes the watch as well: rights to read may be
@@ -132,12 +132,12 @@ class Binder:
         while True:
             observed = self._observed(pod)
             if observed is not None:
-                return _on_node(observed, node) if observed else Bind(Outcome.GONE, why)
+                return _on_node(observed, node) if observed else BindResult(Outcome.GONE, why)
             pause = None
             try:
                 reply = await self._client.request("GET", _pod_path(pod))
                 if reply.status == 404:
-                    return Bind(Outcome.GONE, why)
+                    return BindResult(Outcome.GONE, why)
                 if reply.ok:
                     return _outcome(pod, reply.decode(Pod), node, why)
                 problem, pause = f"{reply.status} {reply.error.message}", reply.retry_after
@@ -148,16 +148,16 @@ class Binder:
             await asyncio.sleep(backoff.next() if pause is None else pause)
 
 
-def _outcome(pod: Pod, current: Pod, node: str, why: str) -> Bind | None:
+def _outcome(pod: Pod, current: Pod, node: str, why: str) -> BindResult | None:
     if current.metadata.uid != pod.metadata.uid or current.metadata.deletion_timestamp:
-        return Bind(Outcome.GONE, why)
+        return BindResult(Outcome.GONE, why)
     return _on_node(current.spec.node_name, node) if current.spec.node_name else None
 
 
-def _on_node(actual: str, wanted: str) -> Bind:
+def _on_node(actual: str, wanted: str) -> BindResult:
     if actual == wanted:
-        return Bind(Outcome.BOUND)
-    return Bind(Outcome.TAKEN, f"already on node {actual}")
+        return BindResult(Outcome.BOUND)
+    return BindResult(Outcome.TAKEN, f"already on node {actual}")
 
 
 def _binding(pod: Pod, node: str) -> bytes:

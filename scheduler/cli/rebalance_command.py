@@ -18,7 +18,7 @@ from scheduler.cli.output import output_option, show
 from scheduler.config.configuration import Configuration, ConfigurationError
 from scheduler.cycle.framework import frameworks
 from scheduler.offline import live
-from scheduler.offline.rebalance import Limits, Move, Step, find
+from scheduler.offline.rebalance import Move, MoveLimits, Step, find
 from scheduler.process.latency_source import once
 from serving import logs
 
@@ -91,7 +91,7 @@ def rebalance(
     """
     logs.configure()
     found = configuration(config_file)
-    limits = Limits(min_gain_ms, min_gain, settled, max_moves)
+    limits = MoveLimits(min_gain_ms, min_gain, settled, max_moves)
     path = kubeconfig or found.client_connection.kubeconfig or None
 
     async def rounds() -> None:
@@ -119,7 +119,7 @@ Row = dict[str, Any]
 
 
 async def _round(
-    client: ApiClient, configuration: Configuration, limits: Limits, allowed: bool
+    client: ApiClient, configuration: Configuration, limits: MoveLimits, allowed: bool
 ) -> list[Row]:
     """One look at the cluster. Raises ApiError, TransportError, LatencyError."""
     matrix = await once(configuration.latency, client)

@@ -7,16 +7,16 @@ An entry is the name of a stage of the same pipeline, or an object that names on
 from collections.abc import Mapping
 from typing import Any
 
-from filters.common.member import Dependency, Kind
+from filters.common.member import Dependency, DependencyKind
 
 WINDOW = 64 * 1024
 """Bytes that cross in one round trip, as a weight: what a TCP connection has under way at first."""
-MOST = 64
+MAX_DEPENDENCIES = 64
 MAX_WEIGHT = 1e9
-MOST_A_SECOND = 1e15
+MAX_PER_SECOND = 1e15
 
 NUMBERS = ("callsPerSecond", "bytesPerSecond")
-KNOWN = (*(kind.value for kind in Kind), *NUMBERS, "differentNode")
+KNOWN = (*(kind.value for kind in DependencyKind), *NUMBERS, "differentNode")
 
 
 class BadDependency(ValueError):
@@ -26,10 +26,10 @@ class BadDependency(ValueError):
 def parse(path: str, value: Any, namespace: str) -> tuple[Dependency, ...]:
     """Raises BadDependency."""
     entries = value if isinstance(value, list) else [value]
-    if len(entries) > MOST:
-        raise BadDependency(f"{path}: more than {MOST} entries")
+    if len(entries) > MAX_DEPENDENCIES:
+        raise BadDependency(f"{path}: more than {MAX_DEPENDENCIES} entries")
     found = [_entry(f"{path}[{index}]", entry, namespace) for index, entry in enumerate(entries)]
-    seen: set[tuple[Kind, str]] = set()
+    seen: set[tuple[DependencyKind, str]] = set()
     for index, one in enumerate(found):
         if (one.kind, one.name) in seen:
             raise BadDependency(f"{path}[{index}]: {one.kind.value} {one.name} is named twice")
@@ -39,18 +39,18 @@ def parse(path: str, value: Any, namespace: str) -> tuple[Dependency, ...]:
 
 def _entry(path: str, entry: Any, namespace: str) -> Dependency:
     if isinstance(entry, str):
-        return Dependency(Kind.STAGE, _name(path, entry))
+        return Dependency(DependencyKind.STAGE, _name(path, entry))
     if not isinstance(entry, dict):
         raise BadDependency(f"{path}: expected the name of a stage, or an object")
     for key in entry:
         if key not in KNOWN:
             raise BadDependency(f"{path}.{key[:60]}: no such field; known are {', '.join(KNOWN)}")
-    kinds = [kind for kind in Kind if kind.value in entry]
+    kinds = [kind for kind in DependencyKind if kind.value in entry]
     if len(kinds) != 1:
         raise BadDependency(f"{path}: name one stage, pod, service or node")
     kind = kinds[0]
     name = _name(f"{path}.{kind.value}", entry[kind.value])
-    if kind in (Kind.POD, Kind.SERVICE) and "/" not in name:
+    if kind in (DependencyKind.POD, DependencyKind.SERVICE) and "/" not in name:
         name = f"{namespace}/{name}"
     apart = entry.get("differentNode", False)
     if not isinstance(apart, bool):
@@ -80,6 +80,6 @@ def _number(path: str, key: str, entry: Mapping[str, Any]) -> float | None:
     if value is None:
         return None
     good = isinstance(value, int | float) and not isinstance(value, bool)
-    if not good or not 0 <= value <= MOST_A_SECOND:
-        raise BadDependency(f"{path}.{key}: a number from 0 to {MOST_A_SECOND:g}")
+    if not good or not 0 <= value <= MAX_PER_SECOND:
+        raise BadDependency(f"{path}.{key}: a number from 0 to {MAX_PER_SECOND:g}")
     return float(value)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cluster.objects.core import Pod
-from filters.common.member import Member
+from filters.common.member import PipelineMember
 from scheduler.config import tuning
 from scheduler.config.tuning import BadTuning
 
@@ -98,7 +98,7 @@ class GschConfig:
     mode: str = ""
     max_latency_ms: float | None = None
     weights: tuple[int, int] | None = None
-    member: Member | None = None
+    member: PipelineMember | None = None
     user_name: str = ""
     workspace_name: str = ""
     project_name: str = ""

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from filters.common.member import Dependency, Kind, Member
+from filters.common.member import Dependency, DependencyKind, PipelineMember
 from scheduler.config.dependencies import BadDependency, parse
 
 _STAGE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
@@ -46,16 +46,16 @@ def weights(given: Given) -> tuple[int, int] | None:
     return pair
 
 
-def member(given: Given, namespace: str) -> Member | None:
+def member(given: Given, namespace: str) -> PipelineMember | None:
     """The pod's part in a pipeline, and what it depends on; None where it names neither."""
     pipeline, stage = _stage(given, "pipeline"), _stage(given, "stage")
     depends_on = _depends_on(given, namespace)
     if not pipeline:
         _refuse_without_pipeline(given, depends_on)
-        return Member(depends_on=depends_on) if depends_on else None
+        return PipelineMember(depends_on=depends_on) if depends_on else None
     if not stage:
         raise BadTuning(f"{given['pipeline'][0]}: which stage of it is this pod? Add option.stage")
-    if any(d.kind is Kind.STAGE and d.name == stage for d in depends_on):
+    if any(d.kind is DependencyKind.STAGE and d.name == stage for d in depends_on):
         raise BadTuning(f"{given['depends_on'][0]}: stage {stage} depends on itself")
     apart_path, apart = given.get("different_nodes", ("", False))
     if not isinstance(apart, bool):
@@ -63,14 +63,14 @@ def member(given: Given, namespace: str) -> Member | None:
     stages = _stages(given)
     if stages and stage not in stages:
         raise BadTuning(f"{given['stages'][0]}: lacks this pod's own stage, {stage}")
-    return Member(f"{namespace}/{pipeline}", stage, stages, depends_on, apart)
+    return PipelineMember(f"{namespace}/{pipeline}", stage, stages, depends_on, apart)
 
 
 def _refuse_without_pipeline(given: Given, depends_on: tuple[Dependency, ...]) -> None:
     for field in ("stage", "stages", "different_nodes"):
         if field in given:
             raise BadTuning(f"{given[field][0]}: belongs to a pipeline; add option.pipeline")
-    if any(d.kind is Kind.STAGE for d in depends_on):
+    if any(d.kind is DependencyKind.STAGE for d in depends_on):
         path = given["depends_on"][0]
         raise BadTuning(f"{path}: stages are those of a pipeline; add option.pipeline and stage")
 

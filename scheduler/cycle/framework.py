@@ -31,7 +31,14 @@ from filters.default_preemption import DefaultPreemption
 from filters.low_latency import LowLatency, Nearness
 from filters.registry import IN_TREE, OUR_OWN
 from filters.registry import plugins as known_plugins
-from filters.resources import LEAST, MOST, Args, NodeResourcesFit, ResourceSpec, ScoringStrategy
+from filters.resources import (
+    LEAST,
+    MOST,
+    NodeResourcesFit,
+    NodeResourcesFitArgs,
+    ResourceSpec,
+    ScoringStrategy,
+)
 from filters.scheduling_gates import SchedulingGates
 from latency.matrix import Matrix, Milliseconds
 from scheduler.config.configuration import Configuration, ConfigurationError, PluginChoice, Profile
@@ -58,7 +65,9 @@ RESOURCE_SCORES = (NodeResourcesFit.NAME, NodeResourcesBalancedAllocation.NAME)
 
 
 def _fit(strategy: str) -> NodeResourcesFit:
-    return NodeResourcesFit(Args(scoring_strategy=ScoringStrategy(strategy, PACKED)))
+    return NodeResourcesFit(
+        NodeResourcesFitArgs(scoring_strategy=ScoringStrategy(strategy, PACKED))
+    )
 
 
 class Framework:

@@ -19,7 +19,7 @@ from scheduler.queue.scheduling_queue import QueuedPod, SchedulingQueue
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class GangMember:
     """A gang's pod with what was decided for it."""
 
     queued: QueuedPod
@@ -138,7 +138,7 @@ class Gangs:
         members: list[QueuedPod],
         framework: Framework,
         decide: Callable[[PodInfo], Decision],
-        found: list[Member],
+        found: list[GangMember],
     ) -> Iterator[None]:
         """Decide and assume member after member, each into `found`, with a stop after each: there
         events may apply, and members be deleted. Nothing stays assumed where `decide` raises."""
@@ -155,20 +155,20 @@ class Gangs:
 
     def _member(
         self, queued: QueuedPod, info: PodInfo, decision: Decision, framework: Framework
-    ) -> Member:
+    ) -> GangMember:
         """Assumed and reserved where it has a node."""
         if decision.diagnosis is not None:
-            return Member(queued, info, decision)
+            return GangMember(queued, info, decision)
         self._snapshot.assume(queued.pod, info.needs, decision.row)
         try:
             held = reserve(framework, decision.trial, info, self._snapshot, decision.row)
         except PluginRefused as refusal:
             self._snapshot.forget(queued.key, queued.pod.metadata.uid)
             refused = Diagnosis(1, {str(refusal): 1}, frozenset((refusal.plugin,)))
-            return Member(queued, info, replace(decision, row=-1, diagnosis=refused))
-        return Member(queued, info, decision, held)
+            return GangMember(queued, info, replace(decision, row=-1, diagnosis=refused))
+        return GangMember(queued, info, decision, held)
 
-    def settle(self, members: list[QueuedPod], found: list[Member]) -> bool:
+    def settle(self, members: list[QueuedPod], found: list[GangMember]) -> bool:
         """Whether enough of the gang have a node; where too few have, nothing stays assumed."""
         pod = members[0].pod
         enough = self._snapshot.members[pod.group] >= self.least(pod)
@@ -176,13 +176,13 @@ class Gangs:
             self._give_back(found)
         return enough
 
-    def _give_back(self, found: list[Member]) -> None:
+    def _give_back(self, found: list[GangMember]) -> None:
         for member in found:
             if member.reservation is not None:
                 member.reservation.unreserve(self._snapshot)
                 self._snapshot.forget(member.queued.key, member.queued.pod.metadata.uid)
 
-    def message(self, found: list[Member]) -> str:
+    def message(self, found: list[GangMember]) -> str:
         """Why the gang waits: how many of it fit, and what keeps the first other one."""
         pod = found[0].queued.pod
         fit = sum(member.decision.diagnosis is None for member in found)

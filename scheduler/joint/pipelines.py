@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from cluster.objects.core import Pod
 from cluster.state.snapshot import Snapshot
-from filters.common.member import Member
+from filters.common.member import PipelineMember
 from filters.common.plugin import PodInfo
 from scheduler.config.gschconfig import ENV_NAME, InvalidGschConfig, of_pod
 from scheduler.cycle.framework import Framework
@@ -20,12 +20,12 @@ from scheduler.cycle.trial import Trial
 from scheduler.joint.problem import Placed, together
 from scheduler.queue.scheduling_queue import QueuedPod, SchedulingQueue
 
-HOLD = 3.0
+HOLD_S = 3.0
 """Seconds that the first pod of a pipeline waits at most for the others."""
-QUIET = 0.5
+QUIET_S = 0.5
 """Seconds without a further mate after which a pipeline that does not name its stages is whole."""
-AGAIN = 0.1
-MOST_AT_ONCE = 32
+RETRY_DELAY_S = 0.1
+MAX_AT_ONCE = 32
 """Pods that are placed jointly; those of a larger pipeline come in turns, near the first ones."""
 
 
@@ -33,8 +33,8 @@ MOST_AT_ONCE = 32
 class _Pipeline:
     """Its pods by key: those that wait, and those that have a node, with their part in it."""
 
-    waiting: dict[str, Member] = field(default_factory=dict)
-    placed: dict[str, Member] = field(default_factory=dict)
+    waiting: dict[str, PipelineMember] = field(default_factory=dict)
+    placed: dict[str, PipelineMember] = field(default_factory=dict)
     latest: float = 0.0
 
 
@@ -53,7 +53,7 @@ class Pipelines:
 
     # -- who belongs where -----------------------------------------------------------------
 
-    def waiting(self, key: str, member: Member | None) -> None:
+    def waiting(self, key: str, member: PipelineMember | None) -> None:
         """A pending pod was read."""
         self.gone(key)
         if member is not None and member.pipeline:
@@ -98,25 +98,25 @@ class Pipelines:
         """Seconds after which to look again for mates of this pod; 0 where it is time to place."""
         pipeline = self._known.get(self._of.get(first.key, ""))
         waited = self._clock() - first.added_at
-        if pipeline is None or waited >= HOLD or first.attempts > 1:
+        if pipeline is None or waited >= HOLD_S or first.attempts > 1:
             return 0.0
         placed = self._placed(pipeline)
         members = [*self._waiting(pipeline).values(), *placed.values()]
         named = frozenset[str]().union(*(member.named for member in members))
         if named - {member.stage for member in members}:
-            return min(AGAIN, HOLD - waited)
+            return min(RETRY_DELAY_S, HOLD_S - waited)
         if any(member.stages for member in members) or placed:
             return 0.0
-        left = QUIET - (self._clock() - pipeline.latest)
+        left = QUIET_S - (self._clock() - pipeline.latest)
         return max(left, 0.0)
 
-    def _placed(self, pipeline: _Pipeline) -> dict[str, Member]:
+    def _placed(self, pipeline: _Pipeline) -> dict[str, PipelineMember]:
         """Mates that have a node, those whose bind is still under way included."""
         assumed = {k: m for k, m in pipeline.waiting.items() if k in self._snapshot.pods}
         return pipeline.placed | assumed
 
-    def _waiting(self, pipeline: _Pipeline) -> dict[str, Member]:
-        found: dict[str, Member] = {}
+    def _waiting(self, pipeline: _Pipeline) -> dict[str, PipelineMember]:
+        found: dict[str, PipelineMember] = {}
         for key in sorted(pipeline.waiting):
             queued = self._queue.pods.get(key)
             if key in self._snapshot.pods:
@@ -134,7 +134,7 @@ class Pipelines:
             queued = self._queue.pods[key]
             # A gang is decided as a gang.
             mate = key != first.key and not queued.held and not queued.pod.group
-            if len(found) == MOST_AT_ONCE:
+            if len(found) == MAX_AT_ONCE:
                 break
             if mate and queued.pod.spec.scheduler_name == profile and self._queue.take(queued):
                 found.append(queued)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from cluster.objects.label_selectors import equal_to
 from cluster.state.pod_index import PodQuery
 from cluster.state.snapshot import Snapshot
-from filters.common.member import Dependency, Kind, Member
+from filters.common.member import Dependency, DependencyKind, PipelineMember
 from filters.common.plugin import PodInfo
 from scheduler.cycle.framework import Framework
 from scheduler.cycle.trial import Trial
@@ -49,13 +49,13 @@ class Part:
     """A pod to place, with its part in the pipeline and its verdict on every node by itself."""
 
     queued: QueuedPod
-    member: Member
+    member: PipelineMember
     trial: Trial
 
 
 def together(
-    pods: Iterable[tuple[QueuedPod, Member]],
-    placed: dict[str, Member],
+    pods: Iterable[tuple[QueuedPod, PipelineMember]],
+    placed: dict[str, PipelineMember],
     snapshot: Snapshot,
     framework: Framework,
     trial: Callable[[PodInfo], Trial],
@@ -82,7 +82,7 @@ class Plan:
         snapshot: Snapshot,
         framework: Framework,
         parts: Sequence[Part],
-        placed: dict[str, Member],
+        placed: dict[str, PipelineMember],
     ) -> None:
         self._snapshot, self._framework = snapshot, framework
         self._parts, self._placed = parts, placed
@@ -185,7 +185,7 @@ class Plan:
             if node is None:
                 continue
             for dependency in mate.depends_on:
-                if dependency.kind is Kind.STAGE and dependency.name == part.member.stage:
+                if dependency.kind is DependencyKind.STAGE and dependency.name == part.member.stage:
                     weight = dependency.weight / self._size(part.member.stage)
                     yield node, weight, dependency.apart
             if part.member.apart or mate.apart:
@@ -193,12 +193,12 @@ class Plan:
 
     def _depended_on(self, dependency: Dependency) -> Iterator[Anchor]:
         weight, apart = dependency.weight, dependency.apart
-        if dependency.kind is Kind.NODE:
+        if dependency.kind is DependencyKind.NODE:
             yield dependency.name, weight, apart
-        elif dependency.kind is Kind.POD:
+        elif dependency.kind is DependencyKind.POD:
             if (node := self._node_of(dependency.name)) is not None:
                 yield node, weight, apart
-        elif dependency.kind is Kind.SERVICE:
+        elif dependency.kind is DependencyKind.SERVICE:
             namespace, _, name = dependency.name.partition("/")
             counts = self._serving(namespace, name)
             for row in np.flatnonzero(counts).tolist():
@@ -212,7 +212,7 @@ class Plan:
 
     def _serving(self, namespace: str, name: str) -> Floats:
         """How many pods of the Service run on every row."""
-        labels = self._snapshot.owners.service(namespace, name)
+        labels = self._snapshot.default_selectors.service(namespace, name)
         if labels is None:
             return np.zeros(len(self._snapshot))
         query = PodQuery(((frozenset((namespace,)), equal_to(labels)),), terminating=False)
@@ -246,11 +246,11 @@ class Plan:
     def _talk(self, part: Part, mate: Part) -> Dependency | None:
         """What the first says of the second, with the weight of this one pair."""
         for dependency in part.member.depends_on:
-            if dependency.kind is Kind.STAGE and dependency.name == mate.member.stage:
+            if dependency.kind is DependencyKind.STAGE and dependency.name == mate.member.stage:
                 pairs = self._size(mate.member.stage)
                 weight = dependency.weight / pairs
                 return Dependency(dependency.kind, dependency.name, weight, dependency.apart)
-            if dependency.kind is Kind.POD and dependency.name == mate.queued.key:
+            if dependency.kind is DependencyKind.POD and dependency.name == mate.queued.key:
                 return dependency
         return None
 

@@ -4,14 +4,14 @@ from collections.abc import Iterable
 
 from prometheus_client.core import Metric
 
-from cluster.api.writer import Outbox
+from cluster.api.writer import ApiWriter
 from cluster.state.snapshot import Snapshot
 from scheduler.observe.metrics import gauge
 from scheduler.queue.scheduling_queue import Place, SchedulingQueue
 
 
 def gauges(
-    queue: SchedulingQueue, snapshot: Snapshot, outbox: Outbox, pairs: int
+    queue: SchedulingQueue, snapshot: Snapshot, writer: ApiWriter, pairs: int
 ) -> Iterable[Metric]:
     """`pairs` are round-trip times that are known."""
     places = (Place.ACTIVE, Place.BACKOFF, Place.UNSCHEDULABLE, Place.GATED)
@@ -43,11 +43,11 @@ def gauges(
         "gsch_reports_pending",
         "Events and conditions not yet written",
         [],
-        [([], len(outbox))],
+        [([], len(writer))],
     )
     yield gauge(
         "gsch_reports_dropped",
         "Events and conditions given up",
         [],
-        [([], outbox.dropped)],
+        [([], writer.dropped)],
     )

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 from scheduler.observe.metrics import gauge, samples
 
-KEPT = 200
-WORDS = 160
+MAX_DECISIONS = 200
+MAX_REASON_CHARS = 160
 """Characters of a reason that a label carries."""
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class RecentDecision:
     """One pod's latest decision; `node` is empty where none took it. `at` is Unix time."""
 
     pod: str
@@ -23,26 +23,26 @@ class Decision:
     at: float
 
 
-class Recent:
-    """The last KEPT pods that were decided, each with its latest decision."""
+class RecentDecisions:
+    """The last MAX_DECISIONS pods that were decided, each with its latest decision."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
-        self._kept: OrderedDict[str, Decision] = OrderedDict()
-        self._lines: dict[Decision, bytes] = {}
+        self._kept: OrderedDict[str, RecentDecision] = OrderedDict()
+        self._lines: dict[RecentDecision, bytes] = {}
         """Of the decisions that were scraped already: to write a sample costs more than all else
         about it."""
 
     def placed(self, pod: str, node: str, policy: str, why: str) -> None:
-        self._keep(Decision(pod, node, policy, why, self._clock()))
+        self._keep(RecentDecision(pod, node, policy, why, self._clock()))
 
     def refused(self, pod: str, policy: str, why: str) -> None:
-        self._keep(Decision(pod, "", policy, why, self._clock()))
+        self._keep(RecentDecision(pod, "", policy, why, self._clock()))
 
-    def _keep(self, decision: Decision) -> None:
+    def _keep(self, decision: RecentDecision) -> None:
         self._kept[decision.pod] = decision
         self._kept.move_to_end(decision.pod)
-        if len(self._kept) > KEPT:
+        if len(self._kept) > MAX_DECISIONS:
             self._kept.popitem(last=False)
 
     def gone(self, pod: str) -> None:
@@ -59,11 +59,11 @@ class Recent:
         return head + b"".join(self._lines.values())
 
 
-def _written(decisions: Sequence[Decision]) -> tuple[bytes, list[bytes]]:
+def _written(decisions: Sequence[RecentDecision]) -> tuple[bytes, list[bytes]]:
     return samples(
         gauge(
             "gsch_decision_timestamp_seconds",
-            f"When each of the latest {KEPT} pods was decided last; no node where it waits",
+            f"When the latest {MAX_DECISIONS} pods were decided last; no node where one waits",
             ["pod", "node", "policy", "why"],
             [([d.pod, d.node, d.policy, _short(d.why)], d.at) for d in decisions],
         )
@@ -71,4 +71,4 @@ def _written(decisions: Sequence[Decision]) -> tuple[bytes, list[bytes]]:
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= WORDS else f"{text[: WORDS - 1]}…"
+    return text if len(text) <= MAX_REASON_CHARS else f"{text[: MAX_REASON_CHARS - 1]}…"

@@ -7,7 +7,7 @@ import msgspec
 
 from cluster.api.client import STRATEGIC_PATCH
 from cluster.api.event_recorder import EventRecorder
-from cluster.api.writer import Outbox, Write
+from cluster.api.writer import ApiWriter, Write
 from cluster.objects.core import ObjectMeta, Pod, PodSpec
 from cluster.state.records import PodRecord
 
@@ -17,19 +17,19 @@ _encode = msgspec.json.Encoder().encode
 class Reporter:
     """Writes events and conditions; unchanged ones are not written again."""
 
-    def __init__(self, outbox: Outbox) -> None:
-        self._outbox = outbox
-        self._events = EventRecorder(outbox)
+    def __init__(self, writer: ApiWriter) -> None:
+        self._writer = writer
+        self._events = EventRecorder(writer)
         self._written: dict[str, tuple[str, str, str, str]] = {}
         self._silent = True
 
-    def speak(self) -> None:
-        """From now on this process has the word: before, another replica may have had it."""
+    def enable(self) -> None:
+        """Report from now on: before, another replica may have been the one to do so."""
         self._silent = False
 
     def assumed(self, key: str) -> None:
         """The pod has a node: what was to be written of its being unschedulable is no longer so."""
-        self._outbox.discard(f"condition {key}", order=key)
+        self._writer.discard(f"condition {key}", order=key)
 
     def scheduled(self, pod: Pod, node: str) -> None:
         """The pod was bound. The API server itself sets the condition to True."""
@@ -60,7 +60,7 @@ class Reporter:
         path = f"/api/v1/namespaces/{meta.namespace}/pods/{meta.name}/status"
         write = Write("PATCH", path, _encode(body), STRATEGIC_PATCH)
         # A condition that is still unsent may name the node: it goes out before, or not at all.
-        self._outbox.put(f"nomination {pod.key}", write, order=pod.key)
+        self._writer.put(f"nomination {pod.key}", write, order=pod.key)
 
     def preempted(self, victim: PodRecord, preemptor: Pod, node: str) -> None:
         """The victim has to make room for another pod."""
@@ -81,12 +81,12 @@ class Reporter:
         """The pod is for the global layer to place."""
         self._fail(pod, "WaitingForGlobalScheduler", "WaitingForGlobalScheduler", message)
 
-    def note(self, pod: Pod, reason: str, message: str) -> None:
+    def warning(self, pod: Pod, reason: str, message: str) -> None:
         """Something the owner should know that does not keep the pod from a node."""
         if not self._silent:
             self._events.warning(pod, reason, "Scheduling", message, pod.spec.scheduler_name)
 
-    def told(self, pod: Pod, reason: str, message: str) -> None:
+    def normal(self, pod: Pod, reason: str, message: str) -> None:
         """Something good to know about a decision."""
         if not self._silent:
             self._events.normal(pod, reason, "Scheduling", message, pod.spec.scheduler_name)
@@ -129,7 +129,7 @@ class Reporter:
         body = {"metadata": {"uid": pod.metadata.uid}, "status": status}
         meta = pod.metadata
         path = f"/api/v1/namespaces/{meta.namespace}/pods/{meta.name}/status"
-        self._outbox.put(
+        self._writer.put(
             f"condition {pod.key}",
             Write(
                 "PATCH",

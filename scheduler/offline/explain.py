@@ -57,7 +57,7 @@ class NodeVerdict:
 
 
 @dataclass(frozen=True, slots=True)
-class Victims:
+class ExplainedVictims:
     """Whom preemption would remove, and from which node."""
 
     node: str
@@ -79,7 +79,7 @@ class Explanation:
     message: str
     chosen: str | None
     nearest: str | None
-    preemption: Victims | None
+    preemption: ExplainedVictims | None
     nodes: list[NodeVerdict]
 
 
@@ -109,7 +109,7 @@ def explain_with(
         found = _preemption(framework, info, trial, diagnosis, snapshot, nominator)
         if isinstance(found, Candidate):
             names = [victim.key for victim in found.victims]
-            victims = Victims(snapshot.names[found.row], names, found.violations)
+            victims = ExplainedVictims(snapshot.names[found.row], names, found.violations)
         else:
             diagnosis = replace(diagnosis, sentence=found)
         message = diagnosis.message

@@ -19,7 +19,7 @@ from cluster.objects.quantity import QuantityError
 from cluster.state.records import PodRecord
 from cluster.state.snapshot import Snapshot
 from cluster.state.what_if import with_pods, without
-from filters.common.member import Member
+from filters.common.member import PipelineMember
 from filters.common.plugin import PodInfo
 from scheduler.config.gschconfig import LOW_LATENCY, InvalidGschConfig
 from scheduler.config.pod_info import WaitsForGlobal, pod_info
@@ -31,7 +31,7 @@ from scheduler.queue.scheduling_queue import QueuedPod
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class MoveLimits:
     """What a move has to gain (in ms of round trips a second, and as a share), how long a pod has
     to have run (s), and how many pods one round may move."""
 
@@ -72,7 +72,7 @@ class _Running:
     pod: Pod
     pending: Pod
     info: PodInfo
-    member: Member
+    member: PipelineMember
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ def find(
     pods: Iterable[Pod],
     snapshot: Snapshot,
     profiles: Mapping[str, Framework],
-    limits: Limits,
+    limits: MoveLimits,
     now: datetime | None = None,
 ) -> list[Move]:
     """Moves that pay, the best first, within the budget, each judged as if those before it were
@@ -121,7 +121,7 @@ def find(
 def _accepted(
     proposals: "Sequence[tuple[Move, _Proposal]]",
     snapshot: Snapshot,
-    limits: Limits,
+    limits: MoveLimits,
     assumed: ExitStack,
 ) -> list[Move]:
     """Whole moves, as many as the budget of pods has room for."""
@@ -160,7 +160,7 @@ def _running(pod: Pod) -> _Running | None:
         return None
     if info.policy != LOW_LATENCY or info.weights is not None:
         return None
-    return _Running(pod, pending, info, info.member or Member())
+    return _Running(pod, pending, info, info.member or PipelineMember())
 
 
 def _groups(
@@ -173,7 +173,7 @@ def _groups(
     return groups
 
 
-def _movable(pod: Pod, limits: Limits, now: datetime) -> bool:
+def _movable(pod: Pod, limits: MoveLimits, now: datetime) -> bool:
     """Whether somebody makes it anew, and it has run for long enough."""
     controlled = any(owner.controller for owner in pod.metadata.owner_references or ())
     started = pod.status.start_time
@@ -216,7 +216,7 @@ def _better(
     return Move(name, steps, before, after) if steps else None
 
 
-def _pays(move: Move, limits: Limits) -> bool:
+def _pays(move: Move, limits: MoveLimits) -> bool:
     """Where pods may no longer be on their node at all (before is infinite), nothing is said."""
     enough = move.gain >= limits.gain_ms and move.gain >= limits.gain_share * move.before
     return bool(np.isfinite(move.before)) and enough

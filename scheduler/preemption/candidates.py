@@ -31,7 +31,7 @@ from scheduler.preemption.dry_run import (
     NOW,
     Batch,
     DryRun,
-    Refused,
+    RefusedRows,
     Steps,
     importance,
     reprieve_order,
@@ -127,7 +127,7 @@ class Search:
         self._dry_run = DryRun(trial.plugins, info, snapshot)
         self._version = snapshot.version
         self._budgets = Budgets(snapshot.budgets.values())
-        self._refused = Refused()
+        self._refused = RefusedRows()
         self._until = math.inf
         self._steps = self._run()
 

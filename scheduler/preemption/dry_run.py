@@ -23,7 +23,7 @@ Steps = Iterator[None]
 
 
 @dataclass(slots=True)
-class Refused:
+class RefusedRows:
     """Rows that no removal helps, and their reasons with how many rows gave each."""
 
     rows: int = 0
@@ -61,7 +61,7 @@ class DryRun:
         return self._prepared().rejection is not None
 
     def fits(
-        self, removed: Removed, refused: Refused | None = None, among: Bools | None = None
+        self, removed: Removed, refused: RefusedRows | None = None, among: Bools | None = None
     ) -> Bools:
         """Which rows (of those in `among`, where given) fit without the removed pods; the others
         are counted in `refused`.
@@ -80,7 +80,7 @@ class DryRun:
             fits &= bits == 0
         return fits
 
-    def fits_now(self, row: int, refused: Refused | None = None) -> bool:
+    def fits_now(self, row: int, refused: RefusedRows | None = None) -> bool:
         """Whether the row fits with the snapshot exactly as it is."""
         engaged, whole = self._again()
         view = self._snapshot.view(np.array([row]))
@@ -107,7 +107,7 @@ class DryRun:
         return engaged, again.rejection is not None
 
 
-def _count(prepared: Prepared, bits: Ints, refused: Refused) -> None:
+def _count(prepared: Prepared, bits: Ints, refused: RefusedRows) -> None:
     refused.rows += int(np.count_nonzero(bits))
     for index, reason in enumerate(prepared.reasons):
         number = int(np.count_nonzero(bits & np.int64(1 << index)))
@@ -142,7 +142,7 @@ class Batch:
         self.changed += [self._rows[index] for index in np.flatnonzero(stale).tolist()]
         self._open &= ~stale
 
-    def steps(self, refused: Refused) -> Steps:
+    def steps(self, refused: RefusedRows) -> Steps:
         for index, row in enumerate(self._rows):
             if self._open[index]:
                 self._begin(index, row, refused)
@@ -154,7 +154,7 @@ class Batch:
             self._reprieve(step)
             yield
 
-    def _begin(self, index: int, row: int, refused: Refused) -> None:
+    def _begin(self, index: int, row: int, refused: RefusedRows) -> None:
         records = victims_on(self._snapshot, row, self._priority)
         if not records:
             refused.add(NO_VICTIMS, 1)

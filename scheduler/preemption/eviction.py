@@ -12,7 +12,7 @@ from cluster.state.records import PodRecord
 
 log = structlog.get_logger(__name__)
 
-PATIENCE = 30.0
+RETRY_FOR_S = 30.0
 """Seconds for which a call that fails for now is made again."""
 
 _encode = msgspec.json.Encoder().encode
@@ -59,7 +59,7 @@ async def _call(
     """Whether there is a pod still. Raises EvictionFailed."""
     backoff = Backoff()
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + PATIENCE
+    deadline = loop.time() + RETRY_FOR_S
     while True:
         pause: float | None = None
         try:

@@ -33,9 +33,9 @@ from scheduler.queue.events import ASSIGNED_POD_DELETE
 from scheduler.queue.nominator import Nominator
 from scheduler.queue.scheduling_queue import QueuedPod, SchedulingQueue
 
-VICTIMS_GONE_WITHIN = 300.0
+VICTIM_TIMEOUT_S = 300.0
 """Seconds that a pod waits for its victims to go before it looks for others."""
-REMEMBERED = 10_000
+MAX_REMEMBERED = 10_000
 SLICE_S = 0.01
 """Seconds of the event loop that a search may take at once."""
 
@@ -194,10 +194,10 @@ class Preemptor:
         self._nominator.add(info, node)
         self._queue.hold(queued.key)
         self._pending[queued.key] = (
-            time.monotonic() + VICTIMS_GONE_WITHIN,
+            time.monotonic() + VICTIM_TIMEOUT_S,
             candidate.victims,
         )
-        if len(self._pending) > REMEMBERED:
+        if len(self._pending) > MAX_REMEMBERED:
             del self._pending[next(iter(self._pending))]
         task = asyncio.create_task(self._evict(queued, node, candidate.victims))
         self._tasks.add(task)

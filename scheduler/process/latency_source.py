@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 
 from cluster.api.client import ApiClient
-from cluster.api.reflector import Kind, Reflector
+from cluster.api.reflector import EventType, Reflector
 from cluster.objects.core import ConfigMap
 from latency.agent.discovery import Discovery, found_now
 from latency.agent.peers import Peer
@@ -62,7 +62,7 @@ class ConfigMapSource:
             group.create_task(self._reflector.run())
             group.create_task(self._follow())
 
-    def _on_change(self, kind: Kind, old: ConfigMap | None, new: ConfigMap | None) -> None:
+    def _on_change(self, kind: EventType, old: ConfigMap | None, new: ConfigMap | None) -> None:
         if new is None:
             log.warning("latency source is gone, its last matrix stays", source=self._where)
             return

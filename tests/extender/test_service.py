@@ -8,7 +8,7 @@ import pytest
 
 from cluster.state.snapshot import Snapshot
 from extender.api import ExtenderArgs
-from extender.service import Service
+from extender.service import ExtenderService
 from extender.verbs import Verbs
 from latency.matrix import Matrix
 from scheduler.binding.pod_binder import Binder
@@ -34,10 +34,10 @@ class ApiServer:
         return self.uids
 
 
-def service(world: Snapshot, server: ApiServer) -> Service:
+def service(world: Snapshot, server: ApiServer) -> ExtenderService:
     framework = next(iter(frameworks(Configuration(), Matrix()).values()))
     binder: Binder = None  # type: ignore[assignment]  # nothing is bound here
-    return Service(world, Verbs(world, framework), binder, server.running_on)
+    return ExtenderService(world, Verbs(world, framework), binder, server.running_on)
 
 
 def wanted(*nodes: str, **fields: Any) -> ExtenderArgs:

@@ -313,8 +313,8 @@ def test_services_are_read_into_the_snapshot_and_out_again() -> None:
         "spec": {"selector": {"app": "web"}},
     }  # fmt: skip
     put(found, "Service", read(service))
-    assert found.owners.selector(labelled("x", "web")) is not None
-    assert found.owners.selector(labelled("x", "api")) is None
+    assert found.default_selectors.selector(labelled("x", "web")) is not None
+    assert found.default_selectors.selector(labelled("x", "api")) is None
 
 
 def test_questions_are_forgotten_and_asked_anew_without_losing_count() -> None:

@@ -16,7 +16,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from lab.cluster import LabCluster
-from lab.measure import Prometheus, free_port
+from lab.measure import PrometheusProcess, free_port
 from tests.harness.console import Looking, browser, console
 from tests.harness.kube import Kube, wait_for
 from tests.harness.make import Json, node_json, pod_json
@@ -32,7 +32,7 @@ class World:
     """A scheduler at work, and a Prometheus that scrapes it and three agents."""
 
     scheduler: str
-    prometheus: Prometheus
+    prometheus: PrometheusProcess
     namespace: str
     kube: Kube
 
@@ -74,7 +74,7 @@ def world(lab: LabCluster, kube: Kube, tmp_path_factory: pytest.TempPathFactory)
             kube.create(big)
             kube.refusal(namespace, "too-big")
             port = running.wait_for_log(running.SERVING)[0]["port"]
-            with Prometheus(folder / "prometheus", [f"127.0.0.1:{port}"], "1s") as server:
+            with PrometheusProcess(folder / "prometheus", [f"127.0.0.1:{port}"], "1s") as server:
                 yield World(f"http://127.0.0.1:{port}", server, namespace, kube)
     finally:
         kube.delete(f"/api/v1/namespaces/{namespace}/pods")
@@ -243,7 +243,7 @@ def test_what_agents_measure_is_shown_between_nodes_and_between_clusters(
     agent = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
     try:
         with (
-            Prometheus(tmp_path / "p", [f"127.0.0.1:{port}"], "1s") as server,
+            PrometheusProcess(tmp_path / "p", [f"127.0.0.1:{port}"], "1s") as server,
             console(tmp_path, "--prometheus", server.url) as url,
         ):
             wait_for(lambda: len(server.query('gsch_rtt_seconds{quantile="0.5"}')) == 2, 40)
@@ -324,7 +324,7 @@ def test_a_prometheus_behind_tls_and_a_password_is_asked_with_both(
     (tmp_path / "wrong").write_text("some-other-password\n")
     target = world.scheduler.removeprefix("http://")
     further = [f"--web.config.file={tmp_path}/web.yml"]
-    with Prometheus(tmp_path / "p", [target], "1s", further) as server:
+    with PrometheusProcess(tmp_path / "p", [target], "1s", further) as server:
         url = server.url.replace("http://", "https://")
         clusters = [
             {

@@ -1,4 +1,5 @@
-"""The way of a round-trip time: agents in real pods, Prometheus, the scheduler, a placement."""
+"""The way of a round-trip time: agents in real pods, Prometheus, the scheduler, a
+placement."""
 
 import json
 import os
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from lab.measure import SYSTEM, Prometheus, deploy_agents
+from lab.measure import SYSTEM, PrometheusProcess, deploy_agents
 from lab.pods import mount_host
 from lab.real import RealCluster
 from tests.harness.kube import Kube, wait_for
@@ -32,7 +33,7 @@ class World:
 
     cluster: RealCluster
     kube: Kube
-    prometheus: Prometheus
+    prometheus: PrometheusProcess
     agents: dict[str, str]
 
     def agent(self, node: str, path: str) -> Any:
@@ -61,7 +62,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         kube = Kube(cluster.kubeconfig)
         agents = deploy_agents(cluster, interval=0.3)
         targets = [f"{address}:8787" for address in agents.values()]
-        with Prometheus(tmp_path_factory.mktemp("prometheus"), targets) as server:
+        with PrometheusProcess(tmp_path_factory.mktemp("prometheus"), targets) as server:
             yield World(cluster, kube, server, agents)
     finally:
         cluster.down()

@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from cluster.api.reflector import Kind
+from cluster.api.reflector import EventType
 from cluster.objects.core import Pod
 from cluster.state.snapshot import Snapshot
 from filters.common.plugin import Event, Plugin, PodInfo, Prepared
@@ -121,7 +121,7 @@ async def test_nothing_is_kept_of_a_pod_that_is_deleted_while_it_waits_at_permit
 
 
 def deleted(made: Scheduler, gone: Pod) -> None:
-    made.feed.on_pod(Kind.DELETED, gone, None)
+    made.feed.on_pod(EventType.DELETED, gone, None)
 
 
 async def test_events_missed_at_permit_bring_a_refused_pod_back() -> None:

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from cluster.api.client import ApiClient, Reply
-from cluster.api.reflector import Kind
+from cluster.api.reflector import EventType
 from latency.matrix import Matrix
 from scheduler.config.configuration import Configuration
 from scheduler.queue.scheduling_queue import Place
@@ -44,13 +44,13 @@ async def churn(made: Scheduler, first: int, leading: bool) -> None:
         for n in numbers
     ]
     for new in pods:
-        made.feed.on_pod(Kind.ADDED, None, new)
+        made.feed.on_pod(EventType.ADDED, None, new)
     if leading:
         await until(lambda: len(made.snapshot.pods) == BATCH // 2)
         await until(lambda: made.queue.counts[Place.UNSCHEDULABLE] == BATCH // 2)
     for old in pods:
-        made.feed.on_pod(Kind.DELETED, old, None)
-    await until(lambda: not len(made._outbox) and not len(made._binding))
+        made.feed.on_pod(EventType.DELETED, old, None)
+    await until(lambda: not len(made._writer) and not len(made._binding))
 
 
 @pytest.mark.parametrize("leading", [True, False], ids=["leading", "standing by"])
@@ -58,7 +58,7 @@ async def test_nothing_is_kept_of_pods_that_came_and_went(leading: bool) -> None
     made = scheduler()
     sizes = []
     async with asyncio.TaskGroup() as group:
-        writing = group.create_task(made._outbox.run())
+        writing = group.create_task(made._writer.run())
         if leading:
             async with scheduling(made):
                 sizes = await sizes_after_batches(made, leading)

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from cluster.api.client import ApiClient
-from cluster.api.reflector import Kind
+from cluster.api.reflector import EventType
 from cluster.objects.core import Pod, Toleration
 from cluster.state.resource_types import put
 from cluster.state.snapshot import Snapshot
@@ -45,11 +45,11 @@ class World:
         return None if self.gangs.waits(pod) else PodInfo.of(pod)
 
     def see(self, pod: Pod, old: Pod | None = None) -> None:
-        kind = Kind.MODIFIED if old else Kind.ADDED
+        kind = EventType.MODIFIED if old else EventType.ADDED
         self.feed.on_pod(kind, old, pod)
 
     def gone(self, pod: Pod) -> None:
-        self.feed.on_pod(Kind.DELETED, pod, None)
+        self.feed.on_pod(EventType.DELETED, pod, None)
 
 
 def changed(found: Pod, **fields: Any) -> Pod:

@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 
 from cluster.api import client, reflector
-from cluster.api.reflector import Kind, Reflector
+from cluster.api.reflector import EventType, Reflector
 from cluster.objects.core import Node
 from tests.harness.scripted import cut, lines, refusal, serving
 
@@ -54,11 +54,11 @@ class Play:
         found: web.StreamResponse = await answer if asyncio.iscoroutine(answer) else answer
         return found
 
-    def handle(self, kind: Kind, old: Node | None, new: Node | None) -> None:
+    def handle(self, kind: EventType, old: Node | None, new: Node | None) -> None:
         item = new or old
         assert item is not None
-        assert (old is None) is (kind is Kind.ADDED)
-        assert (new is None) is (kind is Kind.DELETED)
+        assert (old is None) is (kind is EventType.ADDED)
+        assert (new is None) is (kind is EventType.DELETED)
         self.told.append((kind.value, item.metadata.name))
 
 
@@ -219,7 +219,7 @@ async def test_a_bug_met_in_an_event_costs_that_event_only(
 ) -> None:
     told = []
 
-    def handle(self: Play, kind: Kind, old: Node | None, new: Node | None) -> None:
+    def handle(self: Play, kind: EventType, old: Node | None, new: Node | None) -> None:
         told.append(new.metadata.name if new else "")
         if told[-1] == "a":
             raise RuntimeError

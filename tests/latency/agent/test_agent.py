@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from latency.agent import probes
 from latency.agent.app import Settings
 from latency.agent.estimate import WINDOW, Estimate
-from latency.agent.pages import View, application
+from latency.agent.pages import AgentView, application
 from latency.agent.peers import Peer, chosen, parse
 from latency.agent.prober import FORGET_AFTER, LOST_IN_A_ROW, Prober, Tracked
 from latency.agent.probes import NoReply, NotAllowed
@@ -146,7 +146,7 @@ async def test_every_real_way_measures_loopback() -> None:
     assert 0 < await probes.tcp(Peer("a", "127.0.0.1", port=port)) < 1000
     assert 0 < await probes.icmp(Peer("a", "127.0.0.1")) < 1000
     assert 0 < await probes.icmp(Peer("a", "::1")) < 1000
-    view = View("me", "", Prober(10))
+    view = AgentView("me", "", Prober(10))
     async with TestServer(application(view, lambda: "", b"", 10)) as pages:
         assert 0 < await probes.http(Peer("a", "127.0.0.1", port=pages.port or 0)) < 1000
 
@@ -162,7 +162,7 @@ def prober_of(*readings: tuple[Peer, float], age: float = 0.0) -> Prober:
 
 async def test_labels_are_capped_and_what_was_left_out_is_counted() -> None:
     readings = [(Peer(f"n{number}", "10.0.0.1"), 50.0 - number) for number in range(10)]
-    view = View("me", "here", prober_of(*readings))
+    view = AgentView("me", "here", prober_of(*readings))
     async with TestClient(TestServer(application(view, lambda: "", b"", 3))) as client:
         text = await (await client.get("/metrics")).text()
     told = [line for line in text.splitlines() if line.startswith("gsch_rtt_seconds")]
@@ -176,7 +176,9 @@ async def test_labels_are_capped_and_what_was_left_out_is_counted() -> None:
 
 async def test_old_readings_are_not_told_as_if_they_were_new() -> None:
     old = prober_of((Peer("a", "10.0.0.1"), 5.0), age=FORGET_AFTER * 10 + 1)
-    async with TestClient(TestServer(application(View("me", "", old), lambda: "", b"", 9))) as c:
+    async with TestClient(
+        TestServer(application(AgentView("me", "", old), lambda: "", b"", 9))
+    ) as c:
         assert "gsch_rtt_seconds{" not in await (await c.get("/metrics")).text()
         rows = await (await c.get("/monitoring/near-nodes/latency")).json()
         nothing = {"latency": None, "loss": 0.0, "age_s": None, "jitter": None, "probe": None}
@@ -191,7 +193,7 @@ async def test_clusters_are_as_near_as_the_nearest_of_their_addresses() -> None:
         (Peer("g1", "10.2.0.1", cluster="c3"), 2.0),
     )
     async with TestClient(
-        TestServer(application(View("me", "c1", peers), lambda: "", b"", 9))
+        TestServer(application(AgentView("me", "c1", peers), lambda: "", b"", 9))
     ) as c:
         rows = await (await c.get("/monitoring/near-clusters/latency")).json()
         assert [(row["cluster"], row["latency"]) for row in rows] == [("c3", 2.0), ("c2", 4.0)]
@@ -202,7 +204,7 @@ async def test_clusters_are_as_near_as_the_nearest_of_their_addresses() -> None:
 
 
 async def test_with_a_token_only_health_is_open() -> None:
-    app = application(View("me", "", Prober(10)), lambda: "no peer yet", b"s" * 20, 9)
+    app = application(AgentView("me", "", Prober(10)), lambda: "no peer yet", b"s" * 20, 9)
     async with TestClient(TestServer(app)) as client:
         assert (await client.get("/livez")).status == 200
         assert (await client.get("/readyz")).status == 503

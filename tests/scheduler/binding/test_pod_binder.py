@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 
 from cluster.objects.core import Pod
-from scheduler.binding.pod_binder import Bind, Binder, Outcome
+from scheduler.binding.pod_binder import Binder, BindResult, Outcome
 from tests.harness.make import Json, pod, pod_json
 from tests.harness.scripted import cut, refusal, serving
 
@@ -101,14 +101,14 @@ async def test_outcome(case: str, tmp_path: Path) -> None:
 
 async def test_what_the_api_server_said_is_passed_on(tmp_path: Path) -> None:
     async with serving(Script([422], []), tmp_path) as client:
-        assert await Binder(client).bind(pod("p"), "n") == Bind(Outcome.FAILED, "422 no")
+        assert await Binder(client).bind(pod("p"), "n") == BindResult(Outcome.FAILED, "422 no")
 
 
 async def test_patience_ends(tmp_path: Path) -> None:
     script = Script([429], [])
     async with serving(script, tmp_path) as client:
         result = await Binder(client, retry_for_s=0.3).bind(pod("p"), "n")
-    assert result == Bind(Outcome.FAILED, "429 no")
+    assert result == BindResult(Outcome.FAILED, "429 no")
     assert script.binds > 1
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from filters.common.member import Dependency, Kind
+from filters.common.member import Dependency, DependencyKind
 from scheduler.config.gschconfig import InvalidGschConfig, parse
 
 
@@ -31,10 +31,10 @@ def test_a_stage_says_what_it_talks_to() -> None:
     assert found is not None
     assert (found.pipeline, found.stage) == ("shop/video", "infer")
     assert found.depends_on == (
-        Dependency(Kind.STAGE, "decode"),
-        Dependency(Kind.SERVICE, "shop/db", 10, apart=True),
-        Dependency(Kind.POD, "other/cache", 3),
-        Dependency(Kind.NODE, "camera", 2),
+        Dependency(DependencyKind.STAGE, "decode"),
+        Dependency(DependencyKind.SERVICE, "shop/db", 10, apart=True),
+        Dependency(DependencyKind.POD, "other/cache", 3),
+        Dependency(DependencyKind.NODE, "camera", 2),
     )
     assert found.named == {"decode", "infer"}
 

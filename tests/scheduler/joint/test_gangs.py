@@ -11,7 +11,7 @@ from latency.matrix import Matrix
 from scheduler.config.configuration import Profile
 from scheduler.cycle.framework import Framework
 from scheduler.cycle.scheduling_cycle import Cycle, Decision
-from scheduler.joint.gangs import Gangs, Member
+from scheduler.joint.gangs import GangMember, Gangs
 from scheduler.queue.scheduling_queue import Place, SchedulingQueue
 from tests.harness.make import Json, node, pod, snapshot
 from tests.harness.objects import read
@@ -45,7 +45,7 @@ class World:
         def decide(info: PodInfo) -> Decision:
             return cycle.decide(framework, info)
 
-        members, found = self.gangs.members(first), list[Member]()
+        members, found = self.gangs.members(first), list[GangMember]()
         for _ in self.gangs.decide(members, framework, decide, found):
             pass
         enough = self.gangs.settle(members, found)

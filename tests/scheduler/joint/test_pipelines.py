@@ -19,9 +19,9 @@ from scheduler.config.gschconfig import LOW_LATENCY
 from scheduler.config.pod_info import pod_info
 from scheduler.cycle.framework import Framework
 from scheduler.cycle.scheduling_cycle import Cycle
-from scheduler.joint.pipelines import HOLD, MOST_AT_ONCE, QUIET, Pipelines
+from scheduler.joint.pipelines import HOLD_S, MAX_AT_ONCE, QUIET_S, Pipelines
 from scheduler.joint.problem import Placed
-from scheduler.offline.rebalance import Limits, find
+from scheduler.offline.rebalance import MoveLimits, find
 from scheduler.queue.scheduling_queue import QueuedPod, SchedulingQueue
 from tests.harness.make import node, pod, snapshot
 
@@ -76,24 +76,24 @@ def member(name: str, on: str = "", **option: Any) -> Pod:
 def test_the_first_waits_for_the_stages_that_are_named_and_not_for_ever() -> None:
     world = World()
     first = world.pending("a", stage="a", stages=["a", "b"])
-    assert 0 < world.pipelines.wait(first) <= HOLD
+    assert 0 < world.pipelines.wait(first) <= HOLD_S
     world.pending("b", stage="b", stages=["a", "b"])
     assert world.pipelines.wait(first) == 0
     lonely = World()
     first = lonely.pending("a", stage="a", dependsOn=["b"])
     assert lonely.pipelines.wait(first) > 0
-    lonely.now = HOLD
+    lonely.now = HOLD_S
     assert lonely.pipelines.wait(first) == 0
 
 
 def test_without_a_list_of_stages_it_waits_until_nobody_else_comes() -> None:
     world = World()
     first = world.pending("a", stage="a")
-    assert world.pipelines.wait(first) == QUIET
-    world.now = QUIET - 0.1
+    assert world.pipelines.wait(first) == QUIET_S
+    world.now = QUIET_S - 0.1
     world.pending("b", stage="b", dependsOn=["a"])
-    assert world.pipelines.wait(first) == QUIET
-    world.now += QUIET
+    assert world.pipelines.wait(first) == QUIET_S
+    world.now += QUIET_S
     assert world.pipelines.wait(first) == 0
 
 
@@ -145,9 +145,9 @@ def test_members_of_a_gang_are_left_to_their_gang() -> None:
 
 def test_a_very_large_pipeline_comes_in_turns() -> None:
     world = World()
-    pods = [world.pending(f"a{number:02}", stage="a") for number in range(MOST_AT_ONCE + 5)]
+    pods = [world.pending(f"a{number:02}", stage="a") for number in range(MAX_AT_ONCE + 5)]
     world.queue.take(pods[0])
-    assert len(world.pipelines.members(pods[0])) == MOST_AT_ONCE
+    assert len(world.pipelines.members(pods[0])) == MAX_AT_ONCE
 
 
 def test_a_pod_that_is_gone_leaves_no_trace() -> None:
@@ -200,7 +200,7 @@ def test_no_pod_is_moved_on_a_guess(pairs: list[Pair], moved: bool) -> None:
         metadata=msgspec.structs.replace(running.metadata, owner_references=[owner]),
         status=msgspec.structs.replace(running.status, start_time="2026-01-01T00:00:00Z"),
     )
-    moves = find([made], world.snapshot, {"gsch": world.framework}, Limits())
+    moves = find([made], world.snapshot, {"gsch": world.framework}, MoveLimits())
     assert bool(moves) is moved
     if moved:
         assert (moves[0].steps[0].source, moves[0].steps[0].target) == ("n3", "n0")

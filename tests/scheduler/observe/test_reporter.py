@@ -9,8 +9,8 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from cluster.api.event_recorder import NOTE_LIMIT, REPEAT_AFTER, EventRecorder
-from cluster.api.writer import Outbox, Write
+from cluster.api.event_recorder import NOTE_LIMIT, REPEAT_AFTER_S, EventRecorder
+from cluster.api.writer import ApiWriter, Write
 from cluster.objects.core import Pod
 from scheduler.observe.reporter import Reporter
 from tests.harness.make import pod
@@ -33,10 +33,10 @@ class Sink:
 
 async def written(folder: Path, sink: Sink, use: Any) -> list[dict[str, Any]]:
     async with serving(sink, folder) as client:
-        outbox = Outbox(client, workers=2)
-        task = asyncio.create_task(outbox.run())
-        use(outbox)
-        assert await outbox.drain(10)
+        writer = ApiWriter(client, workers=2)
+        task = asyncio.create_task(writer.run())
+        use(writer)
+        assert await writer.drain(10)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
     return sink.bodies
@@ -45,8 +45,8 @@ async def written(folder: Path, sink: Sink, use: Any) -> list[dict[str, Any]]:
 async def test_a_changed_note_is_written_at_once_and_an_old_one_again(tmp_path: Path) -> None:
     now = [0.0]
 
-    def use(outbox: Outbox) -> None:
-        events = EventRecorder(outbox, clock=lambda: now[0])
+    def use(writer: ApiWriter) -> None:
+        events = EventRecorder(writer, clock=lambda: now[0])
 
         def warn(note: str) -> None:
             events.warning(pod("p"), "FailedScheduling", "Scheduling", note, "gsch")
@@ -54,7 +54,7 @@ async def test_a_changed_note_is_written_at_once_and_an_old_one_again(tmp_path: 
         for note in ("one", "one", "two", "two", "one"):
             warn(note)
             now[0] += 1
-        now[0] += REPEAT_AFTER
+        now[0] += REPEAT_AFTER_S
         warn("one")
 
     bodies = await written(tmp_path, Sink(), use)
@@ -63,8 +63,8 @@ async def test_a_changed_note_is_written_at_once_and_an_old_one_again(tmp_path: 
 
 
 async def test_a_long_note_is_cut_as_upstream_cuts_it(tmp_path: Path) -> None:
-    def use(outbox: Outbox) -> None:
-        EventRecorder(outbox).warning(pod("p"), "R", "A", "é" * 2000, "gsch")
+    def use(writer: ApiWriter) -> None:
+        EventRecorder(writer).warning(pod("p"), "R", "A", "é" * 2000, "gsch")
 
     note = (await written(tmp_path, Sink(), use))[0]["note"]
     assert len(note.encode()) <= NOTE_LIMIT
@@ -82,10 +82,10 @@ def with_condition(found: Pod, message: str) -> Pod:
 async def test_a_condition_is_written_uncut_once_and_when_it_changes(tmp_path: Path) -> None:
     long = "x" * 3000
 
-    def use(outbox: Outbox) -> None:
-        reporter = Reporter(outbox)
+    def use(writer: ApiWriter) -> None:
+        reporter = Reporter(writer)
         reporter.unschedulable(pod("silent"), "another replica has the word")
-        reporter.speak()
+        reporter.enable()
         reporter.unschedulable(pod("a"), long)
         reporter.unschedulable(pod("a"), long)
         reporter.unschedulable(with_condition(pod("b"), "known"), "known")
@@ -97,28 +97,28 @@ async def test_a_condition_is_written_uncut_once_and_when_it_changes(tmp_path: P
 
 
 async def test_the_newest_word_replaces_one_that_has_not_gone_out(tmp_path: Path) -> None:
-    def use(outbox: Outbox) -> None:
+    def use(writer: ApiWriter) -> None:
         for text in ("old", "older", "new"):
-            outbox.put("key", Write("POST", "/x", json.dumps({"text": text}).encode()))
+            writer.put("key", Write("POST", "/x", json.dumps({"text": text}).encode()))
 
     assert await written(tmp_path, Sink(), use) == [{"text": "new"}]
 
 
 @pytest.mark.parametrize("code", [429, 500, 503])
 async def test_a_refusal_for_now_is_tried_again(code: int, tmp_path: Path) -> None:
-    def use(outbox: Outbox) -> None:
-        outbox.put("key", Write("POST", "/x", b"{}"))
+    def use(writer: ApiWriter) -> None:
+        writer.put("key", Write("POST", "/x", b"{}"))
 
     assert await written(tmp_path, Sink(code, code), use) == [{}]
 
 
 async def test_a_refusal_for_good_is_given_up_and_counted(tmp_path: Path) -> None:
-    kept: list[Outbox] = []
+    kept: list[ApiWriter] = []
     refused: list[int] = []
 
-    def use(outbox: Outbox) -> None:
-        kept.append(outbox)
-        outbox.put("key", Write("POST", "/x", b"{}", on_refused=lambda: refused.append(1)))
+    def use(writer: ApiWriter) -> None:
+        kept.append(writer)
+        writer.put("key", Write("POST", "/x", b"{}", on_refused=lambda: refused.append(1)))
 
     assert await written(tmp_path, Sink(403), use) == []
     assert kept[0].dropped == 1
@@ -128,9 +128,9 @@ async def test_a_refusal_for_good_is_given_up_and_counted(tmp_path: Path) -> Non
 async def test_giving_up_a_nomination_and_a_condition_after_it_are_both_written_in_order(
     tmp_path: Path,
 ) -> None:
-    def use(outbox: Outbox) -> None:
-        reporter = Reporter(outbox)
-        reporter.speak()
+    def use(writer: ApiWriter) -> None:
+        reporter = Reporter(writer)
+        reporter.enable()
         for number in range(20):
             new = pod(f"p{number}")
             reporter.clear_nomination(new)

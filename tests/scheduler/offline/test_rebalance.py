@@ -12,7 +12,7 @@ from latency.matrix import Matrix, Readings
 from latency.pairs import Pair
 from scheduler.config.configuration import Configuration
 from scheduler.cycle.framework import frameworks
-from scheduler.offline.rebalance import Limits, Move, find
+from scheduler.offline.rebalance import Move, MoveLimits, find
 from tests.harness.make import node, pod_json, snapshot
 from tests.harness.objects import read
 
@@ -44,7 +44,7 @@ def moves(
     matrix = Matrix()
     matrix.replace(Readings.of(pairs))
     before = {key: record.node for key, record in found.pods.items()}
-    result = find(pods, found, frameworks(Configuration(), matrix), Limits(moves=most), NOW)
+    result = find(pods, found, frameworks(Configuration(), matrix), MoveLimits(moves=most), NOW)
     assert {key: record.node for key, record in found.pods.items()} == before
     return result
 
