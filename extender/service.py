@@ -123,7 +123,7 @@ class ExtenderService:
         row = self._snapshot.row(args.node)
         asked = self._asked.pop(args.pod_uid, None)
         pod = asked or Pod(ObjectMeta(args.pod_name, args.pod_namespace, args.pod_uid), PodSpec([]))
-        if asked is not None and row >= 0:
+        if asked is not None and row >= 0 and not self._snapshot.holds(asked.key, args.pod_uid):
             self._snapshot.assume(asked, PodInfo.of(asked).needs, row)
         result = await self._binder.bind(pod, args.node)
         if result.outcome is Outcome.BOUND:

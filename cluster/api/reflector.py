@@ -254,6 +254,8 @@ class Reflector(Generic[T]):
         except msgspec.ValidationError as error:
             name = _key(metadata)
             log.error("object not read", resource=self._path, object=name, error=str(error))
+            if event.type == "DELETED" and name in self.objects:
+                self._tell(EventType.DELETED, self.objects[name])
             return
         self._tell(EventType.DELETED if event.type == "DELETED" else EventType.MODIFIED, item)
 

@@ -74,6 +74,7 @@ class CountedInterner(Generic[T]):
         """Shorten tables by number to the numbers that are in use."""
         size = max(self._ids.values(), default=0) + 1
         del self.values[size:], self._users[size:]
+        self.generation += 1
         self._free = [number for number in self._free if number < size]
 
 

@@ -299,6 +299,8 @@ class NodeColumns:
             self._nodes.append(None)
             if row == len(self._valid):
                 self._grow()
+            self.nodes_version += 1
+            self._touch_node(row)
         self._rows[name] = row
         return row
 
@@ -314,6 +316,7 @@ class NodeColumns:
                 self._nodes.pop()
                 # An array by row is shorter now than those that are kept.
                 self.nodes_version += 1
+                self._touch_node(row)
 
     def _grow(self) -> None:
         more = len(self._valid)

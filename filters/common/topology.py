@@ -97,13 +97,12 @@ class KeptSums:
         kept: _Kept, snapshot: Snapshot, key: str, numbers: Ints, among: Bools | None
     ) -> None:
         rows = snapshot.changed_since(kept.version)
-        kept.version = snapshot.version
         column = snapshot.view(rows).label(key)
-        if column is None:
-            return
-        change = numbers[rows] - kept.numbers[rows]
-        kept.numbers[rows] = numbers[rows]
-        if among is not None:
-            change = change * among[rows]
-        np.add.at(kept.table, column, change)
-        kept.table[0] = 0
+        if column is not None:
+            change = numbers[rows] - kept.numbers[rows]
+            kept.numbers[rows] = numbers[rows]
+            if among is not None:
+                change = change * among[rows]
+            np.add.at(kept.table, column, change)
+            kept.table[0] = 0
+        kept.version = snapshot.version

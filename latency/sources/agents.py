@@ -13,7 +13,7 @@ from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector
 from latency.agent.peers import Peer
 from latency.effective import JITTER_WEIGHT, effective_rtt
 from latency.matrix import Readings
-from latency.pairs import LatencyError
+from latency.pairs import MAX_RTT_MS, LatencyError
 
 log = structlog.get_logger(__name__)
 
@@ -82,7 +82,7 @@ class Agents:
                     if len(body) > MAX_BODY:
                         return f"{peer.name}: more than {MAX_BODY} bytes"
             rows = _decode(body)
-        except (ClientError, OSError, TimeoutError, msgspec.DecodeError) as error:
+        except (ClientError, OSError, TimeoutError, ValueError, RecursionError) as error:
             return f"{peer.name}: {type(error).__name__} {error}"
         now = time.time()
         return [
@@ -91,10 +91,10 @@ class Agents:
                 row.node,
                 row.latency,
                 # The agent tells an age, not a time: its clock may be wrong.
-                now - (row.age_s or 0.0),
+                now - max(row.age_s or 0.0, 0.0),
                 row.jitter or 0.0,
                 row.loss or 0.0,
             )
             for row in rows
-            if row.latency is not None
+            if row.latency is not None and 0 <= row.latency <= MAX_RTT_MS
         ]

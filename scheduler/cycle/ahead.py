@@ -64,6 +64,9 @@ class Ahead:
             state = fits.pop(), scores.pop()
             if not fits:
                 del self._deep[row]
+                if len(self._used):
+                    self._used[row] = LEVELS
+                    self._unknown.add(row)
             return state
         level = int(self._used[row]) if len(self._used) == len(snapshot) else LEVELS
         if level == LEVELS:

@@ -204,6 +204,9 @@ def _better(
         if any(p.trial.rejection or not p.trial.feasible.any() for p in parts):
             return None
         here = [snapshot.row(one.pod.spec.node_name) for one in movable]
+        if min(here) < 0:
+            # The node of one of them is gone.
+            return None
         compared = Plan(snapshot, framework, parts, placed).compare(here)
     if compared is None:
         return None

@@ -125,7 +125,7 @@ class Search:
         self._unresolvable: Bools = trial.unresolvable()
         self._nominated, self._ahead = nominated, nominated()
         self._dry_run = DryRun(trial.plugins, info, snapshot)
-        self._version = snapshot.version
+        self._version, self._nodes_version = snapshot.version, snapshot.nodes_version
         self._budgets = Budgets(snapshot.budgets.values())
         self._refused = RefusedRows()
         self._until = math.inf
@@ -134,6 +134,10 @@ class Search:
     def advance(self, until: float) -> Candidate | NotHelpful | None:
         """Go on until `time.perf_counter()` says `until`; the result, None before the end."""
         self._until = until
+        if self._nodes_version != self._snapshot.nodes_version:
+            # Nodes came or went: a row may be another's by now.
+            self._steps.close()
+            return NotHelpful(self._sentence(), outdated=True)
         try:
             next(self._steps)
         except StopIteration as end:

@@ -108,6 +108,9 @@ class Poller:
         except LatencyError as error:
             log.error("latency not taken, the last one stays until too old", error=str(error))
             return
+        except Exception:
+            log.exception("latency not taken, the last one stays until too old")
+            return
         self._matrix.replace(indexed)
 
     def _indexed(self, readings: Readings) -> Indexed:

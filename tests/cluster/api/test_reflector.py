@@ -65,7 +65,7 @@ class Play:
 async def play(
     folder: Path, monkeypatch: pytest.MonkeyPatch, *answers: Answer
 ) -> tuple[Play, set[str]]:
-    monkeypatch.setattr(reflector, "BACKOFF_FIRST", 0.01)
+    monkeypatch.setattr(reflector, "FIRST_BACKOFF_S", 0.01)
     script = Play(*answers)
     async with serving(script.serve, folder) as api:
         found = Reflector(api, "/api/v1/nodes", Node, script.handle)

@@ -249,3 +249,77 @@ def test_states_worked_out_ahead_are_those_that_come(
                 break
             same = pod(f"s{number}-{copy}", requests={"cpu": "100m", "memory": "64Mi"})
             found.assume(same, pod_info(same).needs, int(best[seed % len(best)]))
+
+
+@pytest.mark.parametrize("priority", ["", "GMostRequestedPriority"])
+@pytest.mark.parametrize("seed", range(20))
+def test_identical_pods_in_a_row_fill_uneven_nodes_and_overcommit_none(
+    priority: str, seed: int
+) -> None:
+    """What is worked out ahead for a row must not outlive the placements that it stands for."""
+    rng = random.Random(seed)
+    world = snapshot(
+        *(
+            node(
+                f"n{number}",
+                cpu=rng.choice(["4", "16", "64"]),
+                memory=rng.choice(["4Gi", "64Gi", "256Gi"]),
+                pods=rng.choice(["20", "40", "110"]),
+            )
+            for number in range(rng.choice([2, 3, 5, 20]))
+        )
+    )
+    framework, cycle = Framework(Profile("gsch"), Matrix()), Cycle(world, seed)
+    for number in range(2500):
+        new = pod(
+            f"p{number}", requests={"cpu": "200m", "memory": "100Mi"}, config=config(priority)
+        )
+        info = pod_info(new)
+        row = cycle.decide(framework, info).row
+        if row < 0:
+            break
+        world.assume(new, info.needs, row)
+    assert row < 0
+    assert not Cycle(world, 1).trial(framework, info).feasible.any()
+    view = world.view()
+    for resource in ("cpu", "memory", "pods"):
+        assert (view.requested(resource) <= view.allocatable(resource)).all()
+
+
+def _tainted(value: str) -> list[dict[str, str]]:
+    return [{"key": "only", "value": value, "effect": "NoSchedule"}]
+
+
+def test_a_toleration_does_not_hold_for_taints_that_came_in_the_place_of_others() -> None:
+    world = snapshot(*(node(f"n{n}", taints=_tainted(f"old{n}")) for n in range(200)))
+    framework, cycle = Framework(Profile("gsch"), Matrix()), Cycle(world, 1)
+    infos = [
+        pod_info(
+            pod("p", tolerations=[{"key": "only", "operator": "Equal", "value": f"old{number}"}])
+        )
+        for number in (0, 199)
+    ]
+    assert [int(cycle.trial(framework, info).feasible.sum()) for info in infos] == [1, 1]
+    for number in range(200):
+        world.set_node(node(f"n{number}"))
+    assert [int(cycle.trial(framework, info).feasible.sum()) for info in infos] == [200, 200]
+    for number in range(200):
+        world.set_node(node(f"n{number}", taints=_tainted(f"new{number}")))
+    assert [int(cycle.trial(framework, info).feasible.sum()) for info in infos] == [0, 0]
+
+
+def test_a_pod_on_a_node_that_is_not_there_stops_no_other() -> None:
+    """Its row has no node: it comes before the node does, or stays when the node is gone."""
+    world = snapshot(*(node(f"n{n}") for n in range(20)))
+    framework, cycle = Framework(Profile("gsch"), Matrix()), Cycle(world, 1)
+    info = pod_info(pod("p", requests={"cpu": "100m"}))
+    assert int(cycle.trial(framework, info).feasible.sum()) == 20
+    world.set_pod(pod("early", nodeName="n20", requests={"cpu": "1"}))
+    assert int(cycle.trial(framework, info).feasible.sum()) == 20
+    world.remove_pod("default/early")
+    assert int(cycle.trial(framework, info).feasible.sum()) == 20
+    world.set_pod(pod("left", nodeName="n19", requests={"cpu": "1"}))
+    world.remove_node("n19")
+    assert int(cycle.trial(framework, info).feasible.sum()) == 19
+    world.remove_pod("default/left")
+    assert int(cycle.trial(framework, info).feasible.sum()) == 19
