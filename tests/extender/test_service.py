@@ -2,16 +2,17 @@
 
 import asyncio
 import time
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from cluster.objects.core import Pod
 from cluster.state.snapshot import Snapshot
-from extender.api import ExtenderArgs
+from extender.api import BindingArgs, ExtenderArgs
 from extender.service import ExtenderService
 from extender.verbs import Verbs
 from latency.matrix import Matrix
-from scheduler.binding.pod_binder import Binder
+from scheduler.binding.pod_binder import Binder, BindResult, Outcome
 from scheduler.config.configuration import Configuration
 from scheduler.cycle.framework import frameworks
 from tests.harness.make import node, pod, snapshot
@@ -92,3 +93,19 @@ async def test_of_nodes_that_stay_unknown_kube_scheduler_is_told_to_try_again(
     beside = await service(snapshot(node("n1", cpu="2")), ApiServer()).filter(wanted("n1", "n2"))
     assert beside.node_names == ["n1"]
     assert beside.failed_nodes == {"n2": "node(s) that the extender has not seen yet"}
+
+
+async def test_a_bind_that_ends_elsewhere_leaves_a_confirmed_pod_its_room(world: Snapshot) -> None:
+    class Taken:
+        async def bind(self, pod: Pod, node: str) -> BindResult:
+            return BindResult(Outcome.TAKEN, "already on node n2")
+
+    world.set_node(node("n2", cpu="2"))
+    served = ExtenderService(
+        world, service(world, ApiServer())._verbs, cast(Binder, Taken()), ApiServer().running_on
+    )
+    asked = wanted("n1", "n2")
+    await served.filter(asked)
+    world.set_pod(pod("wanted", nodeName="n2", requests={"cpu": "1"}))
+    await served.bind(BindingArgs("wanted", "default", "uid-wanted", "n1"))
+    assert world.view().requested("cpu").tolist() == [2000, 1000]

@@ -214,6 +214,19 @@ async def test_an_object_that_cannot_be_read_costs_no_other(
     assert script.asked[2] == "watch 9"
 
 
+async def test_an_object_whose_last_form_cannot_be_read_is_gone_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = {"metadata": {"name": "a", "resourceVersion": "8"}, "spec": {"taints": 3}}
+    script, names = await play(
+        tmp_path, monkeypatch,
+        lambda r: listed(5, obj("a", 1), obj("b", 2)),
+        lambda r: lines(r, event("DELETED", broken)),
+    )  # fmt: skip
+    assert names == {"b"}
+    assert script.told[-1] == ("Deleted", "a")
+
+
 async def test_a_bug_met_in_an_event_costs_that_event_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -339,3 +339,42 @@ async def test_agents_that_do_not_answer_cost_only_their_own_rows() -> None:
         agents.peers = agents.peers[1:]
         with pytest.raises(LatencyError, match="no agent answers: b"):
             await agents.readings()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b'[{"node": "\xff", "latency": 1, "age_s": 0}]', id="no UTF-8"),
+        pytest.param(b"[" * 100_000, id="nested without end"),
+    ],
+)
+async def test_an_answer_that_is_no_json_is_that_agent_s_alone(body: bytes) -> None:
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(body=body, content_type="application/json")
+
+    app = web.Application()
+    app.router.add_get("/monitoring/near-nodes/latency", answer)
+    async with TestServer(app) as server:
+        agents = Agents()
+        agents.peers = [Peer("a", "127.0.0.1", port=server.port or 0)]
+        with pytest.raises(LatencyError, match="no agent answers: a"):
+            await agents.readings()
+
+
+async def test_a_time_out_of_range_is_not_taken_and_no_age_lies_in_the_future() -> None:
+    async def answer(request: web.Request) -> web.Response:
+        rows = [
+            {"node": "b", "latency": -5.0, "loss": 0, "age_s": 1},
+            {"node": "c", "latency": 1e9, "loss": 0, "age_s": 1},
+            {"node": "d", "latency": 1.0, "loss": 0, "age_s": -1e9},
+        ]
+        return web.json_response(rows)
+
+    app = web.Application()
+    app.router.add_get("/monitoring/near-nodes/latency", answer)
+    async with TestServer(app) as server:
+        agents = Agents()
+        agents.peers = [Peer("a", "127.0.0.1", port=server.port or 0)]
+        found = await agents.readings()
+    assert list(found.targets) == ["d"]
+    assert found.stamps[0] <= time.time()
