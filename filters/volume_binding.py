@@ -33,13 +33,13 @@ from filters.common.plugin import (
     Rejected,
     refusals,
 )
+from filters.common.smallest_volumes import SmallestVolumes
 
 CONFLICT = "node(s) didn't match PersistentVolume's node affinity"
 NOTHING_TO_BIND = "node(s) didn't find available persistent volumes to bind"
 NO_SPACE = "node(s) did not have enough free storage"
 NO_VOLUME = "node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)"
 UNBOUND = "pod has unbound immediate PersistentVolumeClaims"
-LARGEST = np.iinfo(np.int64).max
 MAX_REACHES = 128
 NO_PROVISIONER = ("", "kubernetes.io/no-provisioner")
 
@@ -233,7 +233,7 @@ class _Search:
                 free = free & (other != id_)
             return np.where(free, id_, -1)
         available = self._storage.available
-        best = _Best(len(self._view), available.ranks)
+        best = SmallestVolumes(len(self._view), available.ranks)
         only = available.selected(claim, class_of(claim))
         for group in available.groups(claim, class_of(claim)):
             self._choose_pinned(best, group.pinned, _size(claim), only, taken)
@@ -244,7 +244,7 @@ class _Search:
 
     def _choose_pinned(
         self,
-        best: "_Best",
+        best: "SmallestVolumes",
         pinned: ByLabel,
         size: int,
         only: frozenset[int] | None,
@@ -262,7 +262,7 @@ class _Search:
 
     def _choose_reached(
         self,
-        best: "_Best",
+        best: "SmallestVolumes",
         reach: Reach,
         free: Bools,
         size: int,
@@ -374,28 +374,6 @@ class _Reaches:
                 self._kept.clear()
             kept = self._kept[key] = work_out()
         return kept
-
-
-class _Best:
-    """By row the smallest volume so far, by its number; -1 with none."""
-
-    def __init__(self, rows: int, ranks: Ints) -> None:
-        self.ids = np.full(rows, -1, np.int64)
-        self._sizes = np.full(rows, LARGEST)
-        self._best_ranks = np.full(rows, LARGEST)
-        self._ranks = ranks
-
-    def offer(self, rows: Ints, sizes: Ints, ids: Ints) -> None:
-        """Volumes of these sizes on these rows; several for a row are fine."""
-        before = self._sizes[rows]
-        np.minimum.at(self._sizes, rows, sizes)
-        self._best_ranks[rows[sizes < before]] = LARGEST
-        smallest = sizes == self._sizes[rows]
-        rows, ids = rows[smallest], ids[smallest]
-        ranks = self._ranks[ids]
-        np.minimum.at(self._best_ranks, rows, ranks)
-        first = ranks == self._best_ranks[rows]
-        self.ids[rows[first]] = ids[first]
 
 
 def _labelled(selector: LabelSelector, view: View, snapshot: Snapshot) -> Bools:

@@ -8,7 +8,6 @@ waits out a backoff that doubles with every failure. When nothing is active, pod
 nowhere need not wait for the end of their backoff (KEP-5142)."""
 
 import asyncio
-import heapq
 import itertools
 import time
 from collections import Counter
@@ -19,10 +18,10 @@ from enum import Enum
 from cluster.objects.core import Pod
 from filters.common.plugin import Event, PodInfo
 from scheduler.queue.events import ClusterEvent
+from scheduler.queue.pod_heap import PodHeap
 
 MAX_UNSCHEDULABLE_S = 300.0
 """Seconds after which an unschedulable pod is tried again without any event."""
-MIN_DEAD = 64
 
 
 class Place(Enum):
@@ -52,7 +51,7 @@ class QueuedPod:
     waits_for: Event = Event.NONE
     plugins: frozenset[str] = frozenset()
     stamp: int = 0
-    heap: "_Heap | None" = None
+    heap: "PodHeap | None" = None
     held: bool = False
     missed: Event = Event.NONE
     seen: int = 0
@@ -61,48 +60,6 @@ class QueuedPod:
     @property
     def key(self) -> str:
         return self.pod.key
-
-
-class _Heap:
-    """Pods by a sort key. Those that left stay as dead entries until they are swept, which happens
-    before they outnumber the living: memory follows the pods that are there."""
-
-    def __init__(self) -> None:
-        self._entries: list[tuple[tuple[float, ...], int, QueuedPod]] = []
-        self._dead = 0
-
-    def __len__(self) -> int:
-        return len(self._entries) - self._dead
-
-    def push(self, key: tuple[float, ...], queued: QueuedPod) -> None:
-        queued.heap = self
-        heapq.heappush(self._entries, (key, queued.stamp, queued))
-
-    def first(self) -> float | None:
-        """The first sort key's first number; None when empty."""
-        while self._entries:
-            key, stamp, queued = self._entries[0]
-            if queued.stamp == stamp:
-                return key[0]
-            heapq.heappop(self._entries)
-            self._dead -= 1
-        return None
-
-    def pop(self) -> QueuedPod:
-        """The first pod. Raises IndexError when empty."""
-        self.first()
-        queued = heapq.heappop(self._entries)[2]
-        queued.heap = None
-        return queued
-
-    def leave(self, queued: QueuedPod) -> None:
-        """The pod's entry is dead: its stamp is no longer that of the entry."""
-        queued.heap = None
-        self._dead += 1
-        if self._dead > len(self) + MIN_DEAD:
-            self._entries = [entry for entry in self._entries if entry[2].stamp == entry[1]]
-            heapq.heapify(self._entries)
-            self._dead = 0
 
 
 @dataclass(slots=True)
@@ -135,11 +92,11 @@ class SchedulingQueue:
     counts: dict[Place, int] = field(default_factory=lambda: dict.fromkeys(Place, 0))
     refused: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Unschedulable pods by (plugin that refused them, profile)."""
-    _active: _Heap = field(default_factory=_Heap)
-    _backoff: _Heap = field(default_factory=_Heap)
-    _error_backoff: _Heap = field(default_factory=_Heap)
+    _active: PodHeap = field(default_factory=PodHeap)
+    _backoff: PodHeap = field(default_factory=PodHeap)
+    _error_backoff: PodHeap = field(default_factory=PodHeap)
     """Apart from `_backoff`: these have to wait it out even when nothing else is to be done."""
-    _late: _Heap = field(default_factory=_Heap)
+    _late: PodHeap = field(default_factory=PodHeap)
     _waiting: dict[Event, dict[str, QueuedPod]] = field(default_factory=dict)
     _stamps: "itertools.count[int]" = field(default_factory=itertools.count)
     _events: int = 0
@@ -365,7 +322,7 @@ class SchedulingQueue:
         else:
             self._activate(queued, event)
 
-    def _into_backoff(self, queued: QueuedPod, event: str, heap: _Heap) -> None:
+    def _into_backoff(self, queued: QueuedPod, event: str, heap: PodHeap) -> None:
         self._move(queued, Place.BACKOFF)
         heap.push((self._backoff_until(queued),), queued)
         self._wake.set()
