@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 import uvloop
 
-from cluster.api.access import AccessError
+from cluster.api.credentials import AccessError
 from extender.app import serve
 from latency.pairs import LatencyError
 from scheduler.cli.options import config_option, configuration, context_option, kubeconfig_option

@@ -66,7 +66,7 @@ def agent(node: str | None, verbose: bool, **options: object) -> None:
         # megabytes on every node, for nobody.
         modules: dict[str, Any] = sys.modules
         modules["rich"] = None
-    from cluster.api.access import AccessError
+    from cluster.api.credentials import AccessError
     from latency.agent.app import Agent, Settings
     from latency.pairs import LatencyError
     from serving import logs

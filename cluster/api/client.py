@@ -20,7 +20,8 @@ from pyreqwest.client import Client, ClientBuilder
 from pyreqwest.exceptions import BuilderError, PoolTimeoutError, PyreqwestError
 from pyreqwest.response import Response
 
-from cluster.api.access import Access, AccessError
+from cluster.api.access import Access
+from cluster.api.credentials import AccessError
 from cluster.objects.core import Status
 
 T = TypeVar("T")
@@ -100,7 +101,7 @@ class ApiClient:
 
     @property
     def host(self) -> str:
-        return self._access.host
+        return self._access.credentials.host
 
     async def __aenter__(self) -> "ApiClient":
         return self
@@ -214,7 +215,7 @@ def with_query(path: str, parameters: Mapping[str, str | int | None]) -> str:
     return f"{path}?{urlencode(given)}" if given else path
 
 
-def _build(access: Access) -> tuple[Client, str]:
+def _build(source: Access) -> tuple[Client, str]:
     """The client and the base URL that its requests must use."""
     builder = (
         ClientBuilder()
@@ -232,6 +233,7 @@ def _build(access: Access) -> tuple[Client, str]:
         .zstd(False)
         .deflate(False)
     )
+    access = source.credentials
     url = urlsplit(access.host)
     host = url.hostname or ""
     base = access.host

@@ -88,8 +88,8 @@ class View:
         if column is None:
             nothing = np.zeros(len(self))
             return nothing, nothing, nothing
-        offered, asked, scored = column.real[:, self.rows]
-        return offered, asked, scored
+        offered, asked, scored = column.real
+        return offered[self.rows], asked[self.rows], scored[self.rows]
 
     def offered_everywhere(self, resource: str) -> bool:
         """Whether every row of the snapshot is a node that offers some of it."""

@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 from aiohttp import web
 
-from cluster.api.access import ServiceAccount
+from cluster.api.access import Access
 from cluster.api.client import ApiClient
 from latency.agent import peers as known
 from latency.agent.discovery import Discovery
@@ -141,7 +141,7 @@ class Agent:
             self._found = peers
             self._follow()
 
-        async with ApiClient(ServiceAccount()) as client:
+        async with ApiClient(Access.of_pod()) as client:
             port = self._settings.port
             await Discovery(client, namespace or "default", name, port, changed).run()
 

@@ -10,8 +10,9 @@ import msgspec
 import uvloop
 import yaml
 
-from cluster.api.access import Access, AccessError
+from cluster.api.access import Access
 from cluster.api.client import ApiClient, ApiError, TransportError
+from cluster.api.credentials import AccessError
 from cluster.objects.quantity import QuantityError
 from latency.matrix import Matrix
 from latency.pairs import LatencyError

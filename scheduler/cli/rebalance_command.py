@@ -10,8 +10,9 @@ import click
 import msgspec
 import structlog
 
-from cluster.api.access import Access, AccessError
+from cluster.api.access import Access
 from cluster.api.client import ApiClient, ApiError, TransportError
+from cluster.api.credentials import AccessError
 from latency.pairs import LatencyError
 from scheduler.cli.options import config_option, configuration, context_option, kubeconfig_option
 from scheduler.cli.output import output_option, show

@@ -42,13 +42,14 @@ class Trial:
         self.rejection = shared.rejection or own.rejection
         """(plugin, reason) where a plugin found that no node can do."""
         self.resolvable = (shared if shared.rejection else own).resolvable
-        self.feasible = np.zeros(len(snapshot), np.bool_)
         self.nominated = nominated
         self._under_nominated: dict[int, dict[str, int]] = {}
-        if self.rejection is None:
-            self.feasible = self._feasible()
-            for row, infos in nominated:
-                self._add_nominated(row, infos)
+        if self.rejection is not None:
+            self.feasible = np.zeros(len(snapshot), np.bool_)
+            return
+        self.feasible = self._feasible()
+        for row, infos in nominated:
+            self._add_nominated(row, infos)
 
     @property
     def version(self) -> int:

@@ -11,6 +11,7 @@ import yaml
 
 from cluster.api.access import Access
 from cluster.api.client import ApiClient
+from cluster.api.credentials import of_service_account
 from cluster.objects.core import Node, ObjectList
 from lab import binaries
 from lab.cluster import LabCluster
@@ -140,14 +141,12 @@ def test_the_api_server_s_own_authoriser_agrees(
 async def test_in_a_pod_the_account_s_token_is_sent_and_its_rotation_followed(
     account: Path, lab: LabCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from kubernetes.config import incluster_config
-
     config = yaml.safe_load(account.read_text())
     token = tmp_path / "token"
     token.write_text(config["users"][0]["user"]["token"])
-    monkeypatch.setattr(incluster_config, "SERVICE_TOKEN_FILENAME", str(token))
     authority = config["clusters"][0]["cluster"]["certificate-authority"]
-    monkeypatch.setattr(incluster_config, "SERVICE_CERT_FILENAME", authority)
+    (tmp_path / "ca.crt").write_bytes(Path(authority).read_bytes())
+    monkeypatch.setattr(of_service_account, "__defaults__", (tmp_path,))
     host, port = lab.server().removeprefix("https://").split(":")
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", host)
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", port)

@@ -7,8 +7,9 @@ import pytest
 import yaml
 from aiohttp import web
 
-from cluster.api.access import Access, AccessError
+from cluster.api.access import Access
 from cluster.api.client import ApiClient, NotSent, ReplyLost, with_query
+from cluster.api.credentials import AccessError
 from tests.harness.scripted import cut, lines, refusal, serving
 
 
