@@ -1,9 +1,11 @@
 """NodeVolumeLimits: the node can attach as many more volumes of each CSI driver (upstream's
-CSI)."""
+CSI).
+
+In-tree volumes count for the driver that took them over."""
 
 import numpy as np
 
-from cluster.state.pod_index import claims_of
+from cluster.state.pod_index import claims_of, driver_of_inline, inline_claims_of
 from cluster.state.snapshot import Ints, Snapshot, View
 from filters.common.plugin import Event, Plugin, PodInfo, Prepared, refusals
 
@@ -16,14 +18,14 @@ class NodeVolumeLimits(Plugin):
     LOCAL = False
 
     def pre_filter(self, info: PodInfo, snapshot: Snapshot) -> Prepared | None:
-        keys = claims_of(info.pod)
+        keys = (*claims_of(info.pod), *inline_claims_of(info.pod))
         if not keys:
             return None
         storage = snapshot.storage
         by_driver: dict[str, list[str]] = {}
         for key in dict.fromkeys(keys):
             claim = storage.claims.get(key)
-            driver = storage.driver_of(claim) if claim is not None else ""
+            driver = storage.driver_of(claim) if claim is not None else driver_of_inline(key)
             if driver and storage.attached.limited(driver):
                 by_driver.setdefault(driver, []).append(key)
         refused = np.zeros(len(snapshot), np.bool_)

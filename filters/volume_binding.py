@@ -16,6 +16,7 @@ import numpy as np
 
 from cluster.objects.api_objects import PersistentVolume, PersistentVolumeClaim, StorageClass
 from cluster.objects.core import LabelSelector, NodeSelector, NodeSelectorTerm, Pod, Requirement
+from cluster.objects.in_tree_volumes import plugin_of, translated_affinity
 from cluster.objects.label_selectors import selector_of
 from cluster.objects.quantity import value
 from cluster.state.available_volumes import HOSTNAME, Reach, affinity_key, hostname_of
@@ -129,7 +130,7 @@ class VolumeBinding(Plugin):
         bindings, provisions = [], []
         for claim, chosen in answer.matched:
             if chosen[row] >= 0:
-                bindings.append((snapshot.storage.available.names[chosen[row]], claim))
+                bindings.append((snapshot.storage.available.name(chosen[row]), claim))
             else:
                 provisions.append(claim)
         if not bindings and not provisions:
@@ -184,7 +185,7 @@ class _Search:
             if volume is None:
                 self._bits[undecided] |= 8
                 return
-            refused = undecided & ~self._reach(volume)
+            refused = undecided & ~self._reach_bound(volume)
             self._bits[refused] |= 1
             undecided &= ~refused
 
@@ -296,6 +297,26 @@ class _Search:
         ]
         suitable = [entry for entry in suitable if entry[0] >= _size(claim)]
         return min(suitable, key=lambda entry: entry[:2])[2] if suitable else None
+
+    def _reach_bound(self, volume: PersistentVolume) -> Bools:
+        """As `_reach`; of an in-tree volume, by the labels of the CSI driver on the nodes where
+        that has taken over."""
+        own, plugin = self._reach(volume), plugin_of(volume)
+        if plugin is None:
+            return own
+        affinity = translated_affinity(volume, plugin)
+        translated = self._selected(affinity, affinity_key(affinity))
+        return np.where(self._migrated(plugin.name), translated, own)
+
+    def _migrated(self, plugin: str) -> Bools:
+        def work_out() -> Bools:
+            rows = map(self._snapshot.row, self._storage.migrated.get(plugin, ()))
+            migrated = np.zeros(len(self._view), np.bool_)
+            migrated[[row for row in rows if row >= 0]] = True
+            return migrated
+
+        key = f"{plugin} {self._storage.migrated_version}".encode()
+        return self._reaches.of(self._snapshot, key, work_out)
 
     def _reach(self, volume: PersistentVolume) -> Bools:
         """Nodes from which the volume can be used."""

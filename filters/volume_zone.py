@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from cluster.objects.api_objects import PersistentVolume
-from cluster.state.pod_index import claims_of
+from cluster.state.pod_index import mounted_claims_of
 from cluster.state.snapshot import Bools, Ints, Snapshot, View
 from cluster.state.storage import class_of
 from filters.common.plugin import UNRESOLVABLE, Event, Plugin, PodInfo, Prepared, Rejected, refusals
@@ -29,7 +29,8 @@ class VolumeZone(Plugin):
     def pre_filter(self, info: PodInfo, snapshot: Snapshot) -> Prepared | Rejected | None:
         storage = snapshot.storage
         wanted: list[tuple[str, list[str]]] = []
-        for key in claims_of(info.pod):
+        # Claims of generic ephemeral volumes are not looked at, as upstream's are not.
+        for key in mounted_claims_of(info.pod):
             claim = storage.claims.get(key)
             if claim is None:
                 return Rejected(f'persistentvolumeclaim "{key.partition("/")[2]}" not found')

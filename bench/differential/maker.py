@@ -12,6 +12,8 @@ SIZES = dict(zip(IMAGES, (50_000_000, 400_000_000, 1_900_000_000), strict=True))
 BOUND = {"pv.kubernetes.io/bind-completed": "yes", "pv.kubernetes.io/bound-by-controller": "yes"}
 IQN = "iqn.2001-04.com.example:disk"
 CLASSES = {"late": "kubernetes.io/no-provisioner", "now": "example.com/none"}
+EBS_ZONE = "topology.ebs.csi.aws.com/zone"
+MIGRATED_PLUGINS = "storage.alpha.kubernetes.io/migrated-plugins"
 
 
 @dataclass(slots=True)
@@ -62,6 +64,8 @@ class Maker:
             labels[ZONE] = rng.choice(("z1", "z2", "z3"))
         if self.chance(0.3):
             labels[REGION] = rng.choice(("r1", "r2"))
+        if self.chance(0.3):
+            labels[EBS_ZONE] = rng.choice(("z1", "z2"))
         cpu = str(rng.randint(1000, 9000)) + "m"
         offered = {
             "cpu": cpu,
@@ -143,14 +147,22 @@ class Maker:
             )
         for name in names:
             if self.chance(0.5):
-                driver = {"name": "csi.example", "nodeID": name}
-                limit = {"allocatable": {"count": self.rng.randint(1, 2)}}
+                drivers = [
+                    {
+                        "name": driver,
+                        "nodeID": name,
+                        "allocatable": {"count": self.rng.randint(1, 2)},
+                    }
+                    for driver in ("csi.example", "ebs.csi.aws.com")
+                ]
+                migrated = {MIGRATED_PLUGINS: "kubernetes.io/aws-ebs,kubernetes.io/cinder"}
+                notes = migrated if self.chance(0.6) else {}
                 self.world.others.append(
                     {
                         "apiVersion": "storage.k8s.io/v1",
                         "kind": "CSINode",
-                        "metadata": {"name": name},
-                        "spec": {"drivers": [driver | limit]},
+                        "metadata": {"name": name, "annotations": notes},
+                        "spec": {"drivers": drivers},
                     }
                 )
         for number in range(8):
@@ -174,8 +186,11 @@ class Maker:
             },
         }
         labels = {}
-        if self.chance(0.5):
+        kind = rng.random()
+        if kind < 0.4:
             volume["csi"] = {"driver": "csi.example", "volumeHandle": name}
+        elif kind < 0.7:
+            volume["awsElasticBlockStore"] = {"volumeID": f"aws://z1/vol-{number}"}
         else:
             volume["hostPath"] = {"path": "/tmp/x"}  # noqa: S108
         if self.chance(0.4):
@@ -267,6 +282,10 @@ class Maker:
             choices = self.claims[:8] if running else [*self.claims, "missing"]
             name = rng.choice(choices)
             source = {"name": "v", "persistentVolumeClaim": {"claimName": name}}
+            spec.setdefault("volumes", []).append(source)
+        if self.chance(0.05):
+            disk = {"volumeID": f"vol-{rng.randint(10, 14)}", "readOnly": True}
+            source = {"name": "ebs", "awsElasticBlockStore": disk}
             spec.setdefault("volumes", []).append(source)
         return {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec}
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from cluster.objects.core import (
     AnnotatedMeta,
+    Disk,
     Labels,
     LabelSelector,
     NodeSelector,
@@ -73,6 +74,11 @@ class VolumeSpec(Struct, frozen=True):
     volume_mode: str = "Filesystem"
     volume_attributes_class_name: str = ""
     csi: CsiSource | None = None
+    gce_persistent_disk: Disk | None = None
+    aws_elastic_block_store: Disk | None = None
+    azure_disk: Disk | None = None
+    cinder: Disk | None = None
+    portworx_volume: Disk | None = None
 
 
 class VolumeStatus(Struct, frozen=True):
@@ -117,7 +123,7 @@ class CsiNodeSpec(Struct, frozen=True):
 class CsiNode(Struct, frozen=True):
     """Of a node by the same name: its CSI drivers and how many volumes each can attach."""
 
-    metadata: ObjectMeta
+    metadata: AnnotatedMeta
     spec: CsiNodeSpec = CsiNodeSpec()
 
 

@@ -157,10 +157,12 @@ class ClaimSource(Struct, frozen=True):
 
 
 class Disk(Struct, frozen=True):
-    """An in-tree volume that one node at a time may write: the fields that tell two disks apart."""
+    """An in-tree volume: the fields that tell two disks apart."""
 
     pd_name: str = ""
     volume_id: str = msgspec.field(default="", name="volumeID")
+    disk_uri: str = msgspec.field(default="", name="diskURI")
+    kind: str = ""
     iqn: str = ""
     monitors: list[str] | None = None
     pool: str = ""
@@ -178,6 +180,9 @@ class Volume(Struct, frozen=True):
     ephemeral: Any = None
     gce_persistent_disk: Disk | None = None
     aws_elastic_block_store: Disk | None = None
+    azure_disk: Disk | None = None
+    cinder: Disk | None = None
+    portworx_volume: Disk | None = None
     iscsi: Disk | None = None
     rbd: Disk | None = None
     csi: Any = None

@@ -3,6 +3,7 @@
 A volume counts on a node once, whether pods mount it there, it is still attached without any, or
 both. Kept by the events that change it: nothing is counted when a pod is decided."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -44,6 +45,10 @@ class AttachedVolumes:
         self._counts: dict[str, Ints] = {}
         self._limits: dict[str, Ints] = {}
         self._reasons: dict[Triple, int] = {}
+        self._attached: Counter[str] = Counter()
+        """Volumes that are counted, and below nodes that tell a limit, by driver: with the last of
+        them its column goes."""
+        self._limiting: Counter[str] = Counter()
         self._drivers: dict[str, str] = {}
         """The driver under which a claim's users are counted."""
         self._limits_of: dict[str, dict[str, int]] = {}
@@ -126,10 +131,16 @@ class AttachedVolumes:
         row = self._rows.row(name)
         for limited in self._limits_of.pop(name, {}):
             self._limit(limited, row, NO_LIMIT)
+            self._limiting[limited] -= 1
+            if not self._limiting[limited]:
+                del self._limiting[limited]
+                self._limits.pop(limited, None)
         for driver in (item.spec.drivers or ()) if item is not None else ():
             limit = driver.allocatable
             if limit is not None and limit.count is not None:
-                self._limits_of.setdefault(name, {})[driver.name] = limit.count
+                of_node = self._limits_of.setdefault(name, {})
+                self._limiting[driver.name] += driver.name not in of_node
+                of_node[driver.name] = limit.count
                 self._limit(driver.name, row, limit.count)
 
     def node_added(self, name: str, row: int) -> None:
@@ -173,6 +184,9 @@ class AttachedVolumes:
             if column is None:
                 column = self._counts[driver] = np.zeros(self._rows.capacity, np.int64)
             column[row] += 1 if after else -1
+            self._attached[driver] += 1 if after else -1
+            if not self._attached[driver]:
+                del self._attached[driver], self._counts[driver]
 
     def _limit(self, driver: str, row: int, limit: int) -> None:
         if row < 0:

@@ -16,6 +16,7 @@ from cluster.objects.core import NodeSelector
 from cluster.objects.label_selectors import selector_of
 from cluster.objects.quantity import value
 from cluster.state.by_label import ByLabel
+from cluster.state.columns import CountedInterner
 from cluster.state.topology import Rows
 from cluster.state.view import Ints
 
@@ -65,31 +66,30 @@ class AvailableVolumes:
     offered, until it is gone."""
 
     rows: Rows
-    names: list[str] = field(default_factory=list)
+    numbers: CountedInterner[str] = field(default_factory=CountedInterner)
+    """Of the volumes' names."""
     ranks: Ints = field(default_factory=lambda: np.zeros(16, np.int64))
     """By id a number worked out from the name: which of two equal volumes is taken depends neither
     on the order of their events nor on the process."""
-    _ids: dict[str, int] = field(default_factory=dict)
-    _free: list[int] = field(default_factory=list)
     _groups: dict[str, dict[Offer, Group]] = field(default_factory=dict)
     """By class."""
     _offered: dict[str, tuple[PersistentVolume, str, Offer, int]] = field(default_factory=dict)
 
     def id(self, name: str) -> int:
         """The volume's number, given now if it has none; valid until `forget`."""
-        known = self._ids.get(name)
-        if known is None:
-            if self._free:
-                known = self._free.pop()
-                self.names[known] = name
-            else:
-                known = len(self.names)
-                self.names.append(name)
-                if known == len(self.ranks):
-                    self.ranks = np.pad(self.ranks, (0, known))
+        known = self.numbers.find(name)
+        if known < 0:
+            known = self.numbers.acquire(name)
+            if known >= len(self.ranks):
+                self.ranks = np.pad(self.ranks, (0, known))
             self.ranks[known] = _rank(name)
-            self._ids[name] = known
         return known
+
+    def name(self, id_: int) -> str:
+        """The name of a volume that has the number."""
+        name = self.numbers.values[id_]
+        assert name is not None  # noqa: S101 - a number in use has a value
+        return name
 
     def set(self, volume: PersistentVolume, storage_class: str) -> None:
         """Offer the volume."""
@@ -139,10 +139,12 @@ class AvailableVolumes:
     def forget(self, name: str) -> None:
         """The volume is deleted: its number may be another's."""
         self.discard(name)
-        known = self._ids.pop(name, None)
-        if known is not None:
-            self.names[known] = ""
-            self._free.append(known)
+        known = self.numbers.find(name)
+        if known < 0:
+            return
+        self.numbers.release(known)
+        if len(self.ranks) > 4 * (len(self.numbers) + 16):
+            self.ranks = self.ranks[: len(self.numbers)].copy()
 
     def groups(self, claim: PersistentVolumeClaim, storage_class: str) -> Iterator[Group]:
         """The groups whose volumes suit the claim, but for size and selector."""
@@ -159,7 +161,7 @@ class AvailableVolumes:
             return None
         selector = selector_of(claim.spec.selector)
         return frozenset(
-            self._ids[name]
+            self.numbers.find(name)
             for name, (volume, of, _, _) in self._offered.items()
             if of == storage_class and selector.matches(volume.metadata.labels or {})
         )

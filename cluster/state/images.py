@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cluster.objects.core import ContainerImage
+from cluster.state.columns import CountedInterner
 
 Sizes = NDArray[np.int64]
 
@@ -68,10 +69,8 @@ class ImageIndex:
     """Sizes in bytes by image name and row; an array is made only for images that are asked for."""
 
     def __init__(self) -> None:
-        self._ids: dict[Image, int] = {}
-        self._images: list[Image] = []
-        self._rows: list[_RowSet] = []
-        self._free: list[int] = []
+        self._images: CountedInterner[Image] = CountedInterner()
+        self._rows: list[_RowSet | None] = [None]
         self._of_name: dict[str, list[int]] = {}
         self._of_row: dict[int, array[int]] = {}
         self._dense: OrderedDict[str, Sizes] = OrderedDict()
@@ -79,7 +78,7 @@ class ImageIndex:
     def set(self, row: int, images: Iterable[ContainerImage] | None) -> None:
         """The row's node has these images now."""
         new = {(name, i.size_bytes) for i in images or () for name in i.names or ()}
-        old = {self._images[id_] for id_ in self._of_row.get(row, ())}
+        old = {self._image(id_) for id_ in self._of_row.get(row, ())}
         if new == old:
             return
         for image in old - new:
@@ -87,40 +86,47 @@ class ImageIndex:
         for image in new - old:
             self._add(image, row)
         if new:
-            self._of_row[row] = array("i", sorted(self._ids[image] for image in new))
+            self._of_row[row] = array("i", sorted(self._images.find(image) for image in new))
         else:
             self._of_row.pop(row, None)
 
+    def _image(self, id_: int) -> Image:
+        image = self._images.values[id_]
+        assert image is not None  # noqa: S101 - a number in use has a value
+        return image
+
+    def _rows_of(self, id_: int) -> _RowSet:
+        rows = self._rows[id_]
+        assert rows is not None  # noqa: S101
+        return rows
+
     def _add(self, image: Image, row: int) -> None:
-        id_ = self._ids.get(image)
-        if id_ is None:
-            if self._free:
-                id_ = self._free.pop()
-                self._images[id_], self._rows[id_] = image, _RowSet()
-            else:
-                id_ = len(self._images)
-                self._images.append(image)
-                self._rows.append(_RowSet())
-            self._ids[image] = id_
+        id_ = self._images.acquire(image)
+        if id_ >= len(self._rows):
+            self._rows.append(None)
+        rows = self._rows[id_]
+        if rows is None:
+            rows = self._rows[id_] = _RowSet()
             self._of_name.setdefault(image[0], []).append(id_)
-        self._rows[id_].add(row)
+        rows.add(row)
         self._dense.pop(image[0], None)
 
     def _remove(self, image: Image, row: int) -> None:
-        id_ = self._ids[image]
-        self._rows[id_].discard(row)
+        id_ = self._images.find(image)
+        rows = self._rows_of(id_)
+        rows.discard(row)
         self._dense.pop(image[0], None)
-        if not self._rows[id_].count:
-            del self._ids[image]
+        if not rows.count:
+            self._rows[id_] = None
             self._of_name[image[0]].remove(id_)
             if not self._of_name[image[0]]:
                 del self._of_name[image[0]]
-            self._images[id_], self._rows[id_] = ("", 0), _RowSet()
-            self._free.append(id_)
+        self._images.release(id_)
+        del self._rows[len(self._images) :]
 
     def nodes_with(self, name: str) -> int:
         """How many nodes hold the image."""
-        return sum(self._rows[id_].count for id_ in self._of_name.get(name, ()))
+        return sum(self._rows_of(id_).count for id_ in self._of_name.get(name, ()))
 
     def sizes(self, name: str, rows: int) -> Sizes | None:
         """The image's size on each of `rows` rows, 0 where it is not; None where nowhere."""
@@ -131,7 +137,7 @@ class ImageIndex:
         if dense is None or len(dense) != rows:
             dense = self._dense[name] = np.zeros(rows, np.int64)
             for id_ in ids:
-                dense[self._rows[id_].rows()] = self._images[id_][1]
+                dense[self._rows_of(id_).rows()] = self._image(id_)[1]
             while len(self._dense) > 1 and len(self._dense) * rows * 8 > MAX_KEPT_BYTES:
                 self._dense.popitem(last=False)
         self._dense.move_to_end(name)

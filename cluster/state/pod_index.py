@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cluster.objects.core import Disk, Labels, Pod
+from cluster.objects.in_tree_volumes import inline_volumes
 from cluster.objects.label_selectors import Selector
 from cluster.state.pod_terms import Term, terms_of
 
@@ -110,6 +111,15 @@ def host_ports(pod: Pod) -> tuple[HostPort, ...]:
     )
 
 
+def mounted_claims_of(pod: Pod) -> tuple[str, ...]:
+    """`namespace/name` of every claim that the pod names."""
+    return tuple(
+        f"{pod.metadata.namespace}/{volume.persistent_volume_claim.claim_name}"
+        for volume in pod.spec.volumes or ()
+        if volume.persistent_volume_claim is not None
+    )
+
+
 def claims_of(pod: Pod) -> tuple[str, ...]:
     """`namespace/name` of every claim that the pod mounts, generic ephemeral volumes included."""
     meta = pod.metadata
@@ -120,6 +130,18 @@ def claims_of(pod: Pod) -> tuple[str, ...]:
         elif volume.ephemeral is not None:
             found.append(f"{meta.namespace}/{meta.name}-{volume.name}")
     return tuple(found)
+
+
+def inline_claims_of(pod: Pod) -> tuple[str, ...]:
+    """In-tree disks of the pod's own spec that count for a CSI driver, as `driver/handle`: no
+    namespace has a dot in its name."""
+    return tuple(f"{driver}/{handle}" for driver, handle in inline_volumes(pod))
+
+
+def driver_of_inline(claim: str) -> str:
+    """The driver of a disk that is named like a claim; empty for a claim."""
+    driver, _, _ = claim.partition("/")
+    return driver if "." in driver else ""
 
 
 def disks_of(pod: Pod) -> tuple[tuple[str, Disk], ...]:
@@ -231,6 +253,7 @@ class PodIndex:
         affinity = spec.affinity
         terminating = meta.deletion_timestamp is not None
         ports, claims, disks = host_ports(pod), claims_of(pod), disks_of(pod)
+        claims += inline_claims_of(pod)
         among = (affinity.pod_affinity, affinity.pod_anti_affinity) if affinity else None
         priority = spec.priority
         key = _encode(

@@ -12,7 +12,7 @@ import numpy as np
 
 from cluster.objects.api_objects import PodDisruptionBudget, PodGroup
 from cluster.objects.core import Labels, Node, Pod, Taint
-from cluster.objects.requests import CPU, MEMORY, PODS
+from cluster.objects.requests import CPU, MEMORY
 from cluster.state.default_selectors import DefaultSelectors
 from cluster.state.node_columns import FIRST_CAPACITY, NodeColumns
 from cluster.state.node_columns import Change as Change
@@ -69,6 +69,8 @@ class Snapshot(NodeColumns):
         self._in_namespace: dict[str, Counter[str]] = {}
         self._requested_at: dict[int, dict[str, Ints]] = {}
         """By priority and resource, what the pods of exactly that priority ask for, by row."""
+        self._askers: Counter[tuple[int, str]] = Counter()
+        """How many pods of a priority ask for a resource."""
 
     def matching_terms(self, pod: Pod) -> list[MatchingTerm]:
         """Affinity terms of pods on nodes that mean this pod, with how many have them by row."""
@@ -172,7 +174,7 @@ class Snapshot(NodeColumns):
         self._priorities[record.priority] -= 1
         if not self._priorities[record.priority]:
             del self._priorities[record.priority]
-            del self._requested_at[record.priority]
+            self._requested_at.pop(record.priority, None)
         del self._pods_on[row][key]
         if not self._valid[row]:
             self._release_row(row)
@@ -278,7 +280,9 @@ class Snapshot(NodeColumns):
         sums = self._in_namespace.setdefault(record.shape.namespace, Counter())
         for name, amount in record.requests.items():
             sums[name] += sign * amount
-        if not sums[PODS]:
+            if not sums[name]:
+                del sums[name]
+        if not sums:
             del self._in_namespace[record.shape.namespace]
         of_priority = self._requested_at.get(record.priority)
         if of_priority is None:
@@ -289,6 +293,9 @@ class Snapshot(NodeColumns):
             if column is None:
                 column = of_priority[name] = np.zeros(len(self._valid), np.int64)
             column[row] += sign * amount
+            self._askers[record.priority, name] += sign
+            if not self._askers[record.priority, name]:
+                del self._askers[record.priority, name], of_priority[name]
         self._resources[CPU].score_as(row, sign * record.nonzero[0])
         self._resources[MEMORY].score_as(row, sign * record.nonzero[1])
         self._touch(row)

@@ -18,10 +18,16 @@ from cluster.objects.api_objects import (
     VolumeAttachment,
 )
 from cluster.objects.core import LabelSelector
+from cluster.objects.in_tree_volumes import (
+    csi_source,
+    driver_of_provisioner,
+    migrated_plugins,
+)
 from cluster.objects.quantity import value
 from cluster.state.attached_volumes import AttachedVolumes
 from cluster.state.available_volumes import AvailableVolumes
 from cluster.state.by_label import ByLabel
+from cluster.state.pod_index import driver_of_inline
 from cluster.state.topology import Rows
 
 WAITS = "WaitForFirstConsumer"
@@ -68,6 +74,9 @@ class Storage:
         self.attachments: dict[str, VolumeAttachment] = {}
         self.reserved: dict[str, str] = {}
         self.selected: dict[str, str] = {}
+        self.migrated: dict[str, set[str]] = {}
+        """By in-tree plugin, the nodes that attach its volumes by their CSI driver."""
+        self.migrated_version = 0
         self.version = 0
         """Grows with every change that the API server tells."""
         self.available = AvailableVolumes(rows)
@@ -135,6 +144,7 @@ class Storage:
 
     def set_node(self, name: str, item: CsiNode | None) -> None:
         self.version += 1
+        self._migrate(name, self.nodes.get(name), item)
         _put(self.nodes, name, item)
         self.attached.set_node(name, item)
 
@@ -171,6 +181,17 @@ class Storage:
         else:
             of_class.others.pop(key, None)
             of_class.pinned.set(key, label, value(limit))
+
+    def _migrate(self, name: str, old: CsiNode | None, new: CsiNode | None) -> None:
+        before = set(migrated_plugins(old) if old else ())
+        after = set(migrated_plugins(new) if new else ())
+        if before == after:
+            return
+        self.migrated_version += 1
+        for plugin in before - after:
+            _discard(self.migrated, plugin, name)
+        for plugin in after - before:
+            self.migrated.setdefault(plugin, set()).add(name)
 
     def _without_capacity(self, name: str | None, key: str) -> None:
         of_class = self._of_class.get(name) if name is not None else None
@@ -231,11 +252,15 @@ class Storage:
         """The CSI driver that attaches the claim's volume; empty where that is not known."""
         volume = self.volumes.get(claim.spec.volume_name)
         if volume is not None:
-            return volume.spec.csi.driver if volume.spec.csi else ""
+            source = csi_source(volume)
+            return source.driver if source else ""
         known = self.classes.get(class_of(claim))
-        return known.provisioner if known else ""
+        return driver_of_provisioner(known.provisioner) if known else ""
 
     def _driver(self, claim: str) -> str:
+        inline = driver_of_inline(claim)
+        if inline:
+            return inline
         known = self.claims.get(claim)
         return self.driver_of(known) if known is not None else ""
 
