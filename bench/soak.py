@@ -28,6 +28,7 @@ from cluster.api.client import ApiClient, TransportError, with_query
 from cluster.objects.core import Bookmark, ObjectList, Pod
 from lab import binaries, nodes
 from lab.cluster import LabCluster, Options
+from lab.measure import free_port
 
 LEASE = {"leaderElect": True, "resourceName": "soak", "resourceNamespace": "kube-system"}
 PODS = "/api/v1/namespaces/default/pods"
@@ -97,14 +98,10 @@ def main() -> None:
         asyncio.run(nodes.create(cluster.kubeconfig, made))
         with ExitStack() as stack:
             processes = []
-            for number in range(2):
-                config: dict[str, Any] = {
-                    "leaderElection": LEASE,
-                    "server": {"port": schedulers.PORT + number},
-                }
-                process, url = stack.enter_context(
-                    schedulers.run("gsch", cluster, schedulers.PORT + number, **config)
-                )
+            for _ in range(2):
+                port = free_port()
+                config: dict[str, Any] = {"leaderElection": LEASE, "server": {"port": port}}
+                process, url = stack.enter_context(schedulers.run("gsch", cluster, port, **config))
                 schedulers.wait_until_ready(process, url.replace("/metrics", "/readyz"))
                 processes.append(process)
             for first in range(0, options.pods, options.batch):
