@@ -56,7 +56,7 @@ from scheduler.cycle.framework import Framework, frameworks
 from scheduler.cycle.scheduling_cycle import Cycle
 
 try:
-    from scheduler.binding.reservation import reserve
+    from scheduler.cycle.reservation import reserve
 except ImportError:  # of a checkout from before there was any
     reserve = None  # type: ignore[assignment]
 

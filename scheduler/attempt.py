@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from cluster.objects.core import Pod
 from filters.common.plugin import PodInfo
 from scheduler.cycle.framework import Framework
 from scheduler.queue.scheduling_queue import QueuedPod
@@ -15,3 +16,12 @@ class SchedulingAttempt:
     info: PodInfo
     framework: Framework
     started: float
+
+    @property
+    def pod(self) -> Pod:
+        """The pod as the API server has it now."""
+        return self.queued.pod
+
+    @property
+    def key(self) -> str:
+        return self.queued.key

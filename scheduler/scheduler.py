@@ -5,10 +5,8 @@ event of the cluster can fall into the middle of it; binds go on beside it.
 """
 
 import asyncio
-import logging
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Iterable
 from typing import Any
 
 import structlog
@@ -21,31 +19,30 @@ from cluster.objects.quantity import QuantityError
 from cluster.state.snapshot import Snapshot
 from cluster.state.storage import VolumePlan
 from filters.common.handle import Handle
-from filters.common.plugin import Event, PodInfo, Refusal
+from filters.common.plugin import PodInfo, Refusal
 from latency.matrix import Matrix
 from scheduler.attempt import SchedulingAttempt
+from scheduler.attempts.gang import TURN_S, GangAttempts
+from scheduler.attempts.pipeline import PipelineAttempts
+from scheduler.attempts.pod import PodAttempts
 from scheduler.binding.binding_cycle import BindingCycle
 from scheduler.binding.object_waiters import ObjectWaiters
-from scheduler.binding.reservation import PluginRefused, Reservation, reserve
 from scheduler.binding.volume_binder import VolumeBinder, VolumesNotBound
 from scheduler.binding.waiting_pods import WaitingPods
 from scheduler.cluster_feed import ClusterFeed
 from scheduler.config.configuration import Configuration
 from scheduler.config.gschconfig import InvalidGschConfig
 from scheduler.config.pod_info import WaitsForGlobal, pod_info
-from scheduler.cycle.diagnosis import Diagnosis
 from scheduler.cycle.framework import Framework, frameworks
-from scheduler.cycle.scheduling_cycle import Cycle, Decision
-from scheduler.cycle.trial import Trial
-from scheduler.joint.gangs import GangMember, Gangs
+from scheduler.cycle.scheduling_cycle import Cycle
+from scheduler.joint.gangs import Gangs
 from scheduler.joint.pipelines import Pipelines
-from scheduler.joint.problem import GUESSED, Placed
 from scheduler.observe.gauges import gauges
 from scheduler.observe.metrics import Metrics
 from scheduler.observe.recent_decisions import RecentDecisions
 from scheduler.observe.reporter import Reporter
+from scheduler.outcomes import Outcomes
 from scheduler.pending_pods import PendingPods
-from scheduler.preemption.candidates import TERMINATING, Candidate
 from scheduler.preemption.executor import Preemptor
 from scheduler.queue.events import (
     ASSIGNED_POD_DELETE,
@@ -63,8 +60,7 @@ log = structlog.get_logger(__name__)
 DRAIN_FOR_S = 20.0
 """Seconds that binds and events in flight get at shutdown."""
 CYCLES_PER_TURN = 8
-TURN_S = 0.02
-"""Scheduling cycles in a row, and seconds, after which the event loop gets to its sockets."""
+"""Scheduling cycles in a row after which, as after TURN_S, the event loop gets to its sockets."""
 
 
 class Scheduler:
@@ -87,15 +83,17 @@ class Scheduler:
         waiters, waiting = ObjectWaiters(), WaitingPods()
         slots = asyncio.Semaphore(configuration.parallelism)
         """One bound for all writes that pods wait for."""
+        outcomes = Outcomes(self.queue, self._reporter, self.metrics)
         self._binding = BindingCycle(
             client,
             self.snapshot,
             self.queue,
-            self.nominator,
-            self._reporter,
-            self.metrics,
-            waiting,
-            slots,
+            nominator=self.nominator,
+            outcomes=outcomes,
+            reporter=self._reporter,
+            metrics=self.metrics,
+            waiting=waiting,
+            slots=slots,
         )
         self._volumes = VolumeBinder(client, self.snapshot, waiters, slots)
         self._handle = Handle(
@@ -110,13 +108,42 @@ class Scheduler:
             client,
             self.snapshot,
             self.queue,
-            self.nominator,
-            self._reporter,
-            self._binding.give_up,
-            slots,
-            self.metrics.preemption_attempts.inc,
-            self.metrics.preemption_victims.observe,
-            configuration.seed,
+            nominator=self.nominator,
+            reporter=self._reporter,
+            metrics=self.metrics,
+            give_up=self._binding.give_up,
+            slots=slots,
+            seed=configuration.seed,
+        )
+        self._pod_attempts = PodAttempts(
+            self.snapshot,
+            self.queue,
+            cycle=self._cycle,
+            nominator=self.nominator,
+            binding=self._binding,
+            preemptor=self._preemptor,
+            outcomes=outcomes,
+            reporter=self._reporter,
+            metrics=self.metrics,
+            recent=self._recent,
+        )
+        self._gang_attempts = GangAttempts(
+            self.snapshot,
+            self.queue,
+            gangs=self._gangs,
+            cycle=self._cycle,
+            nominator=self.nominator,
+            pods=self._pod_attempts,
+            outcomes=outcomes,
+            reporter=self._reporter,
+        )
+        self._pipeline_attempts = PipelineAttempts(
+            self.queue,
+            pipelines=self._pipelines,
+            cycle=self._cycle,
+            nominator=self.nominator,
+            pods=self._pod_attempts,
+            outcomes=outcomes,
         )
         self.stopped = asyncio.Event()
         self.configure(configuration)
@@ -219,6 +246,7 @@ class Scheduler:
     async def drain(self) -> bool:
         """Let binds and reports in flight end. Returns whether all did in time."""
         started = time.monotonic()
+        self._pipeline_attempts.close()
         await self._binding.drain(DRAIN_FOR_S)
         await self._preemptor.drain(max(DRAIN_FOR_S - (time.monotonic() - started), 0.1))
         left = max(DRAIN_FOR_S - (time.monotonic() - started), 0.1)
@@ -269,87 +297,21 @@ class Scheduler:
         return None
 
     def _attempt(self, queued: QueuedPod) -> Iterable[None]:
-        """One scheduling cycle. A bug in a plugin costs this pod a backoff, never the process.
-
-        What is returned has to be gone through: it is where an attempt for many pods pauses.
-        """
-        started = time.perf_counter()
-        profile = queued.pod.spec.scheduler_name
-        framework, info = self.frameworks.get(profile), queued.info
+        """One scheduling attempt. What is returned has to be gone through: it is where an attempt
+        for many pods pauses."""
+        framework, info = self.frameworks.get(queued.pod.spec.scheduler_name), queued.info
         if framework is None or info is None:
             # Its profile went away with a new configuration: nobody's pod any more.
             self.queue.delete(queued.key)
-        elif self._gangs.least(queued.pod):
-            return self._attempt_gang(queued, framework, started)
-        elif info.member is not None:
-            self._attempt_pipeline(queued, framework, started)
+            return ()
+        attempt = SchedulingAttempt(queued, info, framework, time.perf_counter())
+        if self._gangs.least(queued.pod):
+            return self._gang_attempts.run(attempt)
+        if info.member is not None:
+            self._pipeline_attempts.run(attempt)
         else:
-            self._attempt_one(queued, framework, info, started)
+            self._pod_attempts.run(attempt)
         return ()
-
-    def _attempt_one(
-        self,
-        queued: QueuedPod,
-        framework: Framework,
-        info: PodInfo,
-        started: float,
-        placed: Placed | None = None,
-    ) -> None:
-        """Decide for one pod; `placed` is what was decided for it jointly with others."""
-        profile = queued.pod.spec.scheduler_name
-        prefer = self.nominator.row(queued.key)
-        if prefer < 0 and placed is not None:
-            prefer = placed.row
-        nominated = self.nominator.ahead_of(info)
-        try:
-            decision = self._cycle.decide(framework, info, nominated, prefer)
-            if decision.diagnosis is None:
-                self._tell(queued, framework, info, decision, placed)
-        except Exception as error:
-            log.exception("scheduling cycle failed", pod=queued.key)
-            why = f"internal error in the scheduling cycle: {error!r}"
-            self._binding.fail(queued, why, started)
-            return
-        seconds = time.perf_counter() - started
-        if decision.diagnosis is not None:
-            self.metrics.point("Filter", "Unschedulable", profile, seconds)
-            try:
-                self._refuse(queued, framework, info, decision.trial, decision.diagnosis, started)
-            except Exception as error:
-                log.exception("post-filter failed", pod=queued.key)
-                why = f"internal error after no node was found: {error!r}"
-                self._binding.fail(queued, why, started)
-            return
-        self.metrics.point("Filter", "Success", profile, seconds)
-        self._assume(SchedulingAttempt(queued, info, framework, started), decision)
-
-    def _assume(self, attempt: SchedulingAttempt, decision: Decision) -> None:
-        """Count the pod on its node, have plugins reserve what it needs, and begin to bind it."""
-        queued, info = attempt.queued, attempt.info
-        self.snapshot.assume(queued.pod, info.needs, decision.row)
-        try:
-            reservation = reserve(
-                attempt.framework, decision.trial, info, self.snapshot, decision.row
-            )
-        except PluginRefused as refusal:
-            self.snapshot.forget(queued.key, queued.pod.metadata.uid)
-            self._binding.refuse(attempt, refusal)
-        except Exception as error:
-            log.exception("reserve or permit failed", pod=queued.key)
-            self.snapshot.forget(queued.key, queued.pod.metadata.uid)
-            why = f"internal error in reserve or permit: {error!r}"
-            self._binding.fail(queued, why, attempt.started)
-        else:
-            self._begin(attempt, decision.row, reservation)
-
-    def _begin(self, attempt: SchedulingAttempt, row: int, reservation: Reservation) -> None:
-        try:
-            self._binding.begin(attempt, row, reservation)
-        except Exception as error:
-            log.exception("binding cycle failed", pod=attempt.queued.key)
-            why = f"internal error at the start of the binding cycle: {error!r}"
-            self._binding.give_back(attempt, reservation)
-            self._binding.fail(attempt.queued, why, attempt.started)
 
     def _plugin_object_changed(self, path: str, old: Any, new: Any) -> None:
         for framework in self.frameworks.values():
@@ -364,172 +326,6 @@ class Scheduler:
             raise Refusal(f"binding volumes: {error}") from error
         # The API server shows it from now on.
         self.snapshot.storage.forget(plan)
-
-    def _attempt_gang(
-        self, first: QueuedPod, framework: Framework, started: float
-    ) -> Iterator[None]:
-        """One scheduling cycle for all waiting members of a gang: all that are needed, or none."""
-        members = self._gangs.members(first)
-
-        def decide(info: PodInfo) -> Decision:
-            return self._cycle.decide(framework, info, self.nominator.ahead_of(info))
-
-        found: list[GangMember] = []
-        try:
-            ends = time.perf_counter() + TURN_S
-            for _ in self._gangs.decide(members, framework, decide, found):
-                if time.perf_counter() >= ends:
-                    yield
-                    ends = time.perf_counter() + TURN_S
-            enough = self._gangs.settle(members, found)
-        except Exception as error:
-            log.exception("scheduling cycle failed", pod=first.key, gang=first.pod.group)
-            for queued in members:
-                self.snapshot.forget(queued.key, queued.pod.metadata.uid)
-                self._binding.fail(
-                    queued, f"internal error in the scheduling cycle: {error!r}", started
-                )
-            return
-        yield from self._settled(members, framework, found, enough, started)
-
-    def _settled(
-        self,
-        members: list[QueuedPod],
-        framework: Framework,
-        found: list[GangMember],
-        enough: bool,
-        started: float,
-    ) -> Iterator[None]:
-        """Bind the members that have a node, where enough of the gang have one; let the others
-        wait."""
-        why = "" if enough or not found else self._gangs.message(found)
-        decided = {member.queued.key for member in found}
-        for queued in members:
-            if queued.key not in decided:
-                # Gated or deleted during a pause.
-                self.queue.unschedulable(queued, ~Event.NONE, frozenset())
-        ends = time.perf_counter() + TURN_S
-        for member in found:
-            if time.perf_counter() >= ends:
-                yield
-                ends = time.perf_counter() + TURN_S
-            diagnosis = member.decision.diagnosis
-            if enough and member.reservation is not None:
-                attempt = SchedulingAttempt(member.queued, member.info, framework, started)
-                self._begin(attempt, member.decision.row, member.reservation)
-                continue
-            plugins = diagnosis.plugins if diagnosis is not None else frozenset[str]()
-            # A member that fits waits for whatever the others wait for.
-            self.queue.unschedulable(member.queued, ~Event.NONE, plugins)
-            text = why or (diagnosis.message if diagnosis is not None else "")
-            self._reporter.unschedulable(member.queued.pod, text)
-            self._binding.count("unschedulable", member.queued, started)
-
-    def _attempt_pipeline(self, first: QueuedPod, framework: Framework, started: float) -> None:
-        """One scheduling cycle for the waiting pods of a pipeline: nodes for all of them together.
-
-        Each of them is then decided like any pod, on its node of that plan where it fits there.
-        """
-        wait = self._pipelines.wait(first)
-        if wait > 0:
-            self.queue.postpone(first, wait)
-            return
-        members = self._pipelines.members(first)
-
-        def trial(info: PodInfo) -> Trial:
-            return self._cycle.trial(framework, info, self.nominator.ahead_of(info))
-
-        try:
-            plan = self._pipelines.plan(members, trial, framework)
-        except Exception as error:
-            log.exception("joint placement failed", pod=first.key)
-            for queued in members:
-                why = f"internal error in joint placement: {error!r}"
-                self._binding.fail(queued, why, started)
-            return
-        for queued in members:
-            if queued.info is not None:
-                placed = plan.get(queued.key)
-                self._attempt_one(queued, framework, queued.info, started, placed)
-
-    def _refuse(
-        self,
-        queued: QueuedPod,
-        framework: Framework,
-        info: PodInfo,
-        trial: Trial,
-        diagnosis: Diagnosis,
-        started: float,
-    ) -> None:
-        """No node fits: make room by preemption where that helps, else wait for a change."""
-        refusing = diagnosis.plugins or frozenset(p.NAME for p in framework.filters)
-        waits_for = framework.events(refusing) | Event.NODE_ADD
-        self.queue.unschedulable(queued, waits_for, diagnosis.plugins)
-        attempt = SchedulingAttempt(queued, info, framework, started)
-        for plugin in framework.post_filters:
-            result = plugin.post_filter(info, self.snapshot)
-            if result is not None and result.nominated:
-                self.nominator.add(info, result.nominated)
-                self._reporter.unschedulable(queued.pod, diagnosis.message, result.nominated)
-                self._binding.count("unschedulable", queued, started)
-                return
-            if result is not None and result.message:
-                diagnosis = replace(diagnosis, sentence=result.message)
-        self._preemptor.start(
-            attempt, trial, diagnosis, lambda result: self._refused(attempt, diagnosis, result)
-        )
-
-    def _refused(
-        self, attempt: SchedulingAttempt, diagnosis: Diagnosis, result: Candidate | str
-    ) -> None:
-        """`_conclude`; a bug there costs the pod a backoff."""
-        try:
-            self._conclude(attempt, diagnosis, result)
-        except Exception as error:
-            log.exception("preemption failed", pod=attempt.queued.key)
-            why = f"internal error in preemption: {error!r}"
-            self._binding.fail(attempt.queued, why, attempt.started)
-
-    def _conclude(
-        self, attempt: SchedulingAttempt, diagnosis: Diagnosis, result: Candidate | str
-    ) -> None:
-        """Report why no node fits, and what preemption came to."""
-        queued, info = attempt.queued, attempt.info
-        if isinstance(result, Candidate):
-            node = self._preemptor.carry_out(queued, info, result)
-            self._reporter.unschedulable(queued.pod, diagnosis.message, node)
-        else:
-            if TERMINATING not in result and self.nominator.give_up(queued.key):
-                self._reporter.clear_nomination(queued.pod)
-                self.queue.move(ASSIGNED_POD_DELETE)
-            message = replace(diagnosis, sentence=result).message
-            self._reporter.unschedulable(queued.pod, message)
-        self._recent.refused(queued.key, info.policy, diagnosis.message)
-        self._binding.count("unschedulable", queued, attempt.started)
-
-    def _tell(
-        self,
-        queued: QueuedPod,
-        framework: Framework,
-        info: PodInfo,
-        decision: Decision,
-        placed: Placed | None,
-    ) -> None:
-        """Why the pod goes where it goes, for its owner and for people who look on."""
-        node = self.snapshot.names[decision.row]
-        why = framework.why_in_short(info, decision.trial, self.snapshot, decision.row)
-        if placed is not None and decision.row == placed.row:
-            why = placed.note
-            self._reporter.normal(queued.pod, "PlacedJointly", why)
-            if placed.guessed:
-                self._reporter.warning(queued.pod, "LatencyUnknown", GUESSED)
-        self._recent.placed(queued.key, node, info.policy, why)
-        note = framework.latency_note(info, self.snapshot, decision.row)
-        if note:
-            self._reporter.warning(queued.pod, "LatencyUnknown", note)
-        if log.is_enabled_for(logging.DEBUG):
-            why = framework.why(info, decision.trial, self.snapshot, decision.row)
-            log.debug("decided", pod=queued.key, node=node, why=why)
 
     # -- numbers ---------------------------------------------------------------------------
 

@@ -9,17 +9,17 @@ import structlog
 from cluster.api.client import ApiClient
 from cluster.objects.core import Pod
 from cluster.state.snapshot import Snapshot
-from filters.common.plugin import Event, PreBindPlugin, Refusal
+from filters.common.plugin import PreBindPlugin, Refusal
 from scheduler.attempt import SchedulingAttempt
 from scheduler.binding.pod_binder import Binder, Outcome
-from scheduler.binding.reservation import PluginRefused, Reservation
 from scheduler.binding.waiting_pods import WaitingPods
-from scheduler.cycle.diagnosis import Diagnosis
+from scheduler.cycle.reservation import PluginRefused, Reservation
 from scheduler.observe.metrics import Metrics
 from scheduler.observe.reporter import Reporter
+from scheduler.outcomes import ERROR, SCHEDULED, Outcomes
 from scheduler.queue.events import ASSIGNED_POD_DELETE
 from scheduler.queue.nominator import Nominator
-from scheduler.queue.scheduling_queue import QueuedPod, SchedulingQueue
+from scheduler.queue.scheduling_queue import SchedulingQueue
 
 log = structlog.get_logger(__name__)
 
@@ -35,7 +35,9 @@ class BindingCycle:
         client: ApiClient,
         snapshot: Snapshot,
         queue: SchedulingQueue,
+        *,
         nominator: Nominator,
+        outcomes: Outcomes,
         reporter: Reporter,
         metrics: Metrics,
         waiting: WaitingPods,
@@ -43,7 +45,8 @@ class BindingCycle:
     ) -> None:
         self._binder, self._waiting = Binder(client, observed=self._observed), waiting
         self._snapshot, self._queue = snapshot, queue
-        self._nominator, self._reporter, self._metrics = nominator, reporter, metrics
+        self._nominator, self._outcomes = nominator, outcomes
+        self._reporter, self._metrics = reporter, metrics
         self._room = slots
         self._tasks: set[asyncio.Task[None]] = set()
         self._preparing: dict[tuple[str, str], asyncio.Future[None]] = {}
@@ -107,7 +110,7 @@ class BindingCycle:
             self._snapshot.bound(key, uid, time.monotonic() + ASSUME_TTL_S)
             self._queue.finish(queued)
             self._reporter.scheduled(queued.pod, node)
-            self.count("scheduled", queued, attempt.started)
+            self._outcomes.count(attempt, SCHEDULED)
             self._metrics.scheduled(queued.attempts, time.monotonic() - queued.added_at)
         elif result.outcome is Outcome.FAILED:
             why = f"binding to {node} failed: {result.why}"
@@ -117,7 +120,7 @@ class BindingCycle:
             log.info("pod not bound", pod=key, node=node, why=result.why)
             self.give_back(attempt, reservation)
             self._queue.finish(queued)
-            self.count("error", queued, attempt.started)
+            self._outcomes.count(attempt, ERROR)
 
     async def _prepare(
         self,
@@ -141,7 +144,7 @@ class BindingCycle:
         except PluginRefused as refusal:
             self.give_back(attempt, reservation)
             self._no_expectation(attempt, node)
-            self.refuse(attempt, refusal)
+            self._outcomes.refused(attempt, refusal)
         except Refusal as refusal:
             self._fail_bind(attempt, reservation, str(refusal), True)
         except asyncio.CancelledError:
@@ -174,32 +177,17 @@ class BindingCycle:
         work = self._preparing.get((key, uid))
         return work is not None and work.cancel()
 
-    def refuse(self, attempt: SchedulingAttempt, refusal: PluginRefused) -> None:
-        """A plugin refused the pod after its node was chosen: it waits for that plugin's events."""
-        queued = attempt.queued
-        plugins = frozenset((refusal.plugin,))
-        events = attempt.framework.events(plugins) | Event.NODE_ADD
-        if self._waits(queued):
-            self._queue.unschedulable(queued, events, plugins)
-            message = Diagnosis(1, {str(refusal): 1}, plugins).message
-            self._reporter.unschedulable(queued.pod, message)
-        self.count("unschedulable", queued, attempt.started)
-
-    def _waits(self, queued: QueuedPod) -> bool:
-        """Whether the pod is still there: of a deleted one nothing is said or kept."""
-        return self._queue.pods.get(queued.key) is queued
-
     def _fail_bind(
         self, attempt: SchedulingAttempt, reservation: Reservation, why: str, expected: bool
     ) -> None:
         self.give_back(attempt, reservation)
         if expected:
             self._no_expectation(attempt, reservation.node)
-        self.fail(attempt.queued, why, attempt.started)
+        self._outcomes.failed(attempt, why)
 
     def _no_expectation(self, attempt: SchedulingAttempt, node: str) -> None:
         """What the API server still shows of where the pod was to go is the past."""
-        if self._waits(attempt.queued):
+        if self._outcomes.waits(attempt):
             self._nominator.ignore(attempt.queued.key, node)
             self._reporter.clear_nomination(attempt.queued.pod)
 
@@ -223,15 +211,3 @@ class BindingCycle:
         """A bind's outcome cannot be read: the room stays taken, and the pod's owner is told
         why."""
         self._reporter.warning(pod, "BindingUncertain", f"cannot read the pod after a bind: {why}")
-
-    def fail(self, queued: QueuedPod, why: str, started: float) -> None:
-        """The attempt came to nothing for a reason that is not the nodes': try again later."""
-        if self._waits(queued):
-            self._queue.back_off(queued)
-            self._reporter.failed(queued.pod, why)
-        self.count("error", queued, started)
-
-    def count(self, result: str, queued: QueuedPod, started: float) -> None:
-        """An attempt that began at `started` (perf_counter) is over."""
-        seconds = time.perf_counter() - started
-        self._metrics.attempt(result, queued.pod.spec.scheduler_name, seconds)

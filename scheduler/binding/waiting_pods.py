@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from cluster.objects.core import Pod
 from filters.common.handle import WaitingPod
-from scheduler.binding.reservation import PluginRefused
+from scheduler.cycle.reservation import PluginRefused
 
 
 @dataclass(slots=True)

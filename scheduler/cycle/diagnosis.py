@@ -12,7 +12,7 @@ class Diagnosis:
 
     Each node counts for its first failing plugin only, which may give several reasons. A reason
     that no node gave but holds for the pod as a whole stands in `whole`; with `resolvable` False,
-    removing pods cannot change it. `sentence` is what preemption has to say.
+    removing pods cannot change it. `post_filter_message` is what preemption has to say.
     """
 
     node_count: int
@@ -20,7 +20,7 @@ class Diagnosis:
     plugins: frozenset[str] = frozenset()
     whole: str = ""
     resolvable: bool = True
-    sentence: str = ""
+    post_filter_message: str = ""
 
     @property
     def reasons(self) -> str:
@@ -36,4 +36,4 @@ class Diagnosis:
             return NO_NODES
         head = f"0/{self.node_count} nodes are available"
         text = f"{head}: {self.reasons}." if self.reasons else f"{head}:"
-        return f"{text} {self.sentence}" if self.sentence else text
+        return f"{text} {self.post_filter_message}" if self.post_filter_message else text

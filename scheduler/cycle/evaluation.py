@@ -210,7 +210,7 @@ class Evaluation:
         """`fixed` where feasible, NOT_FEASIBLE elsewhere."""
         self.diagnosis: tuple[int, Diagnosis] | None = None
         """(snapshot version, why no node is feasible), kept here by the cycle."""
-        self.sentences: dict[tuple[int, str], tuple[int, str]] = {}
+        self.post_filter_messages: dict[tuple[int, str], tuple[int, str]] = {}
         """By (priority, preemptionPolicy): (snapshot version, what preemption says)."""
         self._version = -1
         self._nodes_version = snapshot.nodes_version

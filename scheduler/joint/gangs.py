@@ -5,15 +5,15 @@ enough of them are; here all waiting members are decided in one scheduling cycle
 are given up again where too few fit, so that two gangs can never hold halves of the same room.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from cluster.objects.core import Pod
 from cluster.state.snapshot import Snapshot
 from filters.common.plugin import PodInfo
-from scheduler.binding.reservation import PluginRefused, Reservation, reserve
+from scheduler.attempt import SchedulingAttempt
 from scheduler.cycle.diagnosis import Diagnosis
-from scheduler.cycle.framework import Framework
+from scheduler.cycle.reservation import PluginRefused, Reservation, reserve
 from scheduler.cycle.scheduling_cycle import Decision
 from scheduler.queue.scheduling_queue import QueuedPod, SchedulingQueue
 
@@ -22,8 +22,7 @@ from scheduler.queue.scheduling_queue import QueuedPod, SchedulingQueue
 class GangMember:
     """A gang's pod with what was decided for it."""
 
-    queued: QueuedPod
-    info: PodInfo
+    attempt: SchedulingAttempt
     decision: Decision
     reservation: Reservation | None = None
     """What is held for it; None where it has no node."""
@@ -135,59 +134,56 @@ class Gangs:
 
     def decide(
         self,
-        members: list[QueuedPod],
-        framework: Framework,
-        decide: Callable[[PodInfo], Decision],
-        found: list[GangMember],
+        attempts: Sequence[SchedulingAttempt],
+        decide: Callable[[SchedulingAttempt], Decision],
+        members: list[GangMember],
     ) -> Iterator[None]:
-        """Decide and assume member after member, each into `found`, with a stop after each: there
-        events may apply, and members be deleted. Nothing stays assumed where `decide` raises."""
+        """Decide and assume pod after pod, each into `members`, with a stop after each: there
+        events may apply, and pods be deleted. Nothing stays assumed where `decide` raises."""
         try:
-            for queued in members:
-                info = queued.info
-                if info is None or self._queue.pods.get(queued.key) is not queued:
+            for attempt in attempts:
+                queued = attempt.queued
+                if queued.info is None or self._queue.pods.get(queued.key) is not queued:
                     continue
-                found.append(self._member(queued, info, decide(info), framework))
+                now = replace(attempt, info=queued.info)
+                members.append(self._member(now, decide(now)))
                 yield
         except Exception:
-            self._give_back(found)
+            self._give_back(members)
             raise
 
-    def _member(
-        self, queued: QueuedPod, info: PodInfo, decision: Decision, framework: Framework
-    ) -> GangMember:
+    def _member(self, attempt: SchedulingAttempt, decision: Decision) -> GangMember:
         """Assumed and reserved where it has a node."""
         if decision.diagnosis is not None:
-            return GangMember(queued, info, decision)
-        self._snapshot.assume(queued.pod, info.needs, decision.row)
+            return GangMember(attempt, decision)
+        framework, info, pod = attempt.framework, attempt.info, attempt.pod
+        self._snapshot.assume(pod, info.needs, decision.row)
         try:
             held = reserve(framework, decision.trial, info, self._snapshot, decision.row)
         except PluginRefused as refusal:
-            self._snapshot.forget(queued.key, queued.pod.metadata.uid)
+            self._snapshot.forget(attempt.key, pod.metadata.uid)
             refused = Diagnosis(1, {str(refusal): 1}, frozenset((refusal.plugin,)))
-            return GangMember(queued, info, replace(decision, row=-1, diagnosis=refused))
-        return GangMember(queued, info, decision, held)
+            return GangMember(attempt, replace(decision, row=-1, diagnosis=refused))
+        return GangMember(attempt, decision, held)
 
-    def settle(self, members: list[QueuedPod], found: list[GangMember]) -> bool:
+    def settle(self, first: SchedulingAttempt, members: Sequence[GangMember]) -> bool:
         """Whether enough of the gang have a node; where too few have, nothing stays assumed."""
-        pod = members[0].pod
-        enough = self._snapshot.members[pod.group] >= self.least(pod)
+        enough = self._snapshot.members[first.pod.group] >= self.least(first.pod)
         if not enough:
-            self._give_back(found)
+            self._give_back(members)
         return enough
 
-    def _give_back(self, found: list[GangMember]) -> None:
-        for member in found:
+    def _give_back(self, members: Sequence[GangMember]) -> None:
+        for member in members:
             if member.reservation is not None:
                 member.reservation.unreserve(self._snapshot)
-                self._snapshot.forget(member.queued.key, member.queued.pod.metadata.uid)
+                self._snapshot.forget(member.attempt.key, member.attempt.pod.metadata.uid)
 
-    def message(self, found: list[GangMember]) -> str:
+    def message(self, first: SchedulingAttempt, members: Sequence[GangMember]) -> str:
         """Why the gang waits: how many of it fit, and what keeps the first other one."""
-        pod = found[0].queued.pod
-        fit = sum(member.decision.diagnosis is None for member in found)
-        why: Diagnosis | None = next(
-            (m.decision.diagnosis for m in found if m.decision.diagnosis is not None), None
-        )
-        head = f"gang {pod.group} needs {self.least(pod)} pods at once and {fit} fit"
+        diagnoses = [member.decision.diagnosis for member in members]
+        fit = diagnoses.count(None)
+        why = next((diagnosis for diagnosis in diagnoses if diagnosis is not None), None)
+        least = self.least(first.pod)
+        head = f"gang {first.pod.group} needs {least} pods at once and {fit} fit"
         return f"{head}: {why.message}" if why is not None else head

@@ -13,12 +13,11 @@ from dataclasses import dataclass, field
 from cluster.objects.core import Pod
 from cluster.state.snapshot import Snapshot
 from filters.common.member import PipelineMember
-from filters.common.plugin import PodInfo
+from scheduler.attempt import SchedulingAttempt
 from scheduler.config.gschconfig import ENV_NAME, InvalidGschConfig, of_pod
-from scheduler.cycle.framework import Framework
 from scheduler.cycle.trial import Trial
-from scheduler.joint.problem import Placed, together
-from scheduler.queue.scheduling_queue import QueuedPod, SchedulingQueue
+from scheduler.joint.problem import Plan, together
+from scheduler.queue.scheduling_queue import Place, QueuedPod, SchedulingQueue
 
 HOLD_S = 3.0
 """Seconds that the first pod of a pipeline waits at most for the others."""
@@ -98,6 +97,8 @@ class Pipelines:
         """Seconds after which to look again for mates of this pod; 0 where it is time to place."""
         pipeline = self._known.get(self._of.get(first.key, ""))
         waited = self._clock() - first.added_at
+        if pipeline is not None and self._being_placed(pipeline, first.key):
+            return RETRY_DELAY_S
         if pipeline is None or waited >= HOLD_S or first.attempts > 1:
             return 0.0
         placed = self._placed(pipeline)
@@ -109,6 +110,14 @@ class Pipelines:
             return 0.0
         left = QUIET_S - (self._clock() - pipeline.latest)
         return max(left, 0.0)
+
+    def _being_placed(self, pipeline: _Pipeline, but: str) -> bool:
+        """Whether nodes for other pods of it are being searched for."""
+        queued = (self._queue.pods.get(key) for key in pipeline.waiting if key != but)
+        return any(
+            q is not None and q.place is Place.IN_FLIGHT and q.key not in self._snapshot.pods
+            for q in queued
+        )
 
     def _placed(self, pipeline: _Pipeline) -> dict[str, PipelineMember]:
         """Mates that have a node, those whose bind is still under way included."""
@@ -144,13 +153,12 @@ class Pipelines:
 
     def plan(
         self,
-        members: Sequence[QueuedPod],
-        trial: Callable[[PodInfo], Trial],
-        framework: Framework,
-    ) -> dict[str, Placed]:
-        """By key, where each pod is best placed beside the others; pods that fit nowhere are left
-        out, and decided like any other."""
-        pipeline = self._known.get(self._of.get(members[0].key, ""))
+        attempts: Sequence[SchedulingAttempt],
+        trial: Callable[[SchedulingAttempt], Trial],
+    ) -> Plan | None:
+        """Where these pods are best placed beside the others, yet to be solved; pods that fit
+        nowhere are left out, and decided like any other."""
+        pipeline = self._known.get(self._of.get(attempts[0].key, ""))
         placed = {} if pipeline is None else self._placed(pipeline)
-        pods = [(q, q.info.member) for q in members if q.info is not None and q.info.member]
-        return together(pods, placed, self._snapshot, framework, trial)
+        trials = map(trial, attempts)
+        return together(trials, placed, self._snapshot, attempts[0].framework)

@@ -1,6 +1,6 @@
 """One joint placement, put together from the snapshot, the latency matrix and what pods say."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,6 @@ from filters.common.plugin import PodInfo
 from scheduler.cycle.framework import Framework
 from scheduler.cycle.trial import Trial
 from scheduler.joint.solver import Bools, Edge, Floats, Ints, Problem, solve
-from scheduler.queue.scheduling_queue import QueuedPod
 
 CANDIDATES = 256
 """Nodes that a joint placement looks at, at most."""
@@ -34,12 +33,12 @@ Anchor = tuple[str, float, bool]
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """The row that the joint plan has for a pod, and what to tell its owner.
+    """The node that the joint plan has for a pod, and what to tell its owner.
 
     `guessed` where some of the times that the plan rests on are neither measured nor predicted.
     """
 
-    row: int
+    node: str
     note: str
     guessed: bool = False
 
@@ -48,30 +47,31 @@ class Placed:
 class Part:
     """A pod to place, with its part in the pipeline and its verdict on every node by itself."""
 
-    queued: QueuedPod
+    info: PodInfo
     member: PipelineMember
     trial: Trial
 
+    @property
+    def key(self) -> str:
+        return self.info.pod.key
+
 
 def together(
-    pods: Iterable[tuple[QueuedPod, PipelineMember]],
+    trials: Iterable[Trial],
     placed: dict[str, PipelineMember],
     snapshot: Snapshot,
     framework: Framework,
-    trial: Callable[[PodInfo], Trial],
-) -> dict[str, Placed]:
-    """By key, where each of these pods is best placed beside the others and the `placed` ones.
+) -> "Plan | None":
+    """The plan for these pods beside one another and the `placed` ones, yet to be solved.
 
-    Pods that fit nowhere are left out; nothing at all where no placement of the rest was found.
+    Pods that fit nowhere are left out; None where nothing is left.
     """
-    parts = []
-    for queued, member in pods:
-        if queued.info is None:
-            continue
-        found = trial(queued.info)
-        if found.rejection is None and found.feasible.any():
-            parts.append(Part(queued, member, found))
-    return Plan(snapshot, framework, parts, placed).rows() if parts else {}
+    parts = [
+        Part(trial.info, trial.info.member, trial)
+        for trial in trials
+        if trial.info.member is not None and trial.rejection is None and trial.feasible.any()
+    ]
+    return Plan(snapshot, framework, parts, placed) if parts else None
 
 
 class Plan:
@@ -83,40 +83,45 @@ class Plan:
         framework: Framework,
         parts: Sequence[Part],
         placed: dict[str, PipelineMember],
+        include: Sequence[int] = (),
     ) -> None:
         self._snapshot, self._framework = snapshot, framework
         self._parts, self._placed = parts, placed
         self._edges = list(self._edges_between())
+        self.problem, rows = self._problem(include)
+        self._nodes = [snapshot.names[row] for row in rows.tolist()]
+        """Names of the problem's nodes: a row may be another's by the time that it is solved."""
 
-    def rows(self) -> dict[str, Placed]:
-        """By key, where each pod is best placed; empty where no placement of all was found."""
-        problem, rows = self._problem()
-        nodes = solve(problem)
-        if nodes is None:
+    def placed(self, nodes: Sequence[int]) -> dict[str, Placed]:
+        """By key, where each pod is best placed by this solution; empty where one of its nodes is
+        there no more."""
+        names = [self._nodes[node] for node in nodes]
+        rows = [self._snapshot.row(name) for name in names]
+        if min(rows) < 0:
             return {}
-        cost = problem.cost(nodes)
-        guessed = not self._known([int(rows[node]) for node in nodes], predicted=True)
+        cost = self.problem.cost(nodes)
+        guessed = not self._known(rows, predicted=True)
         found = {}
-        for part, node in zip(self._parts, nodes, strict=True):
+        for part, name in zip(self._parts, names, strict=True):
             others = len(self._parts) - 1 + len(self._placed)
             mates = f"{others} other pod{'s' * (others > 1)} of {part.member.pipeline}"
             whom = mates if others else "what it talks to"
             note = f"placed jointly with {whom}: {cost:.3g} ms of round trips a second in all"
-            found[part.queued.key] = Placed(int(rows[node]), note, guessed)
+            found[part.key] = Placed(name, note, guessed)
         return found
 
     def compare(self, here: Sequence[int]) -> tuple[float, float, list[int]] | None:
         """(what these rows cost, what the best ones cost, the best ones); None where there are no
         better ones, or where that rests on times that nobody measured."""
-        problem, rows = self._problem(here)
-        at = {int(row): index for index, row in enumerate(rows)}
-        if any(row not in at for row in here):
+        problem, names = self.problem, self._snapshot.names
+        at = {name: index for index, name in enumerate(self._nodes)}
+        if any(names[row] not in at for row in here):
             return None
-        before = problem.cost([at[row] for row in here])
+        before = problem.cost([at[names[row]] for row in here])
         nodes = solve(problem)
         if nodes is None or problem.cost(nodes) >= before:
             return None
-        there = [int(rows[node]) for node in nodes]
+        there = [self._snapshot.row(self._nodes[node]) for node in nodes]
         if not self._known(here) or not self._known(there):
             return None
         return before, problem.cost(nodes), there
@@ -141,7 +146,7 @@ class Plan:
             return True
         return predicted and not near.estimated[row] and not np.isnan(near.times[row])
 
-    def _problem(self, include: Sequence[int] = ()) -> tuple[Problem, NDArray[np.intp]]:
+    def _problem(self, include: Sequence[int]) -> tuple[Problem, NDArray[np.intp]]:
         """The arrays, over the rows that come into question and those to `include`."""
         alone = np.array([self._alone(part) for part in self._parts])
         rows = self._candidates(alone, include)
@@ -172,9 +177,9 @@ class Plan:
 
     def _anchors(self, part: Part) -> Iterator[Anchor]:
         """What has its place already. A place need not be a node of this cluster."""
-        info = part.queued.info
-        source = info.near_node if info is not None else None
-        if info is not None and info.near_pod is not None:
+        info = part.info
+        source = info.near_node
+        if info.near_pod is not None:
             source = self._node_of(info.near_pod)
         if source:
             yield source, 1.0, False
@@ -250,7 +255,7 @@ class Plan:
                 pairs = self._size(mate.member.stage)
                 weight = dependency.weight / pairs
                 return Dependency(dependency.kind, dependency.name, weight, dependency.apart)
-            if dependency.kind is DependencyKind.POD and dependency.name == mate.queued.key:
+            if dependency.kind is DependencyKind.POD and dependency.name == mate.key:
                 return dependency
         return None
 

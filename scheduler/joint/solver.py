@@ -82,13 +82,12 @@ def solve(problem: Problem, seconds: float = SECONDS) -> list[int] | None:
     The result is the best there is where the graph is a forest and its best placement fits
     together, else the best that was found in time.
     """
-    if not problem.pods or not np.isfinite(problem.alone).any(axis=1).all():
-        return None if problem.pods else []
+    if not _solvable(problem):
+        return None
     order = list(_forest(problem))
     down, choices = _recursion(problem, order)
     best = _read_off(problem, order, down, choices)
-    whole = sum(entry[1] is not None for entry in order) == len(problem.edges)
-    if whole and np.isfinite(problem.cost(best)):
+    if _is_forest(problem, order) and np.isfinite(problem.cost(best)):
         return best
     promise = _min_marginals(problem, order, down)
     found = [best]
@@ -104,6 +103,23 @@ def solve(problem: Problem, seconds: float = SECONDS) -> list[int] | None:
     found.append(_greedily(problem))
     improved = [_improved(problem, one) for one in found if np.isfinite(problem.cost(one))]
     return min(improved, key=problem.cost) if improved else None
+
+
+def solve_forest(problem: Problem) -> list[int] | None:
+    """The best placement where the graph is a forest and its best one fits together, in some
+    milliseconds; [] where some pod fits nowhere or there is none, None where it takes `solve`."""
+    if not _solvable(problem):
+        return []
+    order = list(_forest(problem))
+    if not _is_forest(problem, order):
+        return None
+    best = _read_off(problem, order, *_recursion(problem, order))
+    return best if np.isfinite(problem.cost(best)) else None
+
+
+def _solvable(problem: Problem) -> bool:
+    """Whether there are pods, and each fits somewhere by itself."""
+    return problem.pods > 0 and bool(np.isfinite(problem.alone).any(axis=1).all())
 
 
 # -- forests -------------------------------------------------------------------------------
@@ -128,6 +144,10 @@ def _forest(problem: Problem) -> Iterator[tuple[int, Edge | None]]:
             reached.add(pod)
             left.discard(pod)
             yield pod, edge
+
+
+def _is_forest(problem: Problem, order: "Order") -> bool:
+    return sum(edge is not None for _, edge in order) == len(problem.edges)
 
 
 def _between(problem: Problem, edge: Edge) -> Floats:

@@ -111,7 +111,7 @@ def explain_with(
             names = [victim.key for victim in found.victims]
             victims = ExplainedVictims(snapshot.names[found.row], names, found.violations)
         else:
-            diagnosis = replace(diagnosis, sentence=found)
+            diagnosis = replace(diagnosis, post_filter_message=found)
         message = diagnosis.message
     nodes, nearest = _verdicts(framework, info, trial, snapshot, decision.row)
     chosen = snapshot.names[decision.row] if decision.row >= 0 else None

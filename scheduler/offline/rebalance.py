@@ -27,7 +27,6 @@ from scheduler.cycle.framework import Framework
 from scheduler.cycle.scheduling_cycle import Cycle
 from scheduler.joint.problem import Part, Plan
 from scheduler.preemption.budgets import Budgets
-from scheduler.queue.scheduling_queue import QueuedPod
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,17 +196,14 @@ def _better(
     placed = {one.pod.key: one.member for one in group if one.pod.key not in keys}
     with without(snapshot, records):
         cycle = Cycle(snapshot, seed=0)
-        parts = [
-            Part(QueuedPod(one.pod, one.info, 0.0), one.member, cycle.trial(framework, one.info))
-            for one in movable
-        ]
+        parts = [Part(one.info, one.member, cycle.trial(framework, one.info)) for one in movable]
         if any(p.trial.rejection or not p.trial.feasible.any() for p in parts):
             return None
         here = [snapshot.row(one.pod.spec.node_name) for one in movable]
         if min(here) < 0:
             # The node of one of them is gone.
             return None
-        compared = Plan(snapshot, framework, parts, placed).compare(here)
+        compared = Plan(snapshot, framework, parts, placed, here).compare(here)
     if compared is None:
         return None
     before, after, rows = compared

@@ -10,16 +10,16 @@ from cluster.state.resource_types import put
 from cluster.state.snapshot import Snapshot, load
 from filters.common.plugin import PodInfo
 from latency.matrix import Matrix, Readings
-from scheduler.binding.reservation import PluginRefused, Reservation, reserve
 from scheduler.config.configuration import Configuration
 from scheduler.config.gschconfig import InvalidGschConfig
 from scheduler.config.pod_info import WaitsForGlobal, pod_info
 from scheduler.cycle.framework import Framework, frameworks
+from scheduler.cycle.reservation import PluginRefused, Reservation, reserve
 from scheduler.cycle.scheduling_cycle import Cycle
 from scheduler.joint.gangs import refused_group
 from scheduler.joint.problem import Placed, together
+from scheduler.joint.solver import solve
 from scheduler.offline.manifests import ManifestError, Objects
-from scheduler.queue.scheduling_queue import QueuedPod
 
 PLACED, PENDING, INVALID, GATED, RUNNING, OTHER = (
     "Placed", "Pending", "Invalid", "Gated", "Running", "Other scheduler",
@@ -159,7 +159,7 @@ class _Decider:
     def _place(self, pod: Pod, info: PodInfo, framework: Framework) -> tuple[Placement, bool]:
         key = pod.key
         placed = self._planned(pod, info, framework)
-        row = placed.row if placed is not None else -1
+        row = self._snapshot.row(placed.node) if placed is not None else -1
         decision = self._cycle.decide(framework, info, prefer=row)
         if decision.diagnosis is not None:
             waits = info.near_pod is not None and bool(decision.diagnosis.whole)
@@ -200,7 +200,7 @@ class _Decider:
             if pod.spec.node_name:
                 placed[pod.key] = info.member
             elif pod.spec.scheduler_name == framework.name:
-                waiting.append((QueuedPod(pod, info, 0.0), info.member))
-        return together(
-            waiting, placed, self._snapshot, framework, lambda i: self._cycle.trial(framework, i)
-        )
+                waiting.append(self._cycle.trial(framework, info))
+        plan = together(waiting, placed, self._snapshot, framework)
+        nodes = solve(plan.problem) if plan is not None else None
+        return plan.placed(nodes) if plan is not None and nodes else {}

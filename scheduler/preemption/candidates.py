@@ -68,10 +68,10 @@ class Candidate:
 
 @dataclass(slots=True)
 class NotHelpful:
-    """No preemption, and the sentence that says why. `outdated` where the cluster changed so much
+    """No preemption, and the message that says why. `outdated` where the cluster changed so much
     under the search that another one may find more."""
 
-    sentence: str
+    message: str
     outdated: bool = False
 
 
@@ -137,7 +137,7 @@ class Search:
         if self._nodes_version != self._snapshot.nodes_version:
             # Nodes came or went: a row may be another's by now.
             self._steps.close()
-            return NotHelpful(self._sentence(), outdated=True)
+            return NotHelpful(self._message(), outdated=True)
         try:
             next(self._steps)
         except StopIteration as end:
@@ -156,7 +156,7 @@ class Search:
         rows = np.flatnonzero(~unresolvable)
         if self._snapshot.least_priority >= self._priority:
             self._refused.add(NO_VICTIMS, len(rows))
-            return NotHelpful(self._sentence())
+            return NotHelpful(self._message())
         wanted = self._plugin.wanted_candidates(len(rows))
         with self._beside_nominated():
             possible = self._relax(rows)
@@ -173,7 +173,7 @@ class Search:
         for candidate in sorted(candidates, key=_preference):
             if self._still_fits(candidate):
                 return candidate
-        return NotHelpful(self._sentence(), outdated=bool(candidates))
+        return NotHelpful(self._message(), outdated=bool(candidates))
 
     def _terminating(self) -> bool:
         """Whether a victim of before is still on its way out of the nominated node."""
@@ -292,7 +292,7 @@ class Search:
         with self._beside_nominated(), without(self._snapshot, candidate.victims):
             return self._dry_run.fits_now(candidate.row)
 
-    def _sentence(self) -> str:
+    def _message(self) -> str:
         total = self._snapshot.node_count
         counts = Counter(self._refused.reasons)
         if total > self._refused.rows:
@@ -315,16 +315,16 @@ def outcome(
 
 def keep(info: PodInfo, trial: Trial, own_row: int, result: NotHelpful, version: int) -> str:
     """The sentence for messages; kept for pods of the class for as long as nothing changes."""
-    text = f"{NO_CLAIMS}, preemption: {result.sentence}"
+    text = f"{NO_CLAIMS}, preemption: {result.message}"
     if _shared(trial, own_row) and version == trial.version:
-        trial.evaluation.sentences[_alike(info)] = version, text
+        trial.evaluation.post_filter_messages[_alike(info)] = version, text
     return text
 
 
 def _kept(info: PodInfo, trial: Trial, own_row: int) -> tuple[int, str] | None:
     if not _shared(trial, own_row):
         return None
-    return trial.evaluation.sentences.get(_alike(info))
+    return trial.evaluation.post_filter_messages.get(_alike(info))
 
 
 def _shared(trial: Trial, own_row: int) -> bool:

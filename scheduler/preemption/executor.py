@@ -13,10 +13,10 @@ import structlog
 from cluster.api.client import ApiClient
 from cluster.state.records import PodRecord
 from cluster.state.snapshot import Snapshot
-from filters.common.plugin import PodInfo
 from scheduler.attempt import SchedulingAttempt
 from scheduler.cycle.diagnosis import Diagnosis
 from scheduler.cycle.trial import Trial
+from scheduler.observe.metrics import Metrics
 from scheduler.observe.reporter import Reporter
 from scheduler.preemption.candidates import (
     NO_CLAIMS,
@@ -58,25 +58,28 @@ class _Running:
 
 
 class Preemptor:
-    """Makes room for pods, one at a time for each; counts `attempts`, and `victims` of each."""
+    """Makes room for pods, one search at a time for each.
+
+    `give_up(key, uid)` sends a victim that has no node yet back to the queue, where it can; `slots`
+    bounds the writes."""
 
     def __init__(
         self,
         client: ApiClient,
         snapshot: Snapshot,
         queue: SchedulingQueue,
+        *,
         nominator: Nominator,
         reporter: Reporter,
+        metrics: Metrics,
         give_up: Callable[[str, str], bool],
         slots: asyncio.Semaphore,
-        attempts: Callable[[], None],
-        victims: Callable[[int], None],
         seed: int | None,
     ) -> None:
         self._client, self._snapshot, self._queue = client, snapshot, queue
         self._nominator, self._reporter = nominator, reporter
         self._slots = slots
-        self._give_up, self._attempts, self._victims = give_up, attempts, victims
+        self._give_up, self._metrics = give_up, metrics
         self._pending: dict[str, tuple[float, tuple[PodRecord, ...]]] = {}
         """By preemptor: until when, and for which victims, it waits."""
         self._preemption = Preemption(snapshot, random.Random(seed))
@@ -97,7 +100,7 @@ class Preemptor:
             done(f"{NO_CLAIMS}, preemption: {TERMINATING}")
             return
         if framework.preemption is not None:
-            self._attempts()
+            self._metrics.preemption_attempts.inc()
         own_row = self._nominator.row(key)
         said = outcome(framework, info, trial, diagnosis, own_row)
         if said is not None or framework.preemption is None:
@@ -179,10 +182,11 @@ class Preemptor:
         self._pending.pop(key, None)
         return False
 
-    def carry_out(self, queued: QueuedPod, info: PodInfo, candidate: Candidate) -> str:
+    def carry_out(self, attempt: SchedulingAttempt, candidate: Candidate) -> str:
         """Nominate the pod and have the victims go; returns the node."""
+        queued, info = attempt.queued, attempt.info
         node = self._snapshot.names[candidate.row]
-        self._victims(len(candidate.victims))
+        self._metrics.preemption_victims.observe(len(candidate.victims))
         log.info(
             "preempting", pod=queued.key, node=node, victims=[v.key for v in candidate.victims]
         )

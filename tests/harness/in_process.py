@@ -21,9 +21,9 @@ class NoServer:
         await asyncio.Event().wait()
 
 
-def scheduler() -> Scheduler:
+def scheduler(matrix: Matrix | None = None) -> Scheduler:
     """Nothing is followed: tests fill snapshot and queue themselves."""
-    made = Scheduler(cast(ApiClient, NoServer()), Configuration(seed=1), Matrix())
+    made = Scheduler(cast(ApiClient, NoServer()), Configuration(seed=1), matrix or Matrix())
     for reflector in made.feed.reflectors.values():
         reflector.synced.set()
     return made

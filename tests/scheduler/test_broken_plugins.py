@@ -3,13 +3,15 @@
 import asyncio
 from typing import Any
 
+import msgspec
+
 from cluster.api.reflector import EventType
 from cluster.objects.core import Pod
 from cluster.state.snapshot import Snapshot
 from filters.common.plugin import Event, Plugin, PodInfo, Prepared
-from scheduler.binding.reservation import Reservation
 from scheduler.config.configuration import Configuration
 from scheduler.cycle.framework import Framework
+from scheduler.cycle.reservation import Reservation
 from scheduler.queue.events import ClusterEvent
 from scheduler.queue.scheduling_queue import Place
 from scheduler.scheduler import Scheduler
@@ -118,6 +120,25 @@ async def test_nothing_is_kept_of_a_pod_that_is_deleted_while_it_waits_at_permit
     assert not made.snapshot.pods
     assert not made.nominator._given_up
     assert not asyncio.all_tasks() - {asyncio.current_task()}
+
+
+async def test_a_pod_made_anew_under_its_name_is_given_up_for_a_preemptor() -> None:
+    """The old one's end, which comes late, is not taken for the new one's."""
+    made = one_node()
+    waits = Waits()
+    framework(made).permits = (waits,)
+    old = pod("p", requests={"cpu": "3"})
+    new = msgspec.structs.replace(old, metadata=msgspec.structs.replace(old.metadata, uid="new"))
+    async with scheduling(made):
+        enqueue(made, old)
+        await until(lambda: waits.asked == 1, 10)
+        deleted(made, old)
+        enqueue(made, new)
+        await until(lambda: made.snapshot.holds("default/p", "new"), 10)
+        enqueue(made, pod("high", requests={"cpu": "3"}, priority=9))
+        await until(lambda: made.snapshot.holds("default/high", "uid-high"), 10)
+    assert not made.snapshot.holds("default/p", "new")
+    assert made.queue.pods["default/p"].pod.metadata.uid == "new"
 
 
 def deleted(made: Scheduler, gone: Pod) -> None:

@@ -39,7 +39,7 @@ def test_tables_follow_what_is_there_and_not_what_ever_was() -> None:
     found = snapshot(node("stays"))
     for number in range(3000):
         churn(found, number)
-    # On c68a26d 3,002: every decision about zones or hosts went through it.
+    # On c68a26d 6,003: every decision about zones or hosts went through it.
     assert len(sums(found, HOSTNAME, np.zeros(len(found), np.int64))) <= 70
     assert len(found) == 1
     assert sorted(found.resource_names) == ["cpu", "ephemeral-storage", "memory", "pods"]

@@ -14,6 +14,7 @@ from filters.common.plugin import PodInfo
 from filters.low_latency import LowLatency
 from latency.matrix import Matrix, Readings
 from latency.pairs import Pair
+from scheduler.attempt import SchedulingAttempt
 from scheduler.config.configuration import Profile
 from scheduler.config.gschconfig import LOW_LATENCY
 from scheduler.config.pod_info import pod_info
@@ -21,6 +22,7 @@ from scheduler.cycle.framework import Framework
 from scheduler.cycle.scheduling_cycle import Cycle
 from scheduler.joint.pipelines import HOLD_S, MAX_AT_ONCE, QUIET_S, Pipelines
 from scheduler.joint.problem import Placed
+from scheduler.joint.solver import solve
 from scheduler.offline.rebalance import MoveLimits, find
 from scheduler.queue.scheduling_queue import QueuedPod, SchedulingQueue
 from tests.harness.make import node, pod, snapshot
@@ -58,13 +60,20 @@ class World:
     def placed(self, first: QueuedPod) -> dict[str, Placed]:
         self.queue.take(first)
         members = self.pipelines.members(first)
-        return self.pipelines.plan(
-            members, lambda i: self.cycle.trial(self.framework, i), self.framework
+        attempts = [
+            SchedulingAttempt(queued, queued.info, self.framework, 0.0)
+            for queued in members
+            if queued.info is not None
+        ]
+        plan = self.pipelines.plan(
+            attempts, lambda attempt: self.cycle.trial(attempt.framework, attempt.info)
         )
+        nodes = solve(plan.problem) if plan is not None else None
+        return plan.placed(nodes) if plan is not None and nodes else {}
 
     def plan(self, first: QueuedPod) -> dict[str, str]:
         found = self.placed(first)
-        return {key: self.snapshot.names[placed.row] for key, placed in found.items()}
+        return {key: placed.node for key, placed in found.items()}
 
 
 def member(name: str, on: str = "", **option: Any) -> Pod:
@@ -84,6 +93,17 @@ def test_the_first_waits_for_the_stages_that_are_named_and_not_for_ever() -> Non
     assert lonely.pipelines.wait(first) > 0
     lonely.now = HOLD_S
     assert lonely.pipelines.wait(first) == 0
+
+
+def test_the_hold_counts_from_when_the_pod_may_be_scheduled() -> None:
+    world = World()
+    gated = member("a", stage="a", stages=["a", "b"])
+    world.queue.add(gated, None)
+    world.now = 100.0
+    found = pod_info(gated)
+    world.pipelines.waiting(gated.key, found.member)
+    world.queue.update(gated, found)
+    assert world.pipelines.wait(world.queue.pods[gated.key]) > 0
 
 
 def test_without_a_list_of_stages_it_waits_until_nobody_else_comes() -> None:

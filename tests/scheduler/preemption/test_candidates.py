@@ -38,7 +38,7 @@ def make(name: str, cpu: str, priority: int, on: str = "", started: str = "", **
 def preempt(
     new: Pod, found: Snapshot, nominator: Nominator | None = None
 ) -> Candidate | NotHelpful | str:
-    """The candidate, the sentence, or the node's name where the pod fits without."""
+    """The candidate, the message, or the node's name where the pod fits without."""
     nominator = nominator or Nominator(found)
     info = PodInfo.of(new)
     framework = Framework(Profile("gsch"), Matrix())
@@ -50,7 +50,7 @@ def preempt(
 
 
 def victims(new: Pod, *nodes: Node, pods: tuple[Pod, ...], budgets: tuple[Json, ...] = ()) -> Any:
-    """(node, sorted names of the victims), or the sentence."""
+    """(node, sorted names of the victims), or the message."""
     found = snapshot(*nodes, pods=pods)
     for budget in budgets:
         put(found, "PodDisruptionBudget", read(budget))
@@ -60,7 +60,7 @@ def victims(new: Pod, *nodes: Node, pods: tuple[Pod, ...], budgets: tuple[Json, 
     if isinstance(result, Candidate):
         names = sorted(v.key.partition("/")[2] for v in result.victims)
         return found.names[result.row], names
-    return result.sentence if isinstance(result, NotHelpful) else result
+    return result.message if isinstance(result, NotHelpful) else result
 
 
 def recorded(found: Snapshot) -> Any:
@@ -129,7 +129,7 @@ def test_budgets_are_violated_only_where_nothing_else_helps() -> None:
 
 
 @pytest.mark.parametrize(
-    ("new", "sentence"),
+    ("new", "message"),
     [
         (make("new", "1", 1),
          "0/2 nodes are available: 2 No preemption victims found for incoming pod."),
@@ -141,9 +141,9 @@ def test_budgets_are_violated_only_where_nothing_else_helps() -> None:
          "0/2 nodes are available: 2 Preemption is not helpful for scheduling."),
     ],
 )  # fmt: skip
-def test_why_preemption_does_not_help(new: Pod, sentence: str) -> None:
+def test_why_preemption_does_not_help(new: Pod, message: str) -> None:
     running = (make("x1", "2", 1, "a"), make("y1", "2", 1, "b"))
-    assert victims(new, *TWO, pods=running) == sentence
+    assert victims(new, *TWO, pods=running) == message
 
 
 def test_affinity_to_others_is_judged_with_one_node_s_victims_gone() -> None:
@@ -188,7 +188,7 @@ def test_a_pod_waits_for_victims_that_are_on_their_way_out() -> None:
     nominator.add(PodInfo.of(new), "a")
     result = preempt(new, found, nominator)
     assert isinstance(result, NotHelpful)
-    assert result.sentence == "not eligible due to a terminating pod on the nominated node."
+    assert result.message == "not eligible due to a terminating pod on the nominated node."
 
 
 RUNNING = st.lists(
@@ -273,7 +273,7 @@ def test_what_changes_under_a_search_is_looked_at_again() -> None:
     while (result := search.advance(0.0)) is None:
         pass
     assert isinstance(result, NotHelpful)
-    assert result.sentence == (
+    assert result.message == (
         "0/1 nodes are available: 1 No preemption victims found for incoming pod."
     )
 
@@ -362,7 +362,7 @@ def test_counting_victims_away_is_the_same_as_taking_them_out(
         again = Trial(plugins, evaluation, info, found)
         result = Preemption(found, random.Random(1)).find(DefaultPreemption(), again, info, -1)
         if isinstance(result, NotHelpful):
-            return result.sentence
+            return result.message
         return result.row, [victim.key for victim in result.victims], result.violations
 
     before = recorded(found)

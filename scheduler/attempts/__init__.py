@@ -1,0 +1,1 @@
+"""Scheduling attempts: of one pod, of a gang, of a pipeline."""
