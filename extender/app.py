@@ -2,22 +2,17 @@
 
 import asyncio
 import functools
-import signal
-import ssl
 import time
-from typing import Any
 
 import msgspec
 import structlog
-import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from cluster.api.access import Access
 from cluster.api.client import ApiClient, ApiError, TransportError, with_query
+from cluster.errors import ConfigError
 from cluster.objects.core import Bookmark, ObjectList
 from cluster.state.snapshot import Snapshot
-from extender.asgi import ExtenderApp, ExtenderMetrics, RequestLimits
-from extender.pages import pages
+from extender.front import Facts, RequestLimits, application
 from extender.service import ExtenderService
 from extender.verbs import Verbs
 from filters.common.handle import Handle
@@ -28,20 +23,17 @@ from scheduler.config.configuration import Configuration, ExtenderServer, token
 from scheduler.cycle.framework import frameworks
 from scheduler.process.latency_source import sources
 from serving.garbage import leave_out_when
-from serving.quiet_server import QuietServer
+from serving.http_server import Endpoint, HttpServer, run_until_stopped
+from serving.security import ServingError, tls
 
 log = structlog.get_logger(__name__)
 
-HEADER_TIMEOUT_S = 10.0
-"""Seconds in which a new connection has to bring its first request's head."""
-KEEP_ALIVE_S = 120
-"""Seconds for which an idle connection is kept; kube-scheduler's own limit is 90."""
-MAX_CONNECTIONS = 512
 EXPIRE_INTERVAL_S = 30.0
 
 
 async def serve(configuration: Configuration, kubeconfig: str, context: str | None) -> None:
-    """Serve until SIGTERM or SIGINT. Raises AccessError, ConfigurationError, LatencyError."""
+    """Serve until SIGTERM or SIGINT. Raises AccessError, ConfigError, LatencyError,
+    ServingError."""
     settings = configuration.extender
     profile = configuration.profiles[0]
     matrix, snapshot = Matrix(), Snapshot()
@@ -60,30 +52,37 @@ async def serve(configuration: Configuration, kubeconfig: str, context: str | No
             pod_selector=ON_NODES,
         )
         handle.kinds.update(feed.plugin_objects)
-        metrics = ExtenderMetrics()
-        front = ExtenderApp(
-            ExtenderService(
-                snapshot,
-                Verbs(snapshot, framework, settings.latency_margin_ms),
-                Binder(client),
-                functools.partial(_running_on, client),
-            ),
-            feed.problem,
-            limits,
-            metrics,
-            pages(
-                problem=feed.problem,
-                sizes=lambda: (snapshot.node_count, len(snapshot.pods)),
-                profile=profile.scheduler_name,
-                registry=metrics.registry,
-                configuration=lambda: msgspec.json.encode(configuration),
-            ),
+        facts = Facts(
+            problem=feed.problem,
+            sizes=lambda: (snapshot.node_count, len(snapshot.pods)),
+            profile=profile.scheduler_name,
+            configuration=lambda: msgspec.json.encode(configuration),
         )
-        await _run(
-            _server(front, settings),
-            [feed.run(), _expire(snapshot), *background],
-            leave_out_when(feed.synced()),
+        service = ExtenderService(
+            snapshot,
+            Verbs(snapshot, framework, settings.latency_margin_ms),
+            Binder(client),
+            functools.partial(_running_on, client),
         )
+        server = HttpServer(application(service, facts, limits), _endpoint(settings))
+        await server.start()
+        settling = asyncio.create_task(leave_out_when(feed.synced()))
+        try:
+            await run_until_stopped(feed.run(), _expire(snapshot), *background)
+        finally:
+            settling.cancel()
+            await server.stop()
+
+
+def _endpoint(settings: ExtenderServer) -> Endpoint:
+    """Raises ConfigError."""
+    try:
+        context = tls(
+            settings.tls_cert_file, settings.tls_private_key_file, settings.client_ca_file
+        )
+    except ServingError as error:
+        raise ConfigError(f"extender.tlsCertFile: {error}") from error
+    return Endpoint("extender", settings.bind_address, settings.port, context)
 
 
 async def _running_on(client: ApiClient, node: str) -> set[str] | None:
@@ -103,73 +102,3 @@ async def _expire(snapshot: Snapshot) -> None:
         await asyncio.sleep(EXPIRE_INTERVAL_S)
         for key in snapshot.expire(time.monotonic()):
             log.warning("assumed pod expired: bound, but never seen by the watch", pod=key)
-
-
-async def _run(server: uvicorn.Server, works: list[Any], settle: Any) -> None:
-    """The server until its end, with what feeds it beside. Raises what these raised."""
-    tasks = [asyncio.create_task(work) for work in works]
-    settling = asyncio.create_task(settle)
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, setattr, server, "should_exit", True)
-    serving = asyncio.create_task(server.serve())
-    try:
-        await asyncio.wait([serving, *tasks], return_when=asyncio.FIRST_COMPLETED)
-        for task in tasks:
-            if task.done():
-                task.result()
-        await serving
-    finally:
-        for task in (serving, settling, *tasks):
-            task.cancel()
-        await asyncio.gather(serving, settling, *tasks, return_exceptions=True)
-
-
-def _server(front: ExtenderApp, settings: ExtenderServer) -> uvicorn.Server:
-    config = uvicorn.Config(
-        front,
-        host=settings.bind_address,
-        port=settings.port,
-        loop="none",
-        http=_Protocol,
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        date_header=False,
-        proxy_headers=False,
-        timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=10,
-        limit_concurrency=MAX_CONNECTIONS,
-        ssl_certfile=settings.tls_cert_file or None,
-        ssl_keyfile=settings.tls_private_key_file or None,
-        ssl_ca_certs=settings.client_ca_file or None,
-        ssl_cert_reqs=ssl.CERT_REQUIRED if settings.client_ca_file else ssl.CERT_NONE,
-    )
-    log.info(
-        "serving the extender",
-        host=settings.bind_address,
-        port=settings.port,
-        tls=bool(settings.tls_cert_file),
-    )
-    return QuietServer(config)
-
-
-class _Protocol(HttpToolsProtocol):
-    """Does not wait for ever for a client that is slow to say what it wants."""
-
-    def connection_made(self, transport: Any) -> None:
-        super().connection_made(transport)
-        self._slow = self.loop.call_later(HEADER_TIMEOUT_S, self._give_up)
-
-    def on_headers_complete(self) -> None:
-        self._slow.cancel()
-        super().on_headers_complete()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._slow.cancel()
-        super().connection_lost(exc)
-
-    def _give_up(self) -> None:
-        self.transport.close()

@@ -5,11 +5,8 @@ from pathlib import Path
 import click
 import uvloop
 
-from cluster.api.credentials import AccessError
 from extender.app import serve
-from latency.pairs import LatencyError
 from scheduler.cli.options import config_option, configuration, context_option, kubeconfig_option
-from scheduler.config.configuration import ConfigurationError
 from serving import logs
 
 
@@ -33,7 +30,4 @@ def extender(
     """
     logs.configure(verbose)
     found = configuration(config_file)
-    try:
-        uvloop.run(serve(found, kubeconfig or found.client_connection.kubeconfig, context))
-    except (AccessError, ConfigurationError, LatencyError) as error:
-        raise click.ClickException(str(error)) from error
+    uvloop.run(serve(found, kubeconfig or found.client_connection.kubeconfig, context))

@@ -5,6 +5,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 
+from cluster.errors import PodRejected
 from cluster.objects.core import ObjectMeta, Pod, PodSpec
 from cluster.state.snapshot import Snapshot
 from extender.api import (
@@ -16,7 +17,7 @@ from extender.api import (
     PreemptionArgs,
     PreemptionResult,
 )
-from extender.verbs import UNKNOWN_NODE, BadRequest, PodRejected, Verbs, requested
+from extender.verbs import UNKNOWN_NODE, Verbs, requested
 from filters.common.plugin import PodInfo
 from scheduler.binding.pod_binder import Binder, Outcome
 
@@ -97,25 +98,16 @@ class ExtenderService:
             return FilterResult(error=str(error))
 
     def has_policy(self, pod: Pod) -> bool:
-        """Whether the pod's gschConfig ranks nodes. Raises BadRequest."""
-        try:
-            return bool(self._verbs.info(pod).policy)
-        except PodRejected as error:
-            raise BadRequest(str(error)) from error
+        """Whether the pod's gschConfig ranks nodes. Raises PodRejected."""
+        return bool(self._verbs.info(pod).policy)
 
     def prioritize(self, args: ExtenderArgs) -> list[HostPriority]:
-        """Raises BadRequest."""
-        try:
-            return self._verbs.prioritize(args)
-        except PodRejected as error:
-            raise BadRequest(str(error)) from error
+        """Raises BadRequest, PodRejected."""
+        return self._verbs.prioritize(args)
 
     def preempt(self, args: PreemptionArgs) -> PreemptionResult:
-        """Raises BadRequest."""
-        try:
-            return self._verbs.preempt(args)
-        except PodRejected as error:
-            raise BadRequest(str(error)) from error
+        """Raises BadRequest, PodRejected."""
+        return self._verbs.preempt(args)
 
     async def bind(self, args: BindingArgs) -> BindingResult:
         """Bind the pod, and count it on its node (where that is known yet) before the watch

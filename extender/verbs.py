@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
+from cluster.errors import GschError
 from cluster.objects.core import Pod
-from cluster.objects.quantity import QuantityError
 from cluster.state.snapshot import Bools, Ints, Snapshot
 from cluster.state.what_if import without
 from extender.api import (
@@ -27,8 +27,8 @@ from extender.api import (
 )
 from filters.common.plugin import PodInfo
 from latency.matrix import Milliseconds
-from scheduler.config.gschconfig import LOW_LATENCY, InvalidGschConfig
-from scheduler.config.pod_info import WaitsForGlobal, pod_info
+from scheduler.config.gschconfig import LOW_LATENCY
+from scheduler.config.pod_info import pod_info
 from scheduler.cycle.framework import Framework
 from scheduler.cycle.scheduling_cycle import Cycle
 from scheduler.cycle.trial import Trial
@@ -37,12 +37,10 @@ MAX_SCORE = 10
 UNKNOWN_NODE = "node(s) that the extender has not seen yet"
 
 
-class BadRequest(Exception):
+class BadRequest(GschError):
     """The request cannot be answered as it is; the text says what is wrong with it."""
 
-
-class PodRejected(Exception):
-    """The pod cannot be judged: its gschConfig, or what it asks for, is at fault."""
+    status = 422
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,10 +159,7 @@ class Verbs:
         """What scheduling reads of the pod, kept from filter to prioritize. Raises PodRejected."""
         if self._last is not None and self._last[0] == _version(pod):
             return self._last[1]
-        try:
-            return pod_info(pod)
-        except (InvalidGschConfig, WaitsForGlobal, QuantityError) as error:
-            raise PodRejected(str(error)) from error
+        return pod_info(pod)
 
     def _trial(self, pod: Pod) -> tuple[PodInfo, Trial]:
         """The pod against the snapshot as it is."""

@@ -5,11 +5,12 @@ import contextlib
 import importlib
 import os
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
 import gsch
+from cluster.errors import GschError
 
 # name: (module, attribute, short help)
 COMMANDS = {
@@ -37,6 +38,13 @@ COMMANDS = {
 
 class LazyGroup(click.Group):
     """Imports a command's module only when that command is used: `gsch --help` stays quick."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """The one place that turns errors into a message and exit code 1."""
+        try:
+            return super().invoke(ctx)
+        except GschError as error:
+            raise click.ClickException(str(error)) from error
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)

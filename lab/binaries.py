@@ -19,6 +19,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from cluster.errors import GschError
+
 TOOLS = Path(__file__).resolve().parent.parent / "tools"
 GO_AT_LEAST = (1, 26)
 OVERRIDES = ("GSCH_LAB_BIN", "KUBEBUILDER_ASSETS")
@@ -27,7 +29,7 @@ Advance = Callable[[int, int], None]
 """Called as (packages compiled since the last call, packages to compile in all)."""
 
 
-class LabError(Exception):
+class LabError(GschError):
     """The lab cannot do this; the text says what is missing and what to do."""
 
 

@@ -25,14 +25,11 @@ def _terminated(number: int, frame: FrameType | None) -> None:
 
 
 class _Group(click.Group):
-    """Turns LabError into a message and exit code 1."""
+    """Has SIGTERM unwind."""
 
     def invoke(self, ctx: click.Context) -> Any:
         signal.signal(signal.SIGTERM, _terminated)
-        try:
-            return super().invoke(ctx)
-        except LabError as error:
-            raise click.ClickException(str(error)) from error
+        return super().invoke(ctx)
 
 
 def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:

@@ -66,15 +66,9 @@ def agent(node: str | None, verbose: bool, **options: object) -> None:
         # megabytes on every node, for nobody.
         modules: dict[str, Any] = sys.modules
         modules["rich"] = None
-    from cluster.api.credentials import AccessError
     from latency.agent.app import Agent, Settings
-    from latency.pairs import LatencyError
     from serving import logs
-    from serving.security import ServingError
 
     logs.configure(verbose)
-    try:
-        settings = Settings(node=node or socket.gethostname(), **options)  # type: ignore[arg-type]
-        asyncio.run(Agent(settings).run())
-    except (ServingError, LatencyError, AccessError) as error:
-        raise click.ClickException(str(error)) from error
+    settings = Settings(node=node or socket.gethostname(), **options)  # type: ignore[arg-type]
+    asyncio.run(Agent(settings).run())

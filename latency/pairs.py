@@ -5,6 +5,8 @@ from typing import Any
 import msgspec
 import yaml
 
+from cluster.errors import ConfigError
+
 MAX_FILE_BYTES = 64 * 1024 * 1024
 MAX_RTT_MS = 60_000.0
 
@@ -20,7 +22,7 @@ class Pair(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-class LatencyError(ValueError):
+class LatencyError(ConfigError):
     """A latency source that cannot be read; the text says where and why."""
 
 

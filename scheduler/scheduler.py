@@ -14,8 +14,8 @@ from prometheus_client.core import Metric
 
 from cluster.api.client import ApiClient
 from cluster.api.writer import ApiWriter
+from cluster.errors import PodRejected
 from cluster.objects.core import Pod
-from cluster.objects.quantity import QuantityError
 from cluster.state.snapshot import Snapshot
 from cluster.state.storage import VolumePlan
 from filters.common.handle import Handle
@@ -31,8 +31,7 @@ from scheduler.binding.volume_binder import VolumeBinder, VolumesNotBound
 from scheduler.binding.waiting_pods import WaitingPods
 from scheduler.cluster_feed import ClusterFeed
 from scheduler.config.configuration import Configuration
-from scheduler.config.gschconfig import InvalidGschConfig
-from scheduler.config.pod_info import WaitsForGlobal, pod_info
+from scheduler.config.pod_info import pod_info
 from scheduler.cycle.framework import Framework, frameworks
 from scheduler.cycle.scheduling_cycle import Cycle
 from scheduler.joint.gangs import Gangs
@@ -172,7 +171,7 @@ class Scheduler:
     def configure(self, configuration: Configuration) -> None:
         """Take on profiles, plugins and delays; the queue keeps its pods.
 
-        Raises ConfigurationError, with the old configuration still in force.
+        Raises ConfigError, with the old configuration still in force.
         """
         fresh = frameworks(configuration, self._handle)
         self.frameworks.clear()
@@ -186,7 +185,7 @@ class Scheduler:
 
     def reconfigure(self, configuration: Configuration) -> None:
         """`configure` while running: pods that no node took, and those of a schedulerName that is
-        new here, are tried at once. Raises ConfigurationError."""
+        new here, are tried at once. Raises ConfigError."""
         self.configure(configuration)
         self._pending.adopt(self.feed.reflectors["pods"].objects.values())
         self.queue.move(CONFIGURATION_RELOAD)
@@ -285,12 +284,8 @@ class Scheduler:
             info = pod_info(pod)
             self._pipelines.waiting(pod.key, info.member)
             return info
-        except InvalidGschConfig as error:
-            self._reporter.invalid(pod, str(error))
-        except WaitsForGlobal as error:
-            self._reporter.waits_for_global(pod, str(error))
-        except QuantityError as error:
-            self._reporter.failed(pod, str(error))
+        except PodRejected as rejected:
+            self._reporter.rejected(pod, rejected)
         except Exception as error:
             log.exception("pod not read", pod=pod.key)
             self._reporter.failed(pod, f"internal error in reading the pod: {error!r}")

@@ -9,12 +9,14 @@ from pathlib import Path
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
+from cluster.errors import ConfigError
+
 MIN_TOKEN = 16
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-class ServingError(ValueError):
+class ServingError(ConfigError):
     """A server cannot listen as its settings say; the text names what is wrong."""
 
 
@@ -26,10 +28,8 @@ def bearer(token: bytes, open_paths: Container[str]) -> Middleware:
         if token and request.path not in open_paths:
             given = request.headers.get("Authorization", "").encode()
             if not hmac.compare_digest(given, b"Bearer " + token):
-                return web.Response(
-                    status=401,
-                    text="a bearer token is needed\n",
-                    headers={"WWW-Authenticate": "Bearer"},
+                raise web.HTTPUnauthorized(
+                    reason="a bearer token is needed", headers={"WWW-Authenticate": "Bearer"}
                 )
         return await handler(request)
 
@@ -52,14 +52,21 @@ def read_token(path: str | Path, at_least: int = MIN_TOKEN) -> bytes:
     return found
 
 
-def tls(certificate: str, key: str) -> ssl.SSLContext | None:
-    """The server's side of TLS 1.2 or newer; None without files. Raises ServingError."""
+def tls(certificate: str, key: str, client_ca: str = "") -> ssl.SSLContext | None:
+    """The server's side of TLS 1.2 or newer; None without files. With `client_ca` every client has
+    to show a certificate of that authority.
+
+    Raises ServingError.
+    """
     if not certificate:
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
         context.load_cert_chain(certificate, key)
+        if client_ca:
+            context.load_verify_locations(client_ca)
+            context.verify_mode = ssl.CERT_REQUIRED
     except (OSError, ssl.SSLError) as error:
         raise ServingError(str(error)) from error
     return context

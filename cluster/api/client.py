@@ -22,6 +22,7 @@ from pyreqwest.response import Response
 
 from cluster.api.access import Access
 from cluster.api.credentials import AccessError
+from cluster.errors import ClusterError
 from cluster.objects.core import Status
 
 T = TypeVar("T")
@@ -45,7 +46,7 @@ _encode = msgspec.json.Encoder().encode
 _decode_status = msgspec.json.Decoder(Status).decode
 
 
-class TransportError(Exception):
+class TransportError(ClusterError):
     """No answer from the API server."""
 
 
@@ -82,7 +83,7 @@ class Reply:
             return Status(code=self.status, message=text)
 
 
-class ApiError(Exception):
+class ApiError(ClusterError):
     """The API server refused a request."""
 
     def __init__(self, reply: Reply, what: str) -> None:

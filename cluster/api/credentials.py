@@ -15,6 +15,8 @@ import msgspec
 import yaml
 from msgspec import Struct
 
+from cluster.errors import ClusterError
+
 DEFAULT_KUBECONFIG = "~/.kube/config"
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 MAX_KUBECONFIG_BYTES = 4 * 1024 * 1024
@@ -25,7 +27,7 @@ UNREADABLE = (OSError, ValueError, KeyError, TypeError, msgspec.ValidationError)
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-class AccessError(Exception):
+class AccessError(ClusterError):
     """No usable way to a cluster; the text says what was tried and what to do."""
 
 

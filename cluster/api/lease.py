@@ -19,6 +19,7 @@ import structlog
 
 from cluster.api.client import ApiClient, ApiError, TransportError
 from cluster.api.event_recorder import micro_time
+from cluster.errors import ClusterError
 
 log = structlog.get_logger(__name__)
 
@@ -52,7 +53,7 @@ class Timing:
     retry_period: float = 2.0
 
 
-class LeaseLost(Exception):
+class LeaseLost(ClusterError):
     """Another holds the lease now, or it could not be renewed in time."""
 
 

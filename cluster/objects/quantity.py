@@ -8,6 +8,8 @@ nano-unit is rounded away from zero; magnitudes beyond 2**63-1 are capped, as up
 import re
 from functools import lru_cache
 
+from cluster.errors import GschError
+
 NANO = 10**9
 MAX_INT64 = 2**63 - 1
 
@@ -25,7 +27,7 @@ type_ = str | int | float
 """A quantity as it stands in JSON (text) or in hand-written YAML (text or number)."""
 
 
-class QuantityError(ValueError):
+class QuantityError(GschError, ValueError):
     """The text is no quantity that Kubernetes accepts."""
 
 

@@ -10,9 +10,9 @@ import uvicorn
 
 from console.front import ConsoleApp
 from console.pages import application
+from console.quiet_server import QuietServer
 from console.settings import Cluster, SettingsError
 from console.sources import source_of
-from serving.quiet_server import QuietServer
 
 log = structlog.get_logger(__name__)
 

@@ -7,7 +7,7 @@ import structlog
 
 from console.settings import Cluster, SettingsError, SourceAddress, check, load
 from serving import logs
-from serving.security import ServingError, is_loopback, read_token
+from serving.security import is_loopback, read_token
 
 log = structlog.get_logger(__name__)
 
@@ -53,19 +53,16 @@ def console(
     from console.app import serve
 
     logs.configure()
-    try:
-        clusters = load(clusters_file) if clusters_file else check((_one(name, endpoints),))
-        token = read_token(token_file)
-        if not is_loopback(bind_address) and not (token and tls_cert_file):
-            raise SettingsError(
-                f"{bind_address} is beyond loopback, which needs --token-file, --tls-cert-file and "
-                "--tls-private-key-file"
-            )
-        if bool(tls_cert_file) != bool(tls_private_key_file):
-            raise SettingsError("--tls-cert-file and --tls-private-key-file go together")
-        serve(clusters, bind_address, port, token, (tls_cert_file, tls_private_key_file))
-    except (SettingsError, ServingError) as error:
-        raise click.ClickException(str(error)) from error
+    clusters = load(clusters_file) if clusters_file else check((_one(name, endpoints),))
+    token = read_token(token_file)
+    if not is_loopback(bind_address) and not (token and tls_cert_file):
+        raise SettingsError(
+            f"{bind_address} is beyond loopback, which needs --token-file, --tls-cert-file and "
+            "--tls-private-key-file"
+        )
+    if bool(tls_cert_file) != bool(tls_private_key_file):
+        raise SettingsError("--tls-cert-file and --tls-private-key-file go together")
+    serve(clusters, bind_address, port, token, (tls_cert_file, tls_private_key_file))
 
 
 def _one(name: str, given: dict[str, str]) -> Cluster:

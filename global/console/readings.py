@@ -3,8 +3,10 @@
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from cluster.errors import ClusterError
 
-class Unavailable(Exception):
+
+class Unavailable(ClusterError):
     """The source cannot be asked; the text says which and why, for a person to read."""
 
 

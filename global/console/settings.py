@@ -6,10 +6,12 @@ from urllib.parse import urlsplit
 import msgspec
 import yaml
 
+from cluster.errors import ConfigError
+
 MAX_BYTES = 1024 * 1024
 
 
-class SettingsError(ValueError):
+class SettingsError(ConfigError):
     """The settings do not hold; the text names the field and the mend."""
 
 

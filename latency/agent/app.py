@@ -1,14 +1,12 @@
 """An agent process: probes, answers, and goes on through whatever happens to its peers."""
 
 import asyncio
-import signal
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import structlog
-from aiohttp import web
 
 from cluster.api.access import Access
 from cluster.api.client import ApiClient
@@ -18,6 +16,7 @@ from latency.agent.pages import AgentView, application
 from latency.agent.peers import Peer
 from latency.agent.prober import Prober
 from latency.pairs import LatencyError
+from serving.http_server import Endpoint, HttpServer, run_until_stopped
 from serving.security import ServingError, is_private, read_token, tls
 
 log = structlog.get_logger(__name__)
@@ -73,21 +72,15 @@ class Agent:
 
     async def run(self) -> None:
         """Until SIGTERM or SIGINT. Raises ServingError, AccessError."""
-        stop = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        runner = await self._serve()
-        tasks = [asyncio.create_task(work) for work in self._works()]
-        stopping = asyncio.create_task(stop.wait())
+        pages = application(self._view, self._problem, self._token, self._settings.max_targets)
+        settings = self._settings
+        endpoint = Endpoint("agent", settings.bind_address, settings.port, self._tls)
+        server = HttpServer(pages, endpoint)
+        await server.start()
         try:
-            done, _ = await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
-            for task in done - {stopping}:
-                task.result()
+            await run_until_stopped(*self._works())
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            await runner.cleanup()
+            await server.stop()
 
     def _works(self) -> list[Coroutine[Any, Any, None]]:
         works = [self._prober.run()]
@@ -96,24 +89,6 @@ class Agent:
         if self._settings.service:
             works.append(self._discover())
         return works
-
-    async def _serve(self) -> web.AppRunner:
-        app = application(self._view, self._problem, self._token, self._settings.max_targets)
-        runner = web.AppRunner(app, access_log=None)
-        await runner.setup()
-        site = web.TCPSite(
-            runner, self._settings.bind_address, self._settings.port, ssl_context=self._tls
-        )
-        try:
-            await site.start()
-        except OSError as error:
-            raise ServingError(
-                f"cannot listen on {self._settings.bind_address}:{self._settings.port}: "
-                f"{error.strerror}"
-            ) from error
-        host, port = runner.addresses[0][:2]
-        log.info("serving", host=host, port=port, node=self._settings.node)
-        return runner
 
     def _problem(self) -> str:
         """Ready is an agent that has heard from a peer, or has none."""

@@ -4,7 +4,7 @@ The routes are GS-Scheduler's. `pingSize` and `pingCount` are checked and change
 goes on in the background, whoever asks.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, generate_latest
@@ -12,12 +12,12 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from latency.agent.prober import Prober, Tracked
+from serving.http_server import OPEN, Health, content, health
 from serving.security import bearer
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 QUANTILES = (("0", 0.0), ("0.5", 0.5), ("0.99", 0.99))
 MAX_VALUES = {"pingSize": 65_507, "pingCount": 1000}
-OPEN = ("/livez", "/readyz")
 
 Row = dict[str, object]
 
@@ -120,23 +120,11 @@ class AgentCollector(Collector):
         yield from (times, loss, jitter, age)
 
 
-def application(
-    view: AgentView, ready: Callable[[], str], token: bytes, most: int
-) -> web.Application:
+def application(view: AgentView, ready: Health, token: bytes, most: int) -> web.Application:
     """The agent's pages. `ready` is empty when there is something to tell, else says why not."""
     registry = CollectorRegistry()
     registry.register(AgentCollector(view, most))
     app = web.Application(middlewares=[bearer(token, OPEN)])
-
-    async def livez(_: web.Request) -> web.Response:
-        return web.Response(text="ok\n")
-
-    async def readyz(_: web.Request) -> web.Response:
-        problem = ready()
-        return web.Response(text=f"{problem or 'ok'}\n", status=503 if problem else 200)
-
-    async def metrics(_: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE})
 
     async def near_nodes(request: web.Request) -> web.Response:
         _check(request)
@@ -154,9 +142,9 @@ def application(
         _check(request)
         return _one(view.clusters(), "cluster", request.match_info["name"], view.cluster)
 
-    app.router.add_get("/livez", livez)
-    app.router.add_get("/readyz", readyz)
-    app.router.add_get("/metrics", metrics)
+    app.router.add_get("/livez", health(lambda: ""))
+    app.router.add_get("/readyz", health(ready))
+    app.router.add_get("/metrics", content(lambda: generate_latest(registry), CONTENT_TYPE))
     app.router.add_get("/monitoring/near-nodes/latency", near_nodes)
     app.router.add_get("/monitoring/node/{name}/latency", node)
     app.router.add_get("/monitoring/near-clusters/latency", near_clusters)

@@ -11,11 +11,8 @@ import uvloop
 import yaml
 
 from cluster.api.access import Access
-from cluster.api.client import ApiClient, ApiError, TransportError
-from cluster.api.credentials import AccessError
-from cluster.objects.quantity import QuantityError
+from cluster.api.client import ApiClient, ApiError
 from latency.matrix import Matrix
-from latency.pairs import LatencyError
 from scheduler.cli.options import (
     STYLES,
     config_option,
@@ -25,9 +22,7 @@ from scheduler.cli.options import (
 )
 from scheduler.cli.output import output_option, show
 from scheduler.config import configuration as configurations
-from scheduler.config.configuration import Configuration, ConfigurationError, Latency
-from scheduler.config.gschconfig import InvalidGschConfig
-from scheduler.config.pod_info import WaitsForGlobal
+from scheduler.config.configuration import Configuration, Latency
 from scheduler.cycle.framework import frameworks
 from scheduler.offline import explain as explaining
 from scheduler.offline import live
@@ -65,11 +60,7 @@ def run(
         return fresh
 
     path = kubeconfig or found.client_connection.kubeconfig
-    try:
-        code = uvloop.run(App(found, path, context, reload).run())
-    except (AccessError, ConfigurationError, LatencyError) as error:
-        raise click.ClickException(str(error)) from error
-    sys.exit(code)
+    sys.exit(uvloop.run(App(found, path, context, reload).run()))
 
 
 @click.command()
@@ -89,10 +80,7 @@ def snapshot(kubeconfig: str | None, context: str | None) -> None:
         async with ApiClient(Access(kubeconfig, context)) as client:
             return await live.recording(client)
 
-    try:
-        items = asyncio.run(record())
-    except (AccessError, ApiError, TransportError) as error:
-        raise click.ClickException(str(error)) from error
+    items = asyncio.run(record())
     document = {"apiVersion": "v1", "kind": "List", "items": items}
     yaml.dump(document, sys.stdout, Dumper=_DUMPER, sort_keys=False)
 
@@ -134,16 +122,6 @@ def explain(
     except ApiError as error:
         hint = " (look at -n/--namespace)" if error.status == 404 else ""
         raise click.ClickException(f"{error}{hint}") from error
-    except (
-        AccessError,
-        TransportError,
-        LatencyError,
-        explaining.CannotExplain,
-        InvalidGschConfig,
-        WaitsForGlobal,
-        QuantityError,
-    ) as error:
-        raise click.ClickException(str(error)) from error
     if output != "table":
         show([msgspec.to_builtins(explanation)], {}, output)
         return

@@ -6,7 +6,7 @@ import click
 
 from latency.matrix import Matrix
 from scheduler.config import configuration as configurations
-from scheduler.config.configuration import Configuration, ConfigurationError
+from scheduler.config.configuration import Configuration
 from scheduler.cycle.framework import frameworks
 from scheduler.offline import simulate as simulating
 
@@ -32,10 +32,7 @@ context_option = click.option("--context", help="Context of the kubeconfig.")
 
 
 def configuration(path: Path | None) -> Configuration:
-    """The file's configuration, or the default; mistakes end the command."""
-    try:
-        found = configurations.load(path) if path else Configuration()
-        frameworks(found, Matrix())
-    except ConfigurationError as error:
-        raise click.ClickException(str(error)) from error
+    """The file's configuration, or the default. Raises ConfigError."""
+    found = configurations.load(path) if path else Configuration()
+    frameworks(found, Matrix())
     return found

@@ -1,6 +1,7 @@
 """`gsch rebalance`."""
 
 import asyncio
+import contextlib
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -12,11 +13,10 @@ import structlog
 
 from cluster.api.access import Access
 from cluster.api.client import ApiClient, ApiError, TransportError
-from cluster.api.credentials import AccessError
 from latency.pairs import LatencyError
 from scheduler.cli.options import config_option, configuration, context_option, kubeconfig_option
 from scheduler.cli.output import output_option, show
-from scheduler.config.configuration import Configuration, ConfigurationError
+from scheduler.config.configuration import Configuration
 from scheduler.cycle.framework import frameworks
 from scheduler.offline import live
 from scheduler.offline.rebalance import Move, MoveLimits, Step, find
@@ -108,12 +108,8 @@ def rebalance(
                     return
                 await asyncio.sleep(every)
 
-    try:
+    with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(rounds())
-    except (AccessError, ApiError, TransportError, LatencyError, ConfigurationError) as error:
-        raise click.ClickException(str(error)) from error
-    except KeyboardInterrupt:
-        return
 
 
 Row = dict[str, Any]

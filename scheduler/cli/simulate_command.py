@@ -10,11 +10,11 @@ from rich.progress import Progress
 from cluster.state.snapshot import Snapshot
 from scheduler.cli.options import STYLES, config_option, configuration
 from scheduler.cli.output import output_option, show
-from scheduler.config.configuration import Configuration, ConfigurationError
+from scheduler.config.configuration import Configuration
 from scheduler.offline import changes as what_if
 from scheduler.offline import compare as comparing
 from scheduler.offline import simulate as simulating
-from scheduler.offline.manifests import ManifestError, Objects, read
+from scheduler.offline.manifests import Objects, read
 
 
 @click.command()
@@ -69,22 +69,19 @@ def simulate(
       gsch simulate -f now.yaml --config a.yaml --compare b.yaml --profile default-scheduler
     """
     first = configuration(config_file)
-    try:
-        objects = read(paths)
-        objects = what_if.add_nodes(objects, read(added).nodes)
-        objects = what_if.scale(what_if.drain(what_if.cordon(objects, cordon), drain), scale)
-        if profile is not None:
-            objects = what_if.under(objects, profile)
-        if not objects.nodes:
-            click.echo("no Node objects in these files: nothing can be placed", err=True)
-        placements, cluster = _decide(objects, first)
-        if compare is None:
-            columns = {"pod": "POD", "result": "RESULT", "node": "NODE", "why": "WHY"}
-            show([placement.row() for placement in placements], columns, output, STYLES)
-            return
-        others, other_cluster = _decide(objects, configuration(compare))
-    except (ManifestError, ConfigurationError) as error:
-        raise click.ClickException(str(error)) from error
+    objects = read(paths)
+    objects = what_if.add_nodes(objects, read(added).nodes)
+    objects = what_if.scale(what_if.drain(what_if.cordon(objects, cordon), drain), scale)
+    if profile is not None:
+        objects = what_if.under(objects, profile)
+    if not objects.nodes:
+        click.echo("no Node objects in these files: nothing can be placed", err=True)
+    placements, cluster = _decide(objects, first)
+    if compare is None:
+        columns = {"pod": "POD", "result": "RESULT", "node": "NODE", "why": "WHY"}
+        show([placement.row() for placement in placements], columns, output, STYLES)
+        return
+    others, other_cluster = _decide(objects, configuration(compare))
     names = (str(config_file or "default"), str(compare))
     summaries = (
         comparing.summary(placements, cluster),

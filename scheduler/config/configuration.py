@@ -12,16 +12,13 @@ from urllib.parse import urlsplit
 import msgspec
 import yaml
 
+from cluster.errors import ConfigError
 from serving.security import MIN_TOKEN, ServingError, is_loopback, read_token
 
 API_VERSION = "config.gsch.io/v1alpha1"
 KIND = "GschConfiguration"
 MIN_BODY = 64 * 1024
 MAX_BYTES = 1024 * 1024
-
-
-class ConfigurationError(ValueError):
-    """The configuration does not hold; the text names the field and the mend."""
 
 
 class _Struct(msgspec.Struct, rename="camel", forbid_unknown_fields=True, frozen=True):
@@ -198,33 +195,33 @@ class Configuration(_Struct, frozen=True):
 
 
 def load(path: Path) -> Configuration:
-    """Read a configuration file. Raises ConfigurationError."""
+    """Read a configuration file. Raises ConfigError."""
     try:
         with path.open("rb") as file:
             text = file.read(MAX_BYTES + 1)
     except OSError as error:
-        raise ConfigurationError(f"{path}: {error.strerror}") from error
+        raise ConfigError(f"{path}: {error.strerror}") from error
     return parse(text, str(path))
 
 
 def parse(text: bytes, where: str) -> Configuration:
-    """Read configuration text. Raises ConfigurationError, naming `where` and the field."""
+    """Read configuration text. Raises ConfigError, naming `where` and the field."""
     if len(text) > MAX_BYTES:
-        raise ConfigurationError(f"{where}: larger than {MAX_BYTES} bytes")
+        raise ConfigError(f"{where}: larger than {MAX_BYTES} bytes")
     try:
         raw = yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError) as error:
-        raise ConfigurationError(f"{where}: not YAML: {error}") from error
+        raise ConfigError(f"{where}: not YAML: {error}") from error
     if not isinstance(raw, dict):
-        raise ConfigurationError(f"{where}: expected a mapping with apiVersion and kind")
+        raise ConfigError(f"{where}: expected a mapping with apiVersion and kind")
     for field, wanted in (("apiVersion", API_VERSION), ("kind", KIND)):
         if raw.get(field) != wanted:
-            raise ConfigurationError(f"{where}: {field} must be {wanted}, got {raw.get(field)}")
+            raise ConfigError(f"{where}: {field} must be {wanted}, got {raw.get(field)}")
     try:
         configuration = msgspec.convert(raw, Configuration)
         check(configuration)
     except (msgspec.ValidationError, ValueError) as error:
-        raise ConfigurationError(f"{where}: {error}") from error
+        raise ConfigError(f"{where}: {error}") from error
     return configuration
 
 
@@ -304,12 +301,12 @@ def _check_profiles(configuration: Configuration) -> None:
 def token(path: str, field: str, at_least: int = MIN_TOKEN) -> bytes:
     """The token in the file, without surrounding white space; empty without a path.
 
-    Raises ConfigurationError, naming the field.
+    Raises ConfigError, naming the field.
     """
     try:
         return read_token(path, at_least)
     except ServingError as error:
-        raise ConfigurationError(f"{field}: {error}") from error
+        raise ConfigError(f"{field}: {error}") from error
 
 
 def dump(configuration: Configuration) -> str:

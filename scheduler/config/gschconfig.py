@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from cluster.errors import PodRejected
 from cluster.objects.core import Pod
 from filters.common.member import PipelineMember
 from scheduler.config import tuning
@@ -74,8 +75,11 @@ _FIELDS: dict[str, tuple[tuple[str, str], ...]] = {
 _OBJECTS = {"$": ("option",), "$.option": ("parameters",), "$.option.parameters": ()}
 
 
-class InvalidGschConfig(ValueError):
-    """The pod's gschConfig cannot be followed; the text says where it is wrong and the mend."""
+class InvalidGschConfig(PodRejected):
+    """The pod's gschConfig cannot be followed; the text says where it is wrong and how to fix
+    it."""
+
+    event = reason = "InvalidGschConfig"
 
     def __init__(self, text: str) -> None:
         # A lone surrogate (JSON can spell one) is no text that an event can carry.

@@ -1,13 +1,21 @@
 """What scheduling reads of a pending pod: whose it is, and what its gschConfig asks for."""
 
+from cluster.errors import PodRejected
 from cluster.objects.core import Pod
+from cluster.objects.quantity import QuantityError
 from filters.common.plugin import PodInfo
 from scheduler.config import gschconfig
 from scheduler.config.gschconfig import LOW_LATENCY, GschConfig
 
 
-class WaitsForGlobal(Exception):
+class WaitsForGlobal(PodRejected):
     """The pod is for the global layer to place, which nothing here does yet."""
+
+    event = reason = "WaitingForGlobalScheduler"
+
+
+class InvalidResources(PodRejected):
+    """What the pod requests cannot be read."""
 
 
 GLOBAL_NOTE = (
@@ -17,8 +25,14 @@ GLOBAL_NOTE = (
 
 
 def pod_info(pod: Pod) -> PodInfo:
-    """Raises InvalidGschConfig, WaitsForGlobal, QuantityError."""
-    config = gschconfig.of_pod(pod)
+    """Raises PodRejected."""
+    try:
+        return _pod_info(pod, gschconfig.of_pod(pod))
+    except QuantityError as error:
+        raise InvalidResources(str(error)) from error
+
+
+def _pod_info(pod: Pod, config: GschConfig | None) -> PodInfo:
     if config is None:
         return PodInfo.of(pod)
     if config.scope == "global":

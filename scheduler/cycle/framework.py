@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 import structlog
 
+from cluster.errors import ConfigError
 from cluster.objects.core import Pod
 from cluster.state.snapshot import Snapshot
 from filters.balanced_allocation import NodeResourcesBalancedAllocation
@@ -41,7 +42,7 @@ from filters.resources import (
 )
 from filters.scheduling_gates import SchedulingGates
 from latency.matrix import Matrix, Milliseconds
-from scheduler.config.configuration import Configuration, ConfigurationError, PluginChoice, Profile
+from scheduler.config.configuration import Configuration, PluginChoice, Profile
 from scheduler.config.gschconfig import BALANCED, LEAST_REQUESTED, LOW_LATENCY, MOST_REQUESTED
 from scheduler.cycle.evaluation import PluginSet
 from scheduler.cycle.trial import Trial
@@ -227,7 +228,7 @@ def _unmeasured(source: str, near: Nearness, node: str) -> str:
 
 
 def frameworks(configuration: Configuration, handle: Handle | Matrix) -> dict[str, Framework]:
-    """Every profile by schedulerName. Raises ConfigurationError naming plugin and field."""
+    """Every profile by schedulerName. Raises ConfigError naming plugin and field."""
     return {p.scheduler_name: Framework(p, handle) for p in configuration.profiles}
 
 
@@ -247,7 +248,7 @@ def _instances(profile: Profile, handle: Handle) -> dict[str, Plugin]:
         try:
             made[name] = plugin.from_args(arguments.get(name, {}))
         except (msgspec.ValidationError, ValueError) as error:
-            raise ConfigurationError(
+            raise ConfigError(
                 f"profile {profile.scheduler_name}: pluginConfig of {name}: {error}"
             ) from error
         made[name].start(handle)
@@ -267,7 +268,7 @@ def _chosen(
         chosen = _applied(choice, chosen, defaults)
         for ref in choice.enabled:
             if where == point and ref.name not in defaults:
-                raise ConfigurationError(
+                raise ConfigError(
                     f"profile {profile.scheduler_name}: plugins.{point}: "
                     f"{ref.name} has no such extension point"
                 )
@@ -285,7 +286,7 @@ def _weights(profile: Profile, scores: list[str]) -> dict[str, int]:
     for choice in (profile.plugins.multi_point, profile.plugins.score):
         for ref in choice.enabled:
             if not 0 <= ref.weight <= 100:
-                raise ConfigurationError(
+                raise ConfigError(
                     f"profile {profile.scheduler_name}: the weight of {ref.name} must be 1..100, "
                     f"got {ref.weight}"
                 )
@@ -294,9 +295,7 @@ def _weights(profile: Profile, scores: list[str]) -> dict[str, int]:
     return weights
 
 
-def _unknown(
-    profile: Profile, where: str, name: str, known: Mapping[str, object]
-) -> ConfigurationError:
-    return ConfigurationError(
+def _unknown(profile: Profile, where: str, name: str, known: Mapping[str, object]) -> ConfigError:
+    return ConfigError(
         f"profile {profile.scheduler_name}: {where}: no plugin {name}; known are {', '.join(known)}"
     )

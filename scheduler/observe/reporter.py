@@ -8,6 +8,7 @@ import msgspec
 from cluster.api.client import STRATEGIC_PATCH
 from cluster.api.event_recorder import EventRecorder
 from cluster.api.writer import ApiWriter, Write
+from cluster.errors import PodRejected
 from cluster.objects.core import ObjectMeta, Pod, PodSpec
 from cluster.state.records import PodRecord
 
@@ -73,13 +74,9 @@ class Reporter:
         """The attempt itself failed; the pod is tried again."""
         self._fail(pod, "FailedScheduling", "SchedulerError", message)
 
-    def invalid(self, pod: Pod, message: str) -> None:
-        """The pod's gschConfig cannot be followed."""
-        self._fail(pod, "InvalidGschConfig", "InvalidGschConfig", message)
-
-    def waits_for_global(self, pod: Pod, message: str) -> None:
-        """The pod is for the global layer to place."""
-        self._fail(pod, "WaitingForGlobalScheduler", "WaitingForGlobalScheduler", message)
+    def rejected(self, pod: Pod, rejected: PodRejected) -> None:
+        """The pod cannot be scheduled as it is written."""
+        self._fail(pod, rejected.event, rejected.reason, str(rejected))
 
     def warning(self, pod: Pod, reason: str, message: str) -> None:
         """Something the owner should know that does not keep the pod from a node."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from cluster.errors import GschError
 from cluster.objects.core import Pod
 from cluster.state.snapshot import Snapshot
 from filters.common.plugin import PodInfo, Remedy
@@ -21,8 +22,10 @@ from scheduler.queue.nominator import Nominator
 OK = "ok"
 
 
-class CannotExplain(Exception):
+class CannotExplain(GschError):
     """There is nothing to explain; the text says why."""
+
+    status = 404
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +91,7 @@ def explain(
 ) -> Explanation:
     """Evaluate one pod against the snapshot, as the scheduling cycle would.
 
-    Raises CannotExplain, InvalidGschConfig, WaitsForGlobal, QuantityError.
+    Raises CannotExplain, PodRejected.
     """
     framework = frameworks(configuration, matrix).get(pod.spec.scheduler_name)
     if framework is None:

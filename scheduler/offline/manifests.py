@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import msgspec
 import yaml
 
+from cluster.errors import ConfigError
 from cluster.objects.core import Node, Pod
 from cluster.state.resource_types import RESOURCES
 from latency.pairs import LatencyError, Pair, parse
@@ -20,7 +21,7 @@ _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 T = TypeVar("T")
 
 
-class ManifestError(ValueError):
+class ManifestError(ConfigError):
     """A file that cannot be read as Kubernetes objects; the text says where and why."""
 
 

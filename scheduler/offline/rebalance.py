@@ -14,15 +14,15 @@ from datetime import UTC, datetime
 import msgspec
 import numpy as np
 
+from cluster.errors import PodRejected
 from cluster.objects.core import Pod
-from cluster.objects.quantity import QuantityError
 from cluster.state.records import PodRecord
 from cluster.state.snapshot import Snapshot
 from cluster.state.what_if import with_pods, without
 from filters.common.member import PipelineMember
 from filters.common.plugin import PodInfo
-from scheduler.config.gschconfig import LOW_LATENCY, InvalidGschConfig
-from scheduler.config.pod_info import WaitsForGlobal, pod_info
+from scheduler.config.gschconfig import LOW_LATENCY
+from scheduler.config.pod_info import pod_info
 from scheduler.cycle.framework import Framework
 from scheduler.cycle.scheduling_cycle import Cycle
 from scheduler.joint.problem import Part, Plan
@@ -155,7 +155,7 @@ def _running(pod: Pod) -> _Running | None:
     pending = msgspec.structs.replace(pod, spec=msgspec.structs.replace(pod.spec, node_name=""))
     try:
         info = pod_info(pending)
-    except (InvalidGschConfig, WaitsForGlobal, QuantityError):
+    except PodRejected:
         return None
     if info.policy != LOW_LATENCY or info.weights is not None:
         return None

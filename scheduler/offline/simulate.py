@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from cluster.errors import PodRejected
 from cluster.objects.core import Pod
 from cluster.objects.quantity import QuantityError
 from cluster.state.resource_types import put
@@ -11,7 +12,6 @@ from cluster.state.snapshot import Snapshot, load
 from filters.common.plugin import PodInfo
 from latency.matrix import Matrix, Readings
 from scheduler.config.configuration import Configuration
-from scheduler.config.gschconfig import InvalidGschConfig
 from scheduler.config.pod_info import WaitsForGlobal, pod_info
 from scheduler.cycle.framework import Framework, frameworks
 from scheduler.cycle.reservation import PluginRefused, Reservation, reserve
@@ -101,10 +101,10 @@ class _Decider:
             return Placement(key, GATED, "", gated), False
         try:
             info = pod_info(pod)
-        except (InvalidGschConfig, QuantityError) as error:
-            return Placement(key, INVALID, "", str(error)), False
         except WaitsForGlobal as error:
             return Placement(key, PENDING, "", str(error)), False
+        except PodRejected as error:
+            return Placement(key, INVALID, "", str(error)), False
         if pod.group:
             return self._of_gang(pod), False
         return self._place(pod, info, framework)
@@ -150,10 +150,10 @@ class _Decider:
             return Placement(pod.key, OTHER, "", f"schedulerName is {name}")
         try:
             info = pod_info(pod)
-        except (InvalidGschConfig, QuantityError) as error:
-            return Placement(pod.key, INVALID, "", str(error))
         except WaitsForGlobal as error:
             return Placement(pod.key, PENDING, "", str(error))
+        except PodRejected as error:
+            return Placement(pod.key, INVALID, "", str(error))
         return self._place(pod, info, framework)[0]
 
     def _place(self, pod: Pod, info: PodInfo, framework: Framework) -> tuple[Placement, bool]:
@@ -193,7 +193,7 @@ class _Decider:
                 continue
             try:
                 info = pod_info(pod)
-            except (InvalidGschConfig, QuantityError, WaitsForGlobal):
+            except PodRejected:
                 continue
             if info.member is None or (info.member.pipeline or pod.key) != name:
                 continue

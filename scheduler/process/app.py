@@ -15,13 +15,15 @@ import structlog
 from cluster.api.access import Access
 from cluster.api.client import ApiClient
 from cluster.api.lease import LeaderElector, LeaseHolder, LeaseLost, Timing
+from cluster.errors import ConfigError
 from latency.matrix import Matrix
-from scheduler.config.configuration import Configuration, ConfigurationError, LeaderElection
+from scheduler.config.configuration import Configuration, LeaderElection, token
 from scheduler.observe import node_resources as resources
 from scheduler.process.latency_source import sources
 from scheduler.process.live_explanation import LiveExplanation
-from scheduler.process.server import HttpServer
+from scheduler.process.server import application, endpoint
 from scheduler.scheduler import Scheduler
+from serving.http_server import HttpServer, on_signals
 from serving.tasks import first_of
 
 log = structlog.get_logger(__name__)
@@ -42,7 +44,7 @@ class App:
     async def run(self) -> int:
         """The process's exit code: 0 after SIGTERM or SIGINT, 1 after a lost lease.
 
-        Raises AccessError and ConfigurationError for what keeps it from starting.
+        Raises AccessError, ConfigError and ServingError for what keeps it from starting.
         """
         async with ApiClient(Access(self._kubeconfig or None, self._context)) as client:
             matrix = Matrix()
@@ -51,8 +53,8 @@ class App:
             explanation = LiveExplanation(
                 client, scheduler.snapshot, scheduler.nominator, scheduler.frameworks
             )
-            server = HttpServer(
-                self._configuration.server,
+            pages = application(
+                token(self._configuration.server.token_file, "server.tokenFile"),
                 live=lambda: "",
                 ready=scheduler.feed.problem,
                 metrics=scheduler.metrics.text,
@@ -61,6 +63,7 @@ class App:
                 configuration=lambda: msgspec.json.encode(self._configuration),
                 explain=explanation.explain,
             )
+            server = HttpServer(pages, endpoint(self._configuration.server))
             await server.start()
             try:
                 return await self._serve(client, scheduler, background)
@@ -68,11 +71,9 @@ class App:
                 await server.stop()
 
     async def _serve(self, client: ApiClient, scheduler: Scheduler, background: list[Any]) -> int:
-        loop = asyncio.get_running_loop()
         stop = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
-        loop.add_signal_handler(signal.SIGHUP, self._reconfigure, scheduler)
+        on_signals(stop.set)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reconfigure, scheduler)
         tasks = [asyncio.create_task(work) for work in (scheduler.follow(), *background)]
         leading = asyncio.create_task(self._lead(client, scheduler))
         stopped = asyncio.create_task(stop.wait())
@@ -144,7 +145,7 @@ class App:
         try:
             fresh = self._reload()
             scheduler.reconfigure(fresh)
-        except ConfigurationError as error:
+        except ConfigError as error:
             log.error("configuration not taken, the old one stays", error=str(error))
             return
         self._configuration = fresh

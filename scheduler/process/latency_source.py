@@ -153,7 +153,7 @@ def sources(
 ) -> list[Coroutine[Any, Any, None]]:
     """What keeps the matrix while it runs. A file is read once here, so that mistakes show.
 
-    Raises LatencyError, ConfigurationError.
+    Raises LatencyError, ConfigError.
     """
     if settings.file:
         source = FileSource(Path(settings.file), matrix)
@@ -173,7 +173,7 @@ def sources(
 def from_prometheus(
     settings: PrometheusServer, cluster: str, jitter_weight: float
 ) -> Callable[[], Awaitable[Readings]]:
-    """Asks for the readings of this cluster. Raises ConfigurationError."""
+    """Asks for the readings of this cluster. Raises ConfigError."""
     # Half of its import time is spent on what only reads dates that people write.
     from latency.sources.prometheus import Login, Prometheus
 
@@ -211,7 +211,7 @@ def _agents(settings: AgentsService, jitter_weight: float) -> Agents:
 async def once(settings: Latency, client: ApiClient) -> Matrix:
     """The matrix as it is now, from whichever source is configured.
 
-    Raises LatencyError, ConfigurationError, ApiError, TransportError.
+    Raises LatencyError, ConfigError, ApiError, TransportError.
     """
     matrix = Matrix(settings.max_age_seconds if settings.measured else FOREVER)
     readings, coordinates = Readings(), None

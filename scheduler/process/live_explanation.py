@@ -5,11 +5,9 @@ from collections.abc import Mapping
 import msgspec
 
 from cluster.api.client import ApiClient, ApiError
-from cluster.objects.quantity import QuantityError
+from cluster.errors import PodRejected
 from cluster.state.snapshot import Snapshot
 from cluster.state.what_if import without
-from scheduler.config.gschconfig import InvalidGschConfig
-from scheduler.config.pod_info import WaitsForGlobal
 from scheduler.cycle.framework import Framework
 from scheduler.offline import live
 from scheduler.offline.explain import CannotExplain, explain_with
@@ -46,6 +44,6 @@ class LiveExplanation:
         try:
             with without(self._snapshot, [record] if record is not None else []):
                 found = explain_with(framework, pod, self._snapshot, self._nominator)
-        except (InvalidGschConfig, WaitsForGlobal, QuantityError) as error:
+        except PodRejected as error:
             raise CannotExplain(str(error)) from error
         return msgspec.json.encode(found)

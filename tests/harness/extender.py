@@ -13,7 +13,7 @@ class Extender(Gsch):
     """An extender process with its configuration and its log. A context manager."""
 
     COMMAND = "extender"
-    STARTED = SERVING = "serving the extender"
+    STARTED = SERVING = "serving"
 
     @property
     def port(self) -> int:
