@@ -37,11 +37,11 @@ format: setup ## Put the code into the project's style
 	.venv/bin/ruff format $(CODE)
 
 lock: ## Pin the dependencies again (needs uv)
-	uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
+	uv pip compile -q --universal --all-extras --generate-hashes --no-emit-index-url --no-emit-find-links \
 		--no-header --python-version 3.11 pyproject.toml -o requirements.lock
-	uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
+	uv pip compile -q --universal --all-extras --generate-hashes --no-emit-index-url --no-emit-find-links \
 		--no-header --python-version 3.11 pyproject.toml --group dev -o requirements-dev.lock
-	uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
+	uv pip compile -q --universal --all-extras --generate-hashes --no-emit-index-url --no-emit-find-links \
 		--no-header --python-version 3.11 pyproject.toml --group dev --group experiment \
 		-o requirements-experiment.lock
 

@@ -35,6 +35,9 @@ COMMANDS = {
     "completion": ("gsch.completion", "completion", "Print the shell completion script."),
 }
 
+EXTRAS = {"console": "console"}
+"""Commands that need an extra of the package."""
+
 
 class LazyGroup(click.Group):
     """Imports a command's module only when that command is used: `gsch --help` stays quick."""
@@ -45,6 +48,14 @@ class LazyGroup(click.Group):
             return super().invoke(ctx)
         except GschError as error:
             raise click.ClickException(str(error)) from error
+        except ModuleNotFoundError as error:
+            extra = EXTRAS.get(ctx.invoked_subcommand or "")
+            if extra is None:
+                raise
+            raise click.ClickException(
+                f"gsch {ctx.invoked_subcommand} needs the package {error.name}, which an extra brings: "
+                f"uv tool install 'gsch[{extra}]', or pip install 'gsch[{extra}]'"
+            ) from error
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)

@@ -177,7 +177,13 @@ async def _explain(
 
 @click.group()
 def config() -> None:
-    """Print the default configuration, or check a file."""
+    """Print the default configuration, or check a file.
+
+    \b
+    Examples:
+      gsch config default > gsch.yaml
+      gsch config check gsch.yaml
+    """
 
 
 @config.command()

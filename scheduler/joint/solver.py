@@ -14,9 +14,13 @@ Adams and Johnson (1994), whose relaxation is tight where the graph is a tree.
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
+import structlog
 from numpy.typing import NDArray
+
+log = structlog.get_logger(__name__)
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -219,8 +223,12 @@ def _min_marginals(problem: Problem, order: Order, down: Floats) -> Floats:
 def _program(problem: Problem, promise: Floats, width: int, seconds: float) -> list[int] | None:
     """The best placement over each pod's `width` most promising nodes."""
     # Takes a quarter of a second, which only those who need it should wait.
-    from scipy.optimize import Bounds, LinearConstraint, milp
-    from scipy.sparse import csr_array
+    try:
+        from scipy.optimize import Bounds, LinearConstraint, milp
+        from scipy.sparse import csr_array
+    except ModuleNotFoundError:
+        _warn_without_scipy()
+        return None
 
     rows = [_promising(problem, promise, pod, width) for pod in range(problem.pods)]
     layout = _Layout(rows, problem.edges)
@@ -239,6 +247,14 @@ def _program(problem: Problem, promise: Floats, width: int, seconds: float) -> l
         return None
     picked = [answer.x[layout.start[pod] :][: len(rows[pod])] for pod in range(problem.pods)]
     return [int(rows[pod][part.argmax()]) for pod, part in enumerate(picked)]
+
+
+@cache
+def _warn_without_scipy() -> None:
+    log.warning(
+        "pipelines that are no forest are placed by a greedy search: scipy is not installed, which "
+        "the extra 'pipelines' brings (pip install 'gsch[pipelines]')"
+    )
 
 
 def _promising(problem: Problem, promise: Floats, pod: int, width: int) -> NDArray[np.intp]:
