@@ -14,8 +14,9 @@ setup: ## Make .venv from the hashed lock
 lab: setup ## Build the lab's binaries (about ten minutes the first time)
 	@$(GSCH) lab build --all
 
-demo: setup ## Show the scheduler at work on 12 nodes; KEEP=1 leaves it running
-	@$(GSCH) lab demo $(if $(KEEP),--keep)
+demo: ## See pods placed and why: in seconds without Go, then on a control plane; KEEP=1 leaves that
+	@scripts/setup --runtime
+	@$(GSCH) demo $(if $(KEEP),--keep)
 
 test: setup lab test-pythons ## Run every test, those on real control planes, nodes and browsers included
 	.venv/bin/python -m pytest -n $(WORKERS) --dist worksteal

@@ -14,6 +14,7 @@ from cluster.errors import GschError
 
 # name: (module, attribute, short help)
 COMMANDS = {
+    "demo": ("gsch.demo", "demo", "See pods placed, and why."),
     "run": ("scheduler.cli.commands", "run", "Run the scheduler."),
     "simulate": (
         "scheduler.cli.simulate_command",
@@ -53,8 +54,8 @@ class LazyGroup(click.Group):
             if extra is None:
                 raise
             raise click.ClickException(
-                f"gsch {ctx.invoked_subcommand} needs the package {error.name}, which an extra brings: "
-                f"uv tool install 'gsch[{extra}]', or pip install 'gsch[{extra}]'"
+                f"gsch {ctx.invoked_subcommand} needs the package {error.name}, which an extra "
+                f"brings: uv tool install 'gsch[{extra}]', or pip install 'gsch[{extra}]'"
             ) from error
 
     def list_commands(self, ctx: click.Context) -> list[str]:

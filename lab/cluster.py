@@ -42,6 +42,10 @@ def root() -> Path:
     return Path(base) / "gsch" / "lab"
 
 
+PARTS = ("kube-apiserver", "kube-controller-manager", "kubectl", "etcd", "kwok", "kwokctl")
+"""Binaries that every cluster needs."""
+
+
 class LabCluster:
     """A cluster by name, whether it is up or not. Raises LabError for a name that cannot be one."""
 
@@ -75,7 +79,7 @@ class LabCluster:
                 f"cluster {self.name} is there already: use another name, or "
                 f"`gsch lab down {self.name}` first"
             )
-        found = binaries.ensure()
+        found = binaries.ensure((*PARTS, *(["kube-scheduler"] if options.kube_scheduler else ())))
         try:
             with one_at_a_time():
                 self._create(found, options)
@@ -94,7 +98,8 @@ class LabCluster:
             extra.append(f"kube-apiserver=disable-admission-plugins={','.join(unwanted)}")
         command = ["create", "cluster", "--runtime", "binary", "--wait", READY_TIMEOUT]
         for name in ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"):
-            command += [f"--{name}-binary", str(found[name])]
+            if name in found:
+                command += [f"--{name}-binary", str(found[name])]
         command += ["--kwok-controller-binary", str(found["kwok"])]
         command += ["--kubeconfig", str(self.folder / "merged.yaml"), "--disable-qps-limits"]
         if disabled:

@@ -1,8 +1,7 @@
-"""`gsch lab`: build, up, down, list, env, image, delay, demo."""
+"""`gsch lab`: build, up, down, list, env, image, delay."""
 
 import asyncio
 import signal
-import sys
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -208,12 +207,3 @@ def delay(name: str, rtts: tuple[str, ...]) -> None:
         if not 0 <= wanted[node] <= 10_000:
             raise click.UsageError(f"{text}: 0 to 10000 ms")
     RealCluster(name).set_delays(wanted)
-
-
-@lab.command()
-@click.option("--keep", is_flag=True, help="Leave cluster and scheduler running.")
-def demo(keep: bool) -> None:
-    """Show the scheduler at work on 12 nodes; exit 0 only if every pod ended as expected."""
-    from lab.demo import run
-
-    sys.exit(run(keep))

@@ -1,0 +1,127 @@
+"""`gsch demo`: the layers at work one after another, each as the processes that users run.
+
+Every example says in its annotation `gsch.io/expect` where it must end: a node, several joined by
+`|`, or `Pending: ` and words of the reason. What needs more than this machine has is left out, and
+said.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from lab import binaries
+from lab.cluster import PARTS
+from lab.demo import EXPECT, NAME, Row, run
+
+ROOT = Path(__file__).resolve().parent.parent
+EXAMPLES = ROOT / "examples"
+
+
+@click.command()
+@click.option("--keep", is_flag=True, help="Leave the control plane and its scheduler running.")
+@click.option("--quick", is_flag=True, help="Only what needs no control plane.")
+def demo(keep: bool, quick: bool) -> None:
+    """Show pods placed, and why; exit 0 only if every one ended as its example expects.
+
+    First the scheduler's core decides the examples by itself, with no cluster. Then, where Go or
+    the binaries are there, `gsch run` does so on a real control plane with 12 fake nodes.
+
+    \b
+    Examples:
+      gsch demo
+      gsch demo --quick
+      gsch demo --keep      # and look around with kubectl
+    """
+    console = Console()
+    started = time.monotonic()
+    console.print("[bold]Without a cluster[/bold]: gsch simulate -f examples/")
+    rows = _simulated()
+    console.print(table(rows))
+    console.print(f"{_verdict(rows)}, {time.monotonic() - started:.1f} s\n", highlight=False)
+    failed = not all(row.as_expected for row in rows)
+    if not quick:
+        failed |= _control_plane(console, keep)
+    sys.exit(int(failed))
+
+
+def _simulated() -> list[Row]:
+    """The examples as `gsch simulate` places them."""
+    command = [sys.executable, "-m", "gsch", "simulate", "-f", str(EXAMPLES), "-o", "json"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise click.ClickException(f"gsch simulate: {done.stderr.strip()}")
+    expected = _expectations()
+    return [
+        Row(name, entry["node"], entry["why"], expected[name])
+        for entry in json.loads(done.stdout)
+        if (name := entry["pod"].partition("/")[2]) in expected
+    ]
+
+
+def _expectations() -> dict[str, str]:
+    """By name of a pod in the examples, where it must end."""
+    pods = [
+        document["metadata"]
+        for path in sorted((EXAMPLES / "pods").glob("*.yaml"))
+        for document in yaml.safe_load_all(path.read_text())
+        if document is not None
+    ]
+    return {meta["name"]: meta["annotations"][EXPECT] for meta in pods}
+
+
+def _control_plane(console: Console, keep: bool) -> bool:
+    """Whether the demo failed on a real control plane; False where there can be none."""
+    missing = [name for name in PARTS if binaries.locate(name) is None]
+    try:
+        if missing:
+            binaries.check_go()
+    except binaries.LabError:
+        console.print(
+            "[bold]More to see[/bold]: with Go "
+            f"{'.'.join(map(str, binaries.GO_AT_LEAST))} or newer on PATH (or a folder with "
+            "Kubernetes' binaries in KUBEBUILDER_ASSETS) the same goes on on a real control plane.",
+            highlight=False,
+        )
+        return False
+    console.print("[bold]On a real control plane[/bold]: gsch run, 12 fake nodes", highlight=False)
+    if missing:
+        cores = len(os.sched_getaffinity(0))
+        console.print(
+            f"building {', '.join(missing)} from source, once: some ten minutes on two cores "
+            f"(here are {cores}); Ctrl-C keeps what is built by then",
+            highlight=False,
+        )
+    started = time.monotonic()
+    rows = run(keep, console)
+    console.print(table(rows))
+    console.print(f"{_verdict(rows)}, {time.monotonic() - started:.1f} s", highlight=False)
+    if keep:
+        console.print(f"\ncluster and scheduler go on; end them with: gsch lab down {NAME}")
+    return not all(row.as_expected for row in rows)
+
+
+def table(rows: Sequence[Row]) -> Table:
+    found = Table(box=None, header_style="bold", pad_edge=False)
+    for heading in ("POD", "NODE", "WHY"):
+        found.add_column(heading, overflow="fold")
+    for row in rows:
+        colour = "green" if row.as_expected else "red"
+        found.add_row(row.pod, f"[{colour}]{row.node or 'Pending'}[/{colour}]", row.why)
+    return found
+
+
+def _verdict(rows: Sequence[Row]) -> str:
+    differing = [row for row in rows if not row.as_expected]
+    if not differing:
+        return f"all {len(rows)} pods ended as expected"
+    named = "; ".join(f"{row.pod} expected {row.expected}" for row in differing)
+    return f"{len(differing)} of {len(rows)} pods differ: {named}"
