@@ -22,6 +22,8 @@ from tests.harness.kube import Kube, wait_for
 from tests.harness.make import Json, node_json, pod_json
 from tests.harness.process import ROOT, Gsch, gsch
 
+pytestmark = [pytest.mark.needs("chromium", "prometheus", "openssl")]
+
 NODES = [f"edge-{number}" for number in range(1, 13)]
 SHOTS = os.environ.get("GSCH_SCREENSHOTS", "")
 """A folder for the pictures in docs/; none are taken without it."""

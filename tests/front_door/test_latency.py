@@ -20,7 +20,7 @@ from tests.harness.kube import Kube, wait_for
 from tests.harness.make import Json, pod_json
 from tests.harness.process import Gsch
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.needs("real nodes", "prometheus")]
 
 FAR, NEAR = 12.0, 2.0
 RTT = {"near": NEAR, "far": FAR, "off": 20.0}

@@ -14,7 +14,7 @@ from lab.processes import wait_until
 from lab.real import RealCluster
 from tests.harness.process import gsch
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.needs("real nodes")]
 
 NODE = {
     "kind": "Node",
