@@ -64,9 +64,17 @@ def _pin(module: str) -> str:
 
 def catalogue() -> dict[str, Binary]:
     """Every binary by name. Raises LabError outside a checkout."""
-    names = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl", "kubelet")
+    names = (
+        "kube-apiserver",
+        "kube-controller-manager",
+        "kube-scheduler",
+        "kubectl",
+        "kubelet",
+        "kube-proxy",
+    )
     found = {name: _kubernetes(name) for name in names}
     found["pause"] = Binary("pause", "gsch.io/tools/pause")
+    found["coredns"] = Binary("coredns", "gsch.io/tools/coredns")
     found["etcd"] = Binary("etcd", "go.etcd.io/etcd/server/v3")
     for name in ("kwok", "kwokctl"):
         found[name] = Binary("kwok", f"sigs.k8s.io/kwok/cmd/{name}")

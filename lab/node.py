@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cluster.objects.quantity import milli_value, value
-from lab import host, images, processes
+from lab import host, images, processes, services
 from lab.binaries import LabError
 
 if TYPE_CHECKING:
@@ -58,7 +58,6 @@ class RealNode:
         """Everything but the kubelet: group, configuration, containerd with its images."""
         self.folder.mkdir()
         host.add_cgroup(self._group)
-        self._reach_services()
         self._write_cni()
         self._write_containerd()
         config = self.folder / "containerd.toml"
@@ -74,15 +73,6 @@ class RealNode:
     def _ctr(self, *words: str) -> bool:
         command = ["ctr", "-a", str(self._socket), *words]
         return not subprocess.run(command, capture_output=True, check=False).returncode
-
-    def _reach_services(self) -> None:
-        """The API's Service without a kube-proxy."""
-        number = self._cluster.number
-        host.run(*host.inside(
-            self.namespace, "iptables", "-t", "nat", "-A", "PREROUTING",
-            "-d", f"10.{200 + number}.0.1", "-p", "tcp", "--dport", "443",
-            "-j", "DNAT", "--to", f"{self._cluster.address()}:6443",
-        ))  # fmt: skip
 
     def _write_cni(self) -> None:
         ranges = [[{"subnet": self._pods}]]
@@ -127,6 +117,16 @@ class RealNode:
             self.namespace,
         )
 
+    def start_proxy(self, binary: Path) -> None:
+        """Have the node's pods reach Services."""
+        config = self.folder / "kube-proxy.yaml"
+        kubeconfig = self._cluster.credential("kube-proxy")
+        pods = f"10.{100 + self._cluster.number}.0.0/16"
+        config.write_text(json.dumps(services.proxy_config(kubeconfig, self.name, pods)))
+        self._cluster.spawn(
+            f"kube-proxy-{self._index}", [binary, f"--config={config}"], self.namespace
+        )
+
     def _kubelet(self) -> dict[str, Any]:
         return {
             "apiVersion": "kubelet.config.k8s.io/v1beta1",
@@ -142,6 +142,8 @@ class RealNode:
             "authentication": {"anonymous": {"enabled": True}, "webhook": {"enabled": False}},
             "authorization": {"mode": "AlwaysAllow"},
             "resolvConf": "",
+            "clusterDNS": [services.dns_address(self._cluster.number)],
+            "clusterDomain": services.DOMAIN,
             "podLogsDir": f"{self.folder}/podlogs",
             "systemReserved": self._reserved(),
             "evictionHard": {"nodefs.available": "1%", "imagefs.available": "1%",

@@ -21,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from lab import binaries, credentials, host, images, processes
+from lab import binaries, credentials, host, images, processes, services
 from lab.binaries import LabError
 from lab.cluster import LabCluster, one_at_a_time, root
 from lab.node import RealNode
@@ -29,7 +29,15 @@ from lab.nodes import NOT_READY
 
 MARK = "real.json"
 MAX_NODES, MAX_CLUSTERS = 50, 50
-PARTS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet")
+PARTS = (
+    "etcd",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+    "coredns",
+    "kubelet",
+    "kube-proxy",
+)
 READY_TIMEOUT_S = 180.0
 
 Tick = Callable[[], None]
@@ -61,9 +69,8 @@ class RealCluster(LabCluster):
         found: dict[str, int] = {}
         for pid, arguments in processes.of_folder(self.folder).items():
             name = Path(arguments[0]).name
-            if name == "kubelet":
-                override = [a for a in arguments if a.startswith("--hostname-override=")]
-                name = f"kubelet {override[0].partition('=')[2] if override else ''}"
+            if name in ("kubelet", "kube-proxy"):
+                name = f"{name} {_node_of(arguments)}"
             if name.partition(" ")[0] in PARTS:
                 found[name] = pid
         return found
@@ -120,8 +127,10 @@ class RealCluster(LabCluster):
             list(pool.map(lambda node: node.prepare(archives), real))
         self._wait_for_server()
         self._controllers(found, kube_scheduler)
+        self._start_dns(found["coredns"])
         for node in real:
             node.start_kubelet(found["kubelet"])
+            node.start_proxy(found["kube-proxy"])
         self._wait_for_nodes(real, tick)
 
     def credential(self, name: str) -> Path:
@@ -257,6 +266,12 @@ class RealCluster(LabCluster):
             }
             self.spawn("kube-scheduler", _command(found["kube-scheduler"], arguments), self.master)
 
+    def _start_dns(self, binary: Path) -> None:
+        file = self.folder / "Corefile"
+        file.write_text(services.corefile(self.credential("coredns")))
+        services.publish_dns(self.kubectl, self.number, self.address())
+        self.spawn("coredns", [binary, "-conf", str(file)], self.master)
+
     def kubectl(self, *words: str, text: str = "") -> str:
         """What kubectl printed, as admin. Raises LabError with its words."""
         answer = subprocess.run(
@@ -363,6 +378,17 @@ class RealCluster(LabCluster):
 
 def _command(binary: Path, arguments: Mapping[str, str]) -> list[str]:
     return [str(binary), *(f"--{key}={value}" for key, value in arguments.items())]
+
+
+def _node_of(arguments: Sequence[str]) -> str:
+    """The node that a kubelet or kube-proxy serves, which its arguments tell."""
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        if key == "--hostname-override":
+            return value
+        if key == "--config" and value.endswith("kube-proxy.yaml"):
+            return str(json.loads(Path(value).read_text())["hostnameOverride"])
+    return ""
 
 
 def _ready(node: Mapping[str, Any]) -> bool:

@@ -4,14 +4,17 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
 from lab import binaries, host
+from lab.binaries import LabError
 from lab.pods import mount_host
 from lab.processes import wait_until
 from lab.real import RealCluster
+from tests.harness.make import Json
 from tests.harness.process import gsch
 
 pytestmark = [pytest.mark.lab, pytest.mark.needs("real nodes")]
@@ -92,3 +95,54 @@ def test_a_bad_distance_is_refused_and_nothing_stays(tmp_path: Path) -> None:
     assert "node one: annotation lab.gsch.io/rtt-ms: 'far' is no number" in said.stderr
     assert not RealCluster(name).exists
     assert not list(host.NAMESPACES.glob(f"gsch-{name}.*"))
+
+
+SERVE = "mkdir /tmp/w; cd /tmp/w; hostname > index.html; exec python3 -m http.server 8000"
+ASK = "import urllib.request as u; print(u.urlopen('http://{}', timeout=9).read().decode().strip())"
+
+
+def test_services_and_names_lead_to_pods_of_every_node(tmp_path: Path) -> None:
+    cluster = RealCluster(f"svc-{os.getpid()}")
+    cluster.bring_up([{"kind": "Node", "metadata": {"name": name}} for name in ("n-1", "n-2")])
+    try:
+        wait_until(lambda: "default" in cluster.kubectl("get", "serviceaccounts"), 20)
+        pods = [bash_pod(f"web-{n}", SERVE, f"n-{n}", {"app": "web"}) for n in (1, 2)]
+        spec = {"selector": {"app": "web"}, "type": "NodePort"}
+        port = {"port": 80, "targetPort": 8000, "nodePort": 31001}
+        service = {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": "web"},
+            "spec": {**spec, "ports": [port]},
+        }
+        items = [*pods, bash_pod("client", "exec sleep 1000", "n-1", {}), service]
+        text = json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
+        cluster.kubectl("create", "-f", "-", text=text)
+        cluster.kubectl("wait", "pod", "--all", "--for=condition=Ready", "--timeout=60s")
+
+        def answers(host: str) -> str:
+            command = ["exec", "client", "--", "python3", "-c", ASK.format(host)]
+            try:
+                return cluster.kubectl(*command).strip()
+            except LabError:
+                return ""
+
+        for host_ in ("web", "web.default.svc.cluster.local", f"{cluster.address(1)}:31001"):
+            found: set[str] = set()
+            deadline = time.monotonic() + 60
+            while not found >= {"web-1", "web-2"} and time.monotonic() < deadline:
+                found.add(answers(host_))
+            assert found >= {"web-1", "web-2"}, host_
+    finally:
+        cluster.down()
+
+
+def bash_pod(name: str, command: str, node: str, labels: dict[str, str]) -> Json:
+    container = {"name": "c", "command": ["bash", "-c", command]}
+    spec = {"containers": [container], "terminationGracePeriodSeconds": 0, "nodeName": node}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "labels": labels},
+        "spec": mount_host(spec),
+    }
