@@ -3,7 +3,7 @@ GSCH := .venv/bin/gsch
 CODE := cluster serving latency filters scheduler extender global gsch lab tests bench
 WORKERS ?= 2
 
-.PHONY: help setup demo test test-fast test-pythons lint format lock lab bench soak differential experiment clean
+.PHONY: help setup demo test test-fast test-pythons lint format lock lab image bench soak differential experiment clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ lock: ## Pin the dependencies again (needs uv)
 	uv pip compile -q --universal --all-extras --generate-hashes --no-emit-index-url --no-emit-find-links \
 		--no-header --python-version 3.11 pyproject.toml --group dev --group experiment \
 		-o requirements-experiment.lock
+
+image: ## Build the container image into gsch.tar, on Debian and without a registry (root; two minutes)
+	@scripts/image gsch.tar
 
 bench: setup lab ## Drain 10,000 pods on 5,000 nodes with gsch and kube-scheduler in turns
 	.venv/bin/python -m bench.drain

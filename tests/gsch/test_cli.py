@@ -2,11 +2,13 @@
 
 import subprocess
 import sys
+import tomllib
 
 import pytest
 from click.testing import CliRunner
 
 from gsch.cli import COMMANDS, main
+from tests.harness.process import ROOT
 
 
 def run(program: str) -> "subprocess.CompletedProcess[str]":
@@ -62,3 +64,15 @@ def test_an_unknown_file_ends_with_a_message_and_code_1() -> None:
     assert done.returncode == 1
     assert "/none/there" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_every_package_of_the_checkout_is_installed() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    folders = {name.partition(".")[0] for name in settings["packages"]}
+    there = {
+        ".".join(path.parent.relative_to(base).parts)
+        for base in (ROOT, ROOT / "global")
+        for path in base.glob("*/**/__init__.py")
+        if path.relative_to(base).parts[0] in folders
+    }
+    assert there == set(settings["packages"])

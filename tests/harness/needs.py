@@ -49,5 +49,6 @@ NEEDS = {
     "real nodes": Need(_real_nodes, SYSTEM),
     "prometheus": Need(_commands("prometheus", "promtool"), SYSTEM),
     "chromium": Need(_commands("chromium"), SYSTEM),
+    "image tools": Need(_commands("buildah", "mmdebstrap"), SYSTEM),
     "openssl": Need(_commands("openssl"), SYSTEM),
 }

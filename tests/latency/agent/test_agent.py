@@ -1,6 +1,7 @@
 """What an agent makes of its probes: estimates, whom it probes, what it tells."""
 
 import asyncio
+import itertools
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from latency.agent.app import Settings
 from latency.agent.estimate import WINDOW, Estimate
 from latency.agent.pages import AgentView, application
 from latency.agent.peers import Peer, chosen, parse
-from latency.agent.prober import FORGET_AFTER, LOST_IN_A_ROW, Prober, Tracked
+from latency.agent.prober import FORGET_AFTER, LOST_IN_A_ROW, STARVED_IN_A_ROW, Prober, Tracked
 from latency.agent.probes import NoReply, NotAllowed
 from latency.pairs import LatencyError
 from serving.security import ServingError, is_private
@@ -124,7 +125,7 @@ async def test_a_peer_that_loses_echoes_is_asked_by_tcp_and_one_way_not_allowed_
 async def test_a_reading_for_which_the_process_had_no_cpu_does_not_count(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    own = iter([0.0, 0.1, 10.0, 90.0])
+    own = iter([0.0, 0.1, *[10.0, 90.0] * STARVED_IN_A_ROW])
     monkeypatch.setattr(probes, "_own_delays", lambda: next(own))
 
     async def way(peer: Peer) -> float:
@@ -133,8 +134,24 @@ async def test_a_reading_for_which_the_process_had_no_cpu_does_not_count(
     prober, tracked = Prober(10, {"icmp": way}), Tracked(Peer("a", "10.0.0.1"))
     await prober.probe(tracked)
     await prober.probe(tracked)
-    assert prober.counts == {("icmp", "ok"): 1, ("icmp", "starved"): 1}
+    assert prober.counts == {("icmp", "ok"): 1, ("icmp", "starved"): STARVED_IN_A_ROW}
     assert tracked.estimate.loss == 0
+
+
+async def test_on_a_machine_that_is_always_busy_the_least_of_three_readings_is_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    own = itertools.cycle([10.0, 90.0])
+    monkeypatch.setattr(probes, "_own_delays", lambda: next(own))
+    times = iter([80.0, 70.0, 75.0])
+
+    async def way(peer: Peer) -> float:
+        return next(times)
+
+    prober, tracked = Prober(10, {"icmp": way}), Tracked(Peer("a", "10.0.0.1"))
+    await prober.probe(tracked)
+    assert tracked.estimate.median == 70
+    assert prober.fresh(tracked)
 
 
 async def test_every_real_way_measures_loopback() -> None:
