@@ -3,7 +3,7 @@ GSCH := .venv/bin/gsch
 CODE := cluster serving latency filters scheduler extender global gsch lab tests bench
 WORKERS ?= 2
 
-.PHONY: help setup demo test test-fast test-pythons lint format lock lab image bench soak differential experiment clean
+.PHONY: help setup demo test test-fast test-pythons lint docs format lock lab image bench soak differential experiment clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,10 @@ lint: setup ## Check style, types and layers
 	.venv/bin/ruff format --check $(CODE)
 	.venv/bin/mypy
 	.venv/bin/lint-imports
+
+docs: setup ## Write the references anew from the code, and build the site into build/site
+	.venv/bin/cog -I scripts -r docs/cli.md docs/configuration.md
+	.venv/bin/python -m mkdocs build -q
 
 format: setup ## Put the code into the project's style
 	.venv/bin/ruff check --fix $(CODE)

@@ -19,7 +19,8 @@ from filters.common.handle import Handle
 from latency.matrix import Matrix
 from scheduler.binding.pod_binder import Binder
 from scheduler.cluster_feed import ON_NODES, RUNNING, ClusterFeed
-from scheduler.config.configuration import Configuration, ExtenderServer, token
+from scheduler.config.configuration import Configuration, ExtenderServer
+from scheduler.config.configuration_file import token
 from scheduler.cycle.framework import frameworks
 from scheduler.process.latency_source import sources
 from serving.garbage import leave_out_when

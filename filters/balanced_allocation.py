@@ -17,9 +17,10 @@ State = list[tuple[str, int]]
 
 
 class NodeResourcesBalancedAllocationArgs(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """NodeResourcesBalancedAllocationArgs: the resources whose use should be even."""
+    """Which resources are to be used alike (upstream)."""
 
     resources: tuple[ResourceSpec, ...] = DEFAULT_RESOURCES
+    """The resources."""
 
 
 class NodeResourcesBalancedAllocation(Plugin):

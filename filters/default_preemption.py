@@ -15,11 +15,12 @@ from filters.common.plugin import Plugin
 class DefaultPreemptionArgs(
     msgspec.Struct, forbid_unknown_fields=True, frozen=True, rename="camel"
 ):
-    """DefaultPreemptionArgs: how many nodes are looked at, in per cent of those in question, and
-    at least (upstream's defaults)."""
+    """How many nodes preemption looks at (upstream)."""
 
     min_candidate_nodes_percentage: int = 10
+    """Share of the nodes in question, 0..100 per cent."""
     min_candidate_nodes_absolute: int = 100
+    """And at least so many nodes."""
 
 
 class DefaultPreemption(Plugin):

@@ -56,11 +56,12 @@ Tables = list[TermTable]
 
 
 class InterPodAffinityArgs(msgspec.Struct, forbid_unknown_fields=True, frozen=True, rename="camel"):
-    """InterPodAffinityArgs: what a running pod's required affinity to the new pod weighs (0..100),
-    and whether running pods' preferences are left aside for pods without any of their own."""
+    """What affinity between pods weighs (upstream)."""
 
     hard_pod_affinity_weight: int = 1
+    """Weight of a running pod's required affinity to the new pod, 0..100."""
     ignore_preferred_terms_of_existing_pods: bool = False
+    """Whether running pods' preferences are left aside for pods without any of their own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,14 +43,13 @@ BYTES_A_ROW = 11
 
 
 class LowLatencyArgs(msgspec.Struct, forbid_unknown_fields=True, frozen=True, rename="camel"):
-    """LowLatencyArgs.
-
-    `resolutionMs`: below which two round-trip times count as the same. `halfValueMs`: the
-    round-trip time at which nearness, where a pod weighs it against other scores, is worth half (50
-    of 100)."""
+    """What counts as near."""
 
     resolution_ms: float = 0.1
+    """Milliseconds below which two round-trip times count as the same."""
     half_value_ms: float = 10.0
+    """The round-trip time in ms at which nearness, where a pod weighs it against other scores, is
+    worth half (50 of 100)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,10 +30,10 @@ ScoreState = tuple[list[PreferredSchedulingTerm], Snapshot]
 
 
 class NodeAffinityArgs(msgspec.Struct, forbid_unknown_fields=True, frozen=True, rename="camel"):
-    """NodeAffinityArgs: `addedAffinity`, node affinity that every pod of the profile has beside its
-    own."""
+    """Node affinity of a whole profile (upstream)."""
 
     added_affinity: Affinity | None = None
+    """What every pod of the profile has to meet beside its own node affinity."""
 
 
 class NodeAffinity(Plugin):

@@ -49,13 +49,12 @@ SYSTEM_DEFAULTS = (
 class PodTopologySpreadArgs(
     msgspec.Struct, forbid_unknown_fields=True, frozen=True, rename="camel"
 ):
-    """PodTopologySpreadArgs: constraints for pods that bring none.
-
-    `defaultingType` System takes kube-scheduler's own, List those of `defaultConstraints`.
-    """
+    """Constraints for pods that bring none (upstream)."""
 
     default_constraints: tuple[TopologySpreadConstraint, ...] = ()
+    """With `defaultingType: List`, the constraints."""
     defaulting_type: str = "System"
+    """System takes kube-scheduler's own constraints, List those of `defaultConstraints`."""
 
 
 @dataclass(frozen=True, slots=True)

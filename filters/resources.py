@@ -42,7 +42,9 @@ class ResourceSpec(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """
 
     name: str
+    """Name of the resource."""
     weight: int = 1
+    """Its weight, 1..100."""
 
 
 DEFAULT_RESOURCES = (ResourceSpec(CPU), ResourceSpec(MEMORY))
@@ -52,13 +54,16 @@ class ShapePoint(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """At so many per cent of a resource in use, this score (0..10)."""
 
     utilization: int
+    """Per cent of the resource in use, 0..100."""
     score: int
+    """What that is worth, 0..10."""
 
 
 class Ratio(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """The points between which the score runs straight, by rising utilization."""
 
     shape: tuple[ShapePoint, ...] = ()
+    """The points, by rising utilization."""
 
 
 class ScoringStrategy(msgspec.Struct, forbid_unknown_fields=True, frozen=True, rename="camel"):
@@ -68,16 +73,22 @@ class ScoringStrategy(msgspec.Struct, forbid_unknown_fields=True, frozen=True, r
     """
 
     type: str = LEAST
+    """LeastAllocated, MostAllocated or RequestedToCapacityRatio."""
     resources: tuple[ResourceSpec, ...] = DEFAULT_RESOURCES
+    """The resources that are scored."""
     requested_to_capacity_ratio: Ratio | None = None
+    """Of the last type alone."""
 
 
 class NodeResourcesFitArgs(msgspec.Struct, forbid_unknown_fields=True, frozen=True, rename="camel"):
-    """NodeResourcesFitArgs: how nodes are scored, and which extended resources go unchecked."""
+    """How nodes are scored, and which extended resources go unchecked (upstream)."""
 
     scoring_strategy: ScoringStrategy = ScoringStrategy()
+    """How."""
     ignored_resources: tuple[str, ...] = ()
+    """Extended resources that the filter leaves aside, by name."""
     ignored_resource_groups: tuple[str, ...] = ()
+    """The same, by what stands before the slash."""
 
 
 def check_resources(resources: tuple[ResourceSpec, ...]) -> None:

@@ -49,9 +49,10 @@ _encode = msgspec.json.Encoder(order="deterministic").encode
 
 
 class VolumeBindingArgs(msgspec.Struct, forbid_unknown_fields=True, frozen=True, rename="camel"):
-    """VolumeBindingArgs: `bindTimeoutSeconds` that volumes may take to be bound or made."""
+    """How long volumes are waited for (upstream)."""
 
     bind_timeout_seconds: float = 600.0
+    """Seconds that volumes may take to be bound or made."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from scheduler.cli.options import (
     kubeconfig_option,
 )
 from scheduler.cli.output import output_option, show
-from scheduler.config import configuration as configurations
+from scheduler.config import configuration_file
 from scheduler.config.configuration import Configuration, Latency
 from scheduler.cycle.framework import frameworks
 from scheduler.offline import explain as explaining
@@ -55,7 +55,7 @@ def run(
     found = configuration(config_file)
 
     def reload() -> Configuration:
-        fresh = configurations.load(config_file) if config_file else Configuration()
+        fresh = configuration_file.load(config_file) if config_file else Configuration()
         frameworks(fresh, Matrix())
         return fresh
 
@@ -193,7 +193,7 @@ def default() -> None:
     \b
     Example:  gsch config default > gsch.yaml
     """
-    click.echo(configurations.dump(Configuration()), nl=False)
+    click.echo(configuration_file.dump(Configuration()), nl=False)
 
 
 @config.command()

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from latency.matrix import Matrix
-from scheduler.config import configuration as configurations
+from scheduler.config import configuration_file
 from scheduler.config.configuration import Configuration
 from scheduler.cycle.framework import frameworks
 from scheduler.offline import simulate as simulating
@@ -33,6 +33,6 @@ context_option = click.option("--context", help="Context of the kubeconfig.")
 
 def configuration(path: Path | None) -> Configuration:
     """The file's configuration, or the default. Raises ConfigError."""
-    found = configurations.load(path) if path else Configuration()
+    found = configuration_file.load(path) if path else Configuration()
     frameworks(found, Matrix())
     return found

@@ -17,7 +17,8 @@ from cluster.api.client import ApiClient
 from cluster.api.lease import LeaderElector, LeaseHolder, LeaseLost, Timing
 from cluster.errors import ConfigError
 from latency.matrix import Matrix
-from scheduler.config.configuration import Configuration, LeaderElection, token
+from scheduler.config.configuration import Configuration, LeaderElection
+from scheduler.config.configuration_file import token
 from scheduler.observe import node_resources as resources
 from scheduler.process.latency_source import sources
 from scheduler.process.live_explanation import LiveExplanation

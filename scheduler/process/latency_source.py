@@ -23,8 +23,8 @@ from scheduler.config.configuration import (
     ConfigMapReference,
     Latency,
     PrometheusServer,
-    token,
 )
+from scheduler.config.configuration_file import token
 
 log = structlog.get_logger(__name__)
 
