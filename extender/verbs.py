@@ -187,11 +187,11 @@ class Verbs:
 
     def _ranking(self, info: PodInfo) -> Milliseconds | None:
         """Times to every row, what is unknown behind all others; None where nothing is known."""
-        near = self._framework.nearness(info, self._snapshot)
+        near = self._framework.latency.nearness(info, self._snapshot)
         return None if near is None or np.isnan(near.times).all() else near.ranking
 
     def _far(self, info: PodInfo, row: int) -> str:
-        times = self._framework.times(info, self._snapshot)
+        times = self._framework.latency.times(info, self._snapshot)
         if times is None or np.isnan(times[row]):
             return "node(s) whose distance from the pod's source is not known"
         return f"node(s) more than {self._margin:g} ms farther than the nearest that fits"
@@ -218,7 +218,7 @@ class Verbs:
             times = self._ranking(info)
             if times is None:
                 return None
-            resolution = self._framework.resolution_ms
+            resolution = self._framework.latency.resolution_ms
             steps = np.floor(times[rows] / resolution) if resolution else times[rows] * 1e6
             return -steps.astype(np.int64)
         score = self._framework.policy_score(info.policy)

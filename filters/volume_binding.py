@@ -17,6 +17,7 @@ import numpy as np
 from cluster.objects.api_objects import PersistentVolume, PersistentVolumeClaim, StorageClass
 from cluster.objects.core import LabelSelector, NodeSelector, NodeSelectorTerm, Pod, Requirement
 from cluster.objects.in_tree_volumes import plugin_of, translated_affinity
+from cluster.objects.keys import ObjectKey
 from cluster.objects.label_selectors import selector_of
 from cluster.objects.quantity import value
 from cluster.state.available_volumes import HOSTNAME, Reach, affinity_key, hostname_of
@@ -141,7 +142,7 @@ class VolumeBinding(Plugin):
 
 def _problem(pod: Pod, key: str, claim: PersistentVolumeClaim | None, ephemeral: bool) -> str:
     """Why the claim keeps the pod from every node; empty where it does not."""
-    name = key.partition("/")[2]
+    name = ObjectKey.parse(key).name
     if claim is None:
         if ephemeral:
             return (

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from cluster.objects.api_objects import PersistentVolume
+from cluster.objects.keys import ObjectKey
 from cluster.state.pod_index import mounted_claims_of
 from cluster.state.snapshot import Bools, Ints, Snapshot, View
 from cluster.state.storage import class_of
@@ -33,7 +34,7 @@ class VolumeZone(Plugin):
         for key in mounted_claims_of(info.pod):
             claim = storage.claims.get(key)
             if claim is None:
-                return Rejected(f'persistentvolumeclaim "{key.partition("/")[2]}" not found')
+                return Rejected(f'persistentvolumeclaim "{ObjectKey.parse(key).name}" not found')
             if not claim.spec.volume_name:
                 if not class_of(claim):
                     return Rejected("PersistentVolumeClaim had no pv name and storageClass name")

@@ -15,6 +15,7 @@ from cluster.api.access import Access
 from cluster.api.client import MERGE_PATCH, ApiClient
 from cluster.api.reflector import EventType, Reflector
 from cluster.objects.core import Pod
+from cluster.objects.keys import ObjectKey
 from cluster.state.resource_types import RESOURCES
 from cluster.state.storage import SELECTED_NODE
 from lab.cluster import LabCluster, Options
@@ -291,7 +292,7 @@ class Arena:
 
     async def remove(self, key: str) -> None:
         """Delete a pod and see it gone."""
-        namespace, _, name = key.partition("/")
+        namespace, name = ObjectKey.parse(key)
         await self._delete([f"/api/v1/namespaces/{namespace}/pods/{name}"])
         async with self._seen:
             await self._seen.wait_for(lambda: key not in self._pods)

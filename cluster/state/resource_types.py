@@ -18,6 +18,7 @@ from cluster.objects.api_objects import (
     StorageClass,
     VolumeAttachment,
 )
+from cluster.objects.keys import ObjectKey
 from cluster.objects.label_selectors import equal_to, selector_of
 from cluster.state.snapshot import Snapshot
 from cluster.state.storage import Storage
@@ -55,13 +56,13 @@ def _into_storage(set_: Callable[[Storage, str, Any], None]) -> Put:
 
 
 def _put_service(snapshot: Snapshot, key: str, item: Service | None) -> None:
-    namespace, _, name = key.partition("/")
+    namespace, name = ObjectKey.parse(key)
     snapshot.default_selectors.set_service(namespace, name, item.spec.selector if item else None)
 
 
 def _put_controller(kind: str) -> Put:
     def put(snapshot: Snapshot, key: str, item: Any) -> None:
-        namespace, _, name = key.partition("/")
+        namespace, name = ObjectKey.parse(key)
         selector = None
         if isinstance(item, Controller):
             selector = selector_of(item.spec.selector)

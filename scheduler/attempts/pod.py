@@ -11,6 +11,8 @@ from filters.common.plugin import Event
 from scheduler.attempt import SchedulingAttempt
 from scheduler.binding.binding_cycle import BindingCycle
 from scheduler.cycle.diagnosis import Diagnosis
+from scheduler.cycle.placement_reasons import latency_note, why_in_short
+from scheduler.cycle.placement_reasons import why as reasons_of
 from scheduler.cycle.reservation import PluginRefused, Reservation, reserve
 from scheduler.cycle.scheduling_cycle import Cycle, Decision
 from scheduler.cycle.trial import Trial
@@ -86,18 +88,18 @@ class PodAttempts:
         """Why the pod goes where it goes, for its owner and for people who look on."""
         framework, info, pod = attempt.framework, attempt.info, attempt.pod
         node = self._snapshot.names[decision.row]
-        why = framework.why_in_short(info, decision.trial, self._snapshot, decision.row)
+        why = why_in_short(framework, info, decision.trial, self._snapshot, decision.row)
         if placed is not None and node == placed.node:
             why = placed.note
             self._reporter.normal(pod, "PlacedJointly", why)
             if placed.guessed:
                 self._reporter.warning(pod, "LatencyUnknown", GUESSED)
         self._recent.placed(attempt.key, node, info.policy, why)
-        note = framework.latency_note(info, self._snapshot, decision.row)
+        note = latency_note(framework, info, self._snapshot, decision.row)
         if note:
             self._reporter.warning(pod, "LatencyUnknown", note)
         if log.is_enabled_for(logging.DEBUG):
-            why = framework.why(info, decision.trial, self._snapshot, decision.row)
+            why = reasons_of(framework, info, decision.trial, self._snapshot, decision.row)
             log.debug("decided", pod=attempt.key, node=node, why=why)
 
     def _assume(self, attempt: SchedulingAttempt, decision: Decision) -> None:

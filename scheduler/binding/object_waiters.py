@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Collection
 
-ObjectKey = tuple[str, str]
+WaitedObject = tuple[str, str]
 """(kind, `namespace/name`, or `name` for what has no namespace)."""
 
 
@@ -11,7 +11,7 @@ class ObjectWaiters:
     """Who waits for which object. Nothing is left of a waiter that has gone."""
 
     def __init__(self) -> None:
-        self._waiting: dict[ObjectKey, set[asyncio.Future[None]]] = {}
+        self._waiting: dict[WaitedObject, set[asyncio.Future[None]]] = {}
 
     def notify(self, kind: str, key: str) -> None:
         """The object changed, came or went."""
@@ -19,7 +19,7 @@ class ObjectWaiters:
             if not waiter.done():
                 waiter.set_result(None)
 
-    async def wait(self, keys: Collection[ObjectKey], seconds: float) -> None:
+    async def wait(self, keys: Collection[WaitedObject], seconds: float) -> None:
         """Until one of the objects changes, at most so long."""
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         keys = set(keys)

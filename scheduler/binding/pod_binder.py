@@ -18,6 +18,7 @@ import structlog
 from cluster.api.client import ApiClient, ReplyLost, TransportError
 from cluster.api.reflector import Backoff
 from cluster.objects.core import Pod
+from cluster.objects.keys import ObjectKey
 
 log = structlog.get_logger(__name__)
 
@@ -174,4 +175,4 @@ def _binding(pod: Pod, node: str) -> bytes:
 
 
 def _pod_path(pod: Pod) -> str:
-    return f"/api/v1/namespaces/{pod.metadata.namespace}/pods/{pod.metadata.name}"
+    return ObjectKey.parse(pod.key).path()

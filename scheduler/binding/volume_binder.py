@@ -14,10 +14,11 @@ import structlog
 from cluster.api.client import MERGE_PATCH, ApiClient, TransportError
 from cluster.api.reflector import Backoff
 from cluster.objects.core import Bookmark, ObjectMeta, Pod
+from cluster.objects.keys import ObjectKey
 from cluster.state.snapshot import Snapshot
 from cluster.state.storage import SELECTED_NODE, VolumePlan, bound
 from filters.common.node_selectors import matches_selector
-from scheduler.binding.object_waiters import ObjectKey, ObjectWaiters
+from scheduler.binding.object_waiters import ObjectWaiters, WaitedObject
 
 log = structlog.get_logger(__name__)
 
@@ -95,14 +96,13 @@ class VolumeBinder:
         known = self._snapshot.storage.claims.get(claim)
         if known is None:
             raise VolumesNotBound(f"claim {claim} is gone")
-        namespace, _, name = claim.partition("/")
         body = {
             "metadata": {
                 "resourceVersion": known.metadata.resource_version,
                 "annotations": {SELECTED_NODE: node},
             }
         }
-        path = f"/api/v1/namespaces/{namespace}/persistentvolumeclaims/{name}"
+        path = ObjectKey.parse(claim).path(resource="persistentvolumeclaims")
         return await self._patch(path, body)
 
     async def _patch(self, path: str, body: dict[str, Any]) -> int:
@@ -175,7 +175,7 @@ class VolumeBinder:
             raise VolumesNotBound(f"volume {volume} cannot be reached from node {node}")
 
 
-def _objects(pod: Pod, plan: VolumePlan) -> list[ObjectKey]:
+def _objects(pod: Pod, plan: VolumePlan) -> list[WaitedObject]:
     """Whose changes may carry the plan on, or end it."""
     claims = [claim for _, claim in plan.bindings] + list(plan.provisions)
     return [

@@ -13,6 +13,7 @@ import structlog
 
 from cluster.api.access import Access
 from cluster.api.client import ApiClient, ApiError, TransportError
+from cluster.objects.keys import ObjectKey
 from latency.pairs import LatencyError
 from scheduler.cli.options import config_option, configuration, context_option, kubeconfig_option
 from scheduler.cli.output import output_option, show
@@ -165,14 +166,14 @@ async def _evict_in_time(client: ApiClient, step: Step, move: Move) -> str:
 
 async def _evict(client: ApiClient, step: Step, move: Move, only_ask: bool = False) -> str:
     """Evict by the API, which refuses what a PodDisruptionBudget does not allow."""
-    namespace, _, name = step.pod.partition("/")
+    key = ObjectKey.parse(step.pod)
     body: Row = {
         "apiVersion": "policy/v1",
         "kind": "Eviction",
-        "metadata": {"name": name, "namespace": namespace},
+        "metadata": key._asdict(),
         "deleteOptions": _options(step),
     }
-    path = f"/api/v1/namespaces/{namespace}/pods/{name}/eviction"
+    path = key.path("eviction")
     if only_ask:
         body["deleteOptions"] = {**_options(step), "dryRun": ["All"]}
     try:

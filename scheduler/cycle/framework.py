@@ -8,12 +8,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 import msgspec
-import numpy as np
 import structlog
 
 from cluster.errors import ConfigError
 from cluster.objects.core import Pod
-from cluster.state.snapshot import Snapshot
 from filters.balanced_allocation import NodeResourcesBalancedAllocation
 from filters.common.handle import Handle
 from filters.common.plugin import (
@@ -21,7 +19,6 @@ from filters.common.plugin import (
     FilterPlugin,
     PermitPlugin,
     Plugin,
-    PodInfo,
     PostFilterPlugin,
     PreBindPlugin,
     PreferPlugin,
@@ -29,7 +26,7 @@ from filters.common.plugin import (
     ScorePlugin,
 )
 from filters.default_preemption import DefaultPreemption
-from filters.low_latency import LowLatency, Nearness
+from filters.low_latency import LowLatency
 from filters.registry import IN_TREE, OUR_OWN
 from filters.registry import plugins as known_plugins
 from filters.resources import (
@@ -41,11 +38,11 @@ from filters.resources import (
     ScoringStrategy,
 )
 from filters.scheduling_gates import SchedulingGates
-from latency.matrix import Matrix, Milliseconds
+from latency.matrix import Matrix
 from scheduler.config.configuration import Configuration, PluginChoice, Profile
 from scheduler.config.gschconfig import BALANCED, LEAST_REQUESTED, LOW_LATENCY, MOST_REQUESTED
 from scheduler.cycle.evaluation import PluginSet
-from scheduler.cycle.trial import Trial
+from scheduler.cycle.latency_queries import LatencyQueries
 
 log = structlog.get_logger(__name__)
 
@@ -91,7 +88,9 @@ class Framework:
         self.filters = tuple(cast(FilterPlugin, everything[name]) for name in filters)
         weights = _weights(profile, scores)
         self.scores = tuple((cast(ScorePlugin, everything[name]), weights[name]) for name in scores)
-        self._latency = tuple(cast(LowLatency, everything[n]) for n in near if n in filters)
+        self.latency = LatencyQueries(
+            [cast(LowLatency, everything[n]) for n in near if n in filters]
+        )
         self._policy_scores: dict[str, ScorePlugin] = {
             MOST_REQUESTED: _fit(MOST),
             LEAST_REQUESTED: _fit(LEAST),
@@ -101,7 +100,7 @@ class Framework:
             policy: self._with_resources((score, 1))
             for policy, score in self._policy_scores.items()
         }
-        prefers = cast(tuple[PreferPlugin, ...], self._latency)
+        prefers = cast(tuple[PreferPlugin, ...], self.latency.plugins)
         self._sets[LOW_LATENCY] = PluginSet(self.filters, self.scores, prefers)
         self._weighed: dict[tuple[int, int], PluginSet] = {}
         self._default = PluginSet(self.filters, self.scores)
@@ -134,11 +133,6 @@ class Framework:
                         "plugin failed at a change of what it watches", plugin=plugin.NAME
                     )
 
-    @property
-    def resolution_ms(self) -> float:
-        """Below which two round-trip times count as the same; 0 without the plugin."""
-        return next((plugin.resolution_ms for plugin in self._latency), 0.0)
-
     def policy_score(self, policy: str) -> ScorePlugin | None:
         """The score that the policy puts in the place of the profile's; None without one."""
         return self._policy_scores.get(policy)
@@ -152,10 +146,10 @@ class Framework:
 
         `weights` are those of nearness and packing, for pods that weigh the two.
         """
-        if weights is None or not self._latency:
+        if weights is None or not self.latency.plugins:
             return self._sets.get(policy, self._default)
         if weights not in self._weighed:
-            near, packed = cast(ScorePlugin, self._latency[0]), _fit(MOST)
+            near, packed = cast(ScorePlugin, self.latency.plugins[0]), _fit(MOST)
             both = ((near, weights[0]), (packed, weights[1]))
             self._weighed[weights] = self._with_resources(*(pair for pair in both if pair[1]))
         return self._weighed[weights]
@@ -164,51 +158,6 @@ class Framework:
         rest = tuple((s, w) for s, w in self.scores if s.NAME not in RESOURCE_SCORES)
         return PluginSet(self.filters, (*rest, *mine))
 
-    def nearness(self, info: PodInfo, snapshot: Snapshot) -> Nearness | None:
-        """How far every row is from what the pod is to be near to; None for nothing."""
-        found = (plugin.nearness(info, snapshot) for plugin in self._latency)
-        return next((near for near in found if near is not None), None)
-
-    def times(self, info: PodInfo, snapshot: Snapshot) -> Milliseconds | None:
-        """Round-trip times from the pod's source to every row; None where it has no source."""
-        found = (plugin.times(info, snapshot) for plugin in self._latency)
-        return next((times for times in found if times is not None), None)
-
-    def why(self, info: PodInfo, trial: Trial, snapshot: Snapshot, row: int) -> str:
-        """In a few words, why this row was taken among the feasible ones."""
-        head = self.why_in_short(info, trial, snapshot, row)
-        if " ms from " in head and info.weights is None:
-            return head
-        index = int(np.count_nonzero(trial.feasible[:row]))
-        parts = [f"{name} {int(scaled[index])}" for name, _, _, scaled in trial.score_table()]
-        return f"{head}; {', '.join(parts)}" if parts else head
-
-    def why_in_short(self, info: PodInfo, trial: Trial, snapshot: Snapshot, row: int) -> str:
-        """As `why`, without any score: cheap enough for every decision."""
-        fitting = trial.feasible_count
-        head = f"1 of {fitting} nodes that fit" if fitting > 1 else "the only node that fits"
-        times = self.times(info, snapshot) if info.policy == LOW_LATENCY else None
-        if times is None or np.isnan(times[row]):
-            return head
-        nearest = ", the nearest" if info.weights is None else ""
-        return f"{times[row]:.4g} ms from its source{nearest}: {head}"
-
-    def latency_note(self, info: PodInfo, snapshot: Snapshot, row: int) -> str:
-        """What to tell the owner of a pod that was placed near nothing measured; else empty."""
-        if info.policy != LOW_LATENCY or info.member is not None:
-            return ""
-        if info.near_node is None and info.near_pod is None:
-            return "gschConfig names nothing to be near to: placed by the other scores"
-        for plugin in self._latency:
-            near = plugin.nearness(info, snapshot)
-            if near is not None and (near.estimated[row] or np.isnan(near.times[row])):
-                return _unmeasured(plugin.source(info, snapshot) or "", near, snapshot.names[row])
-        return ""
-
-    def from_node(self, source: str, snapshot: Snapshot) -> Nearness | None:
-        """How far every row is from this node; None without the plugin."""
-        return next((plugin.from_node(source, snapshot) for plugin in self._latency), None)
-
     def events(self, plugins: Iterable[str]) -> Event:
         """All events that may help a pod which these plugins refused."""
         result = Event.NONE
@@ -216,15 +165,6 @@ class Framework:
             if plugin.NAME in plugins:
                 result |= plugin.events
         return result
-
-
-def _unmeasured(source: str, near: Nearness, node: str) -> str:
-    head = f"no fresh round-trip time is known from {source} to"
-    if not np.isnan(near.times).all():
-        return f"{head} {node}: went by what its zone or region measures"
-    if near.steps is not None:
-        return f"{head} any node that fits: placed by zone and region labels"
-    return f"{head} any node that fits: placed by the other scores"
 
 
 def frameworks(configuration: Configuration, handle: Handle | Matrix) -> dict[str, Framework]:

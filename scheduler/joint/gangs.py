@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from cluster.objects.core import Pod
+from cluster.objects.keys import ObjectKey
 from cluster.state.snapshot import Snapshot
 from filters.common.plugin import PodInfo
 from scheduler.attempt import SchedulingAttempt
@@ -30,7 +31,7 @@ class GangMember:
 
 def refused_group(group: str, fields: list[str]) -> str:
     """Why a pod of a PodGroup with these fields is not scheduled."""
-    name = group.partition("/")[2]
+    name = ObjectKey.parse(group).name
     return f'pod group "{name}" asks for what nothing here honours: {", ".join(fields)}'
 
 
@@ -67,7 +68,7 @@ class Gangs:
         if not pod.group or pod.group in self._complete:
             return ""
         if pod.group not in self._snapshot.groups:
-            name = pod.group.partition("/")[2]
+            name = ObjectKey.parse(pod.group).name
             return f'waiting for pods\'s pod group "{name}" to appear in scheduling queue'
         if fields := self._snapshot.groups[pod.group].spec.not_honoured:
             return refused_group(pod.group, fields)

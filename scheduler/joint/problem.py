@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cluster.objects.keys import ObjectKey
 from cluster.objects.label_selectors import equal_to
 from cluster.state.pod_index import PodQuery
 from cluster.state.snapshot import Snapshot
@@ -139,7 +140,7 @@ class Plan:
         return all(names[row] == node or self._knows(node, row, predicted) for node, row in terms)
 
     def _knows(self, node: str, row: int, predicted: bool) -> bool:
-        near = self._framework.from_node(node, self._snapshot)
+        near = self._framework.latency.from_node(node, self._snapshot)
         if near is None:
             return False
         if near.measured[row]:
@@ -204,7 +205,7 @@ class Plan:
             if (node := self._node_of(dependency.name)) is not None:
                 yield node, weight, apart
         elif dependency.kind is DependencyKind.SERVICE:
-            namespace, _, name = dependency.name.partition("/")
+            namespace, name = ObjectKey.parse(dependency.name)
             counts = self._serving(namespace, name)
             for row in np.flatnonzero(counts).tolist():
                 share = float(counts[row]) / float(counts.sum())
@@ -263,7 +264,7 @@ class Plan:
 
     def _from(self, node: str) -> Floats:
         """Milliseconds from a place to every row, with something for those that are not known."""
-        near = self._framework.from_node(node, self._snapshot)
+        near = self._framework.latency.from_node(node, self._snapshot)
         times = np.ones(len(self._snapshot), np.float64)
         if near is not None and np.isfinite(near.times).any():
             times = near.ranking.copy()

@@ -10,6 +10,7 @@ from cluster.api.event_recorder import EventRecorder
 from cluster.api.writer import ApiWriter, Write
 from cluster.errors import PodRejected
 from cluster.objects.core import ObjectMeta, Pod, PodSpec
+from cluster.objects.keys import ObjectKey
 from cluster.state.records import PodRecord
 
 _encode = msgspec.json.Encoder().encode
@@ -56,16 +57,15 @@ class Reporter:
         self._nomination(pod, None)
 
     def _nomination(self, pod: Pod, node: str | None) -> None:
-        meta = pod.metadata
-        body = {"metadata": {"uid": meta.uid}, "status": {"nominatedNodeName": node}}
-        path = f"/api/v1/namespaces/{meta.namespace}/pods/{meta.name}/status"
+        body = {"metadata": {"uid": pod.metadata.uid}, "status": {"nominatedNodeName": node}}
+        path = ObjectKey.parse(pod.key).path("status")
         write = Write("PATCH", path, _encode(body), STRATEGIC_PATCH)
         # A condition that is still unsent may name the node: it goes out before, or not at all.
         self._writer.put(f"nomination {pod.key}", write, order=pod.key)
 
     def preempted(self, victim: PodRecord, preemptor: Pod, node: str) -> None:
         """The victim has to make room for another pod."""
-        namespace, _, name = victim.key.partition("/")
+        namespace, name = ObjectKey.parse(victim.key)
         pod = Pod(ObjectMeta(name, namespace, victim.uid), PodSpec([]))
         note = f"Preempted by pod {preemptor.metadata.uid} on node {node}"
         self._events.normal(pod, "Preempted", "Preempting", note, preemptor.spec.scheduler_name)
@@ -124,8 +124,7 @@ class Reporter:
         if nominated:
             status["nominatedNodeName"] = nominated
         body = {"metadata": {"uid": pod.metadata.uid}, "status": status}
-        meta = pod.metadata
-        path = f"/api/v1/namespaces/{meta.namespace}/pods/{meta.name}/status"
+        path = ObjectKey.parse(pod.key).path("status")
         self._writer.put(
             f"condition {pod.key}",
             Write(

@@ -150,7 +150,7 @@ def _verdicts(
     if trial.rejection is not None:
         plugin, reason = trial.rejection
         return [NodeVerdict(snapshot.names[row], False, plugin, [reason]) for row in rows], None
-    times = framework.times(info, snapshot)
+    times = framework.latency.times(info, snapshot)
     refusals, scores = _refusals(trial), _scores(trial)
     filters, remedies = _filters(trial, rows), {}
     found = []

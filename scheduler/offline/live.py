@@ -6,6 +6,7 @@ import msgspec
 
 from cluster.api.client import ApiClient, ApiError, with_query
 from cluster.objects.core import Node, ObjectList, Pod
+from cluster.objects.keys import ObjectKey
 from cluster.state.resource_types import RESOURCES, put
 from cluster.state.snapshot import Snapshot, load
 
@@ -35,8 +36,7 @@ async def cluster(client: ApiClient, leave_out: str = "") -> tuple[list[Pod], Sn
 
 async def pending(client: ApiClient, key: str) -> Pod:
     """The pod as if it had no node. Raises ApiError, TransportError."""
-    namespace, _, name = key.partition("/")
-    pod = await client.get(f"/api/v1/namespaces/{namespace}/pods/{name}", Pod)
+    pod = await client.get(ObjectKey.parse(key).path(), Pod)
     return msgspec.structs.replace(pod, spec=msgspec.structs.replace(pod.spec, node_name=""))
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from cluster.errors import PodRejected
 from cluster.objects.core import Pod
+from cluster.objects.keys import ObjectKey
 from cluster.objects.quantity import QuantityError
 from cluster.state.resource_types import put
 from cluster.state.snapshot import Snapshot, load
@@ -13,6 +14,7 @@ from filters.common.plugin import PodInfo
 from latency.matrix import Matrix, Readings
 from scheduler.config.configuration import Configuration
 from scheduler.config.pod_info import WaitsForGlobal, pod_info
+from scheduler.cycle import placement_reasons
 from scheduler.cycle.framework import Framework, frameworks
 from scheduler.cycle.reservation import PluginRefused, Reservation, reserve
 from scheduler.cycle.scheduling_cycle import Cycle
@@ -123,7 +125,7 @@ class _Decider:
         ]
         group = self._snapshot.groups.get(name)
         if group is None:
-            why = f'waiting for pods\'s pod group "{name.partition("/")[2]}" to appear'
+            why = f'waiting for pods\'s pod group "{ObjectKey.parse(name).name}" to appear'
             return {pod.key: Placement(pod.key, PENDING, "", why) for pod in members}
         if fields := group.spec.not_honoured:
             why = refused_group(name, fields)
@@ -164,7 +166,7 @@ class _Decider:
         if decision.diagnosis is not None:
             waits = info.near_pod is not None and bool(decision.diagnosis.whole)
             return Placement(key, PENDING, "", decision.diagnosis.message), waits
-        why = framework.why(info, decision.trial, self._snapshot, decision.row)
+        why = placement_reasons.why(framework, info, decision.trial, self._snapshot, decision.row)
         if placed is not None and decision.row == row:
             why = placed.note
         self._snapshot.assume(pod, info.needs, decision.row)

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from cluster.objects.api_objects import PodDisruptionBudget
+from cluster.objects.keys import ObjectKey
 from cluster.objects.label_selectors import Selector, selector_of
 from cluster.state.pod_index import Shape
 from cluster.state.records import PodRecord
@@ -48,7 +49,7 @@ class Budgets:
         removed: Counter[tuple[str, str]] = Counter()
         violating = set()
         for record in records:
-            name = record.key.partition("/")[2]
+            name = ObjectKey.parse(record.key).name
             for budget in self._guards(record.shape):
                 if name in budget.disrupted:
                     continue

@@ -8,6 +8,7 @@ import structlog
 
 from cluster.api.client import STRATEGIC_PATCH, ApiClient, TransportError
 from cluster.api.reflector import Backoff
+from cluster.objects.keys import ObjectKey
 from cluster.state.records import PodRecord
 
 log = structlog.get_logger(__name__)
@@ -30,8 +31,7 @@ async def evict(
 
     A pod that is gone, or was made anew under its name, is left alone. Raises EvictionFailed.
     """
-    namespace, _, name = victim.key.partition("/")
-    path = f"/api/v1/namespaces/{namespace}/pods/{name}"
+    path = ObjectKey.parse(victim.key).path()
     condition = {
         "type": "DisruptionTarget",
         "status": "True",

@@ -11,6 +11,7 @@ import structlog
 from cluster.api.client import ApiClient
 from cluster.api.reflector import EventType, Reflector
 from cluster.objects.core import ConfigMap
+from cluster.objects.keys import ObjectKey
 from latency.agent.discovery import Discovery, found_now
 from latency.agent.peers import Peer
 from latency.coordinates import Coordinates, fit
@@ -220,7 +221,7 @@ async def once(settings: Latency, client: ApiClient) -> Matrix:
         readings = Readings.of(parse(text, settings.file))
     elif settings.config_map:
         reference = settings.config_map
-        path = f"/api/v1/namespaces/{reference.namespace}/configmaps/{reference.name}"
+        path = ObjectKey(reference.namespace, reference.name).path(resource="configmaps")
         found = await client.get(path, ConfigMap)
         text_of = (found.data or {}).get(reference.key, "")
         readings = Readings.of(parse(text_of, f"ConfigMap {path}"))
