@@ -49,7 +49,8 @@ class HttpServer:
         self._endpoint = endpoint
         self._silent: dict[int, asyncio.TimerHandle] = {}
         """By connection, what ends it unless it says something."""
-        application.middlewares.append(self._admit())
+        # Outermost: what is refused further in has been heard, and counts.
+        application.middlewares.insert(0, self._admit())
         self._runner = web.AppRunner(
             application,
             access_log=None,

@@ -128,9 +128,9 @@ class _NamedContext(Struct):
 
 
 class _Kubeconfig(Struct, rename="kebab"):
-    clusters: list[_NamedCluster]
-    contexts: list[_NamedContext]
-    users: list[_NamedUser] = []
+    clusters: list[_NamedCluster] | None = None
+    contexts: list[_NamedContext] | None = None
+    users: list[_NamedUser] | None = None
     current_context: str = ""
 
 
@@ -171,11 +171,11 @@ def _of_file(path: str, context: str | None) -> Credentials | None:
     )
 
 
-def _named(items: list[Named], what: str, name: str) -> Named:
-    for item in items:
+def _named(items: list[Named] | None, what: str, name: str) -> Named:
+    for item in items or ():
         if item.name == name:
             return item
-    known = ", ".join(item.name for item in items) or "none"
+    known = ", ".join(item.name for item in items or ()) or "none"
     raise ValueError(f"it has no {what} {name!r} (it has: {known})")
 
 

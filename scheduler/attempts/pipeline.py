@@ -19,8 +19,9 @@ from scheduler.queue.scheduling_queue import SchedulingQueue
 
 log = structlog.get_logger(__name__)
 
-MAX_SOLVING = 4
-"""Placements that are being searched for at once; further pipelines wait in the queue."""
+MAX_SEARCHES = 16
+"""Placements that are being searched for, or wait for it with their arrays in memory; beyond, every
+pipeline waits in the queue."""
 
 
 class PipelineAttempts:
@@ -46,7 +47,7 @@ class PipelineAttempts:
         """Begin, and where it takes no search end, the attempt of all waiting pods of the pod's
         pipeline."""
         wait = self._pipelines.wait(first.queued)
-        if not wait and len(self._tasks) >= MAX_SOLVING:
+        if not wait and len(self._tasks) >= MAX_SEARCHES:
             wait = RETRY_DELAY_S
         if wait:
             self._queue.postpone(first.queued, wait)

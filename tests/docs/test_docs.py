@@ -8,13 +8,16 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
 
+from filters.common.plugin import PodInfo
 from gsch.cli import main
 from lab import binaries
 from lab.measure import free_port
+from tests.harness.make import labelled, node, pod, snapshot
 from tests.harness.process import ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -75,6 +78,20 @@ def test_the_site_builds_without_a_broken_link(tmp_path: Path) -> None:
     done = run(sys.executable, "-m", "mkdocs", "build", "-q", "--strict", "-d", tmp_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "tutorial" / "index.html").exists()
+
+
+def test_the_plugin_of_the_page_keeps_pods_off_nodes() -> None:
+    [code] = re.findall(
+        r"^```python\n(.*?)^```", (ROOT / "docs/plugins.md").read_text(), re.MULTILINE | re.DOTALL
+    )
+    names: dict[str, Any] = {}
+    exec(code, names)  # noqa: S102 - our own page
+    quiet = names["Quiet"].from_args({})
+    world = snapshot(node("loud", labels={"loud": "yes"}), node("calm"))
+    info = PodInfo.of(labelled(pod("p"), quiet="yes"))
+    prepared = quiet.pre_filter(info, world)
+    assert quiet.filter(prepared, world.view()).tolist() == [1, 0]
+    assert quiet.pre_filter(PodInfo.of(pod("other")), world) is None
 
 
 @pytest.mark.lab

@@ -80,3 +80,10 @@ def info(name: str = "pod", **fields: Any) -> PodInfo:
 
 def snapshot(*nodes: Node, pods: tuple[Pod, ...] = ()) -> Snapshot:
     return load(nodes, pods)
+
+
+def labelled(plain: Pod, **labels: str) -> Pod:
+    """The pod with these labels and no others."""
+    return msgspec.structs.replace(
+        plain, metadata=msgspec.structs.replace(plain.metadata, labels=labels)
+    )

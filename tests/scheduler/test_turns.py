@@ -8,15 +8,13 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import msgspec
 import pytest
 
-from cluster.objects.core import Pod
 from cluster.state.resource_types import put
 from scheduler.queue.scheduling_queue import Place
 from scheduler.scheduler import Scheduler
 from tests.harness.in_process import Pauses, enqueue, scheduler, scheduling, until
-from tests.harness.make import node, pod
+from tests.harness.make import labelled, node, pod
 from tests.harness.objects import read
 
 ZONE, REGION = "topology.kubernetes.io/zone", "topology.kubernetes.io/region"
@@ -33,12 +31,6 @@ APART = {
         ]
     }
 }
-
-
-def labelled(found: Pod, **labels: str) -> Pod:
-    return msgspec.structs.replace(
-        found, metadata=msgspec.structs.replace(found.metadata, labels=labels)
-    )
 
 
 def full_cluster(nodes: int, pods: int) -> Scheduler:

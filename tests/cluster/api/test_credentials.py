@@ -83,6 +83,7 @@ def test_a_cluster_of_a_kubeconfig(
         ("{", None, "not YAML"),
         ("[]", None, "Expected `object`"),
         ("clusters: []\ncontexts: []", None, "it has no current-context"),
+        ("clusters: null\ncontexts: null\ncurrent-context: a", None, "no context 'a'"),
         ("clusters: []\ncontexts: []", "there", "it has no context 'there' (it has: none)"),
         (
             "clusters: []\ncontexts: [{name: a, context: {cluster: c}}]\ncurrent-context: a",
