@@ -5,7 +5,7 @@ In-tree volumes count for the driver that took them over."""
 
 import numpy as np
 
-from cluster.state.pod_index import claims_of, driver_of_inline, inline_claims_of
+from cluster.objects.pod_volumes import claims_of, driver_of_inline, inline_claims_of
 from cluster.state.snapshot import Ints, Snapshot, View
 from filters.common.plugin import Event, Plugin, PodInfo, Prepared, refusals
 

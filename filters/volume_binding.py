@@ -7,7 +7,7 @@ says what has to be written for that before the pod is bound.
 
 import bisect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,14 +15,12 @@ import msgspec
 import numpy as np
 
 from cluster.objects.api_objects import PersistentVolume, PersistentVolumeClaim, StorageClass
-from cluster.objects.core import LabelSelector, NodeSelector, NodeSelectorTerm, Pod, Requirement
-from cluster.objects.in_tree_volumes import plugin_of, translated_affinity
+from cluster.objects.core import NodeSelector, NodeSelectorTerm, Pod, Requirement
 from cluster.objects.keys import ObjectKey
-from cluster.objects.label_selectors import selector_of
+from cluster.objects.pod_volumes import claims_of
 from cluster.objects.quantity import value
-from cluster.state.available_volumes import HOSTNAME, Reach, affinity_key, hostname_of
+from cluster.state.available_volumes import Reach
 from cluster.state.by_label import ByLabel
-from cluster.state.pod_index import claims_of
 from cluster.state.snapshot import Bools, Ints, Snapshot, View
 from cluster.state.storage import VolumePlan, bound, class_of
 from filters.common.node_selectors import matches_selector
@@ -36,17 +34,14 @@ from filters.common.plugin import (
     refusals,
 )
 from filters.common.smallest_volumes import SmallestVolumes
+from filters.common.volume_reach import SelectorMasks, VolumeReach
 
 CONFLICT = "node(s) didn't match PersistentVolume's node affinity"
 NOTHING_TO_BIND = "node(s) didn't find available persistent volumes to bind"
 NO_SPACE = "node(s) did not have enough free storage"
 NO_VOLUME = "node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)"
 UNBOUND = "pod has unbound immediate PersistentVolumeClaims"
-MAX_REACHES = 128
 NO_PROVISIONER = ("", "kubernetes.io/no-provisioner")
-
-
-_encode = msgspec.json.Encoder(order="deterministic").encode
 
 
 class VolumeBindingArgs(msgspec.Struct, forbid_unknown_fields=True, frozen=True, rename="camel"):
@@ -80,7 +75,7 @@ class VolumeBinding(Plugin):
         if not 0 < args.bind_timeout_seconds < math.inf:
             raise ValueError(f"bindTimeoutSeconds: above 0, got {args.bind_timeout_seconds:g}")
         self.bind_timeout_s = args.bind_timeout_seconds
-        self._reaches = _Reaches()
+        self._masks = SelectorMasks()
 
     @classmethod
     def from_args(cls, args: Mapping[str, Any]) -> "VolumeBinding":
@@ -102,7 +97,7 @@ class VolumeBinding(Plugin):
         waiting = [c for c in claims if not bound(c)]
         if any(c.spec.volume_name or not storage.waits_for_consumer(c) for c in waiting):
             return Rejected(UNBOUND)
-        answer = _Search(snapshot, self._reaches).run([c for c in claims if bound(c)], waiting)
+        answer = _Search(snapshot, self._masks).run([c for c in claims if bound(c)], waiting)
         return Prepared(answer, (CONFLICT, NOTHING_TO_BIND, NO_SPACE, NO_VOLUME))
 
     def filter(self, prepared: Prepared, view: View) -> Ints:
@@ -166,8 +161,9 @@ def _problem(pod: Pod, key: str, claim: PersistentVolumeClaim | None, ephemeral:
 class _Search:
     """One pod's claims against every node at once."""
 
-    def __init__(self, snapshot: Snapshot, reaches: "_Reaches") -> None:
-        self._snapshot, self._storage, self._reaches = snapshot, snapshot.storage, reaches
+    def __init__(self, snapshot: Snapshot, masks: SelectorMasks) -> None:
+        self._snapshot, self._storage = snapshot, snapshot.storage
+        self._reach = VolumeReach(snapshot, masks)
         self._view = snapshot.view()
         self._bits = np.zeros(len(snapshot), np.int64)
 
@@ -187,7 +183,7 @@ class _Search:
             if volume is None:
                 self._bits[undecided] |= 8
                 return
-            refused = undecided & ~self._reach_bound(volume)
+            refused = undecided & ~self._reach.of_bound(volume)
             self._bits[refused] |= 1
             undecided &= ~refused
 
@@ -230,7 +226,7 @@ class _Search:
         then no other will do."""
         promised = self._promised(claim)
         if promised is not None:
-            free = self._reach(promised)
+            free = self._reach.of(promised)
             id_ = self._storage.available.id(promised.metadata.name)
             for other in taken:
                 free = free & (other != id_)
@@ -241,7 +237,7 @@ class _Search:
         for group in available.groups(claim, class_of(claim)):
             self._choose_pinned(best, group.pinned, _size(claim), only, taken)
             for key, reach in group.reaches.items():
-                free = self._selected(reach.affinity, key)
+                free = self._reach.selected(reach.affinity, key)
                 self._choose_reached(best, reach, free, _size(claim), only, taken)
         return best.ids
 
@@ -300,44 +296,6 @@ class _Search:
         suitable = [entry for entry in suitable if entry[0] >= _size(claim)]
         return min(suitable, key=lambda entry: entry[:2])[2] if suitable else None
 
-    def _reach_bound(self, volume: PersistentVolume) -> Bools:
-        """As `_reach`; of an in-tree volume, by the labels of the CSI driver on the nodes where
-        that has taken over."""
-        own, plugin = self._reach(volume), plugin_of(volume)
-        if plugin is None:
-            return own
-        affinity = translated_affinity(volume, plugin)
-        translated = self._selected(affinity, affinity_key(affinity))
-        return np.where(self._migrated(plugin.name), translated, own)
-
-    def _migrated(self, plugin: str) -> Bools:
-        def work_out() -> Bools:
-            rows = map(self._snapshot.row, self._storage.migrated.get(plugin, ()))
-            migrated = np.zeros(len(self._view), np.bool_)
-            migrated[[row for row in rows if row >= 0]] = True
-            return migrated
-
-        key = f"{plugin} {self._storage.migrated_version}".encode()
-        return self._reaches.of(self._snapshot, key, work_out)
-
-    def _reach(self, volume: PersistentVolume) -> Bools:
-        """Nodes from which the volume can be used."""
-        hostname = hostname_of(volume)
-        if hostname:
-            reached = np.zeros(len(self._view), np.bool_)
-            reached[list(self._snapshot.with_label(HOSTNAME, hostname))] = True
-            return reached
-        affinity = volume.spec.node_affinity
-        required = affinity.required if affinity else None
-        return self._selected(required, affinity_key(required))
-
-    def _selected(self, selector: NodeSelector | None, key: bytes) -> Bools:
-        if selector is None:
-            return np.ones(len(self._view), np.bool_)
-        return self._reaches.of(
-            self._snapshot, key, lambda: matches_selector(selector, self._view, self._snapshot)
-        )
-
     def _can_provision(self, storage_class: StorageClass) -> Bools:
         """Nodes that the class has a provisioner for."""
         if storage_class.provisioner in NO_PROVISIONER:
@@ -368,46 +326,8 @@ class _Search:
             enough[rows[limits >= size]] = True
         for topology, limit in of_class.others.values():
             if limit >= size:
-                enough |= self._topology(topology)
+                enough |= self._reach.of_topology(topology)
         return enough
-
-    def _topology(self, topology: LabelSelector) -> Bools:
-        return self._reaches.of(
-            self._snapshot,
-            _encode(topology),
-            lambda: _labelled(topology, self._view, self._snapshot),
-        )
-
-
-class _Reaches:
-    """Which nodes a selector means, kept for as long as nodes and labels stay as they are."""
-
-    def __init__(self) -> None:
-        self._kept: dict[bytes, Bools] = {}
-        self._topology = (-1, -1)
-        self._snapshot: Snapshot | None = None
-
-    def of(self, snapshot: Snapshot, key: bytes, work_out: Callable[[], Bools]) -> Bools:
-        if snapshot.topology != self._topology or self._snapshot is not snapshot:
-            self._snapshot, self._topology = snapshot, snapshot.topology
-            self._kept.clear()
-        kept = self._kept.get(key)
-        if kept is None:
-            if len(self._kept) >= MAX_REACHES:
-                self._kept.clear()
-            kept = self._kept[key] = work_out()
-        return kept
-
-
-def _labelled(selector: LabelSelector, view: View, snapshot: Snapshot) -> Bools:
-    """Nodes whose labels a LabelSelector matches."""
-    requirements = [
-        Requirement(key, operator, sorted(values))
-        for key, operator, values in selector_of(selector).requirements
-    ]
-    if not requirements:
-        return np.ones(len(view), np.bool_)
-    return matches_selector(NodeSelector([NodeSelectorTerm(requirements)]), view, snapshot)
 
 
 def _has_size(claim: PersistentVolumeClaim) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cluster.objects.core import Disk
-from cluster.state.pod_index import disks_of
+from cluster.objects.pod_volumes import disks_of
 from cluster.state.snapshot import Bools, Ints, Snapshot, View
 from filters.common.plugin import Event, Plugin, PodInfo, Prepared, Rejected, refusals
 

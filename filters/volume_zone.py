@@ -6,7 +6,7 @@ import numpy as np
 
 from cluster.objects.api_objects import PersistentVolume
 from cluster.objects.keys import ObjectKey
-from cluster.state.pod_index import mounted_claims_of
+from cluster.objects.pod_volumes import mounted_claims_of
 from cluster.state.snapshot import Bools, Ints, Snapshot, View
 from cluster.state.storage import class_of
 from filters.common.plugin import UNRESOLVABLE, Event, Plugin, PodInfo, Prepared, Rejected, refusals

@@ -21,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from lab import binaries, credentials, host, images, processes, services
+from lab import binaries, control_plane, credentials, host, images, processes, services
 from lab.binaries import LabError
 from lab.cluster import LabCluster, one_at_a_time, root
 from lab.node import RealNode
@@ -223,48 +223,16 @@ class RealCluster(LabCluster):
     # -- control plane ---------------------------------------------------------------------
 
     def _control_plane(self, found: Mapping[str, Path]) -> None:
-        folder, number = self.folder, self.number
-        self.spawn(
-            "etcd",
-            [found["etcd"], f"--data-dir={folder}/etcd", "--unsafe-no-fsync", "--log-level=error"],
-            self.master,
+        self.spawn("etcd", control_plane.etcd(found["etcd"], self.folder), self.master)
+        command = control_plane.api_server(
+            found["kube-apiserver"], self.folder, self.address(), self.number
         )
-        arguments = {
-            "etcd-servers": "http://127.0.0.1:2379",
-            "bind-address": self.address(),
-            "advertise-address": self.address(),
-            "cert-dir": f"{folder}/certs",
-            "service-account-issuer": "https://kubernetes.default.svc",
-            "service-account-key-file": f"{folder}/sa.pub",
-            "service-account-signing-key-file": f"{folder}/sa.key",
-            "token-auth-file": f"{folder}/tokens.csv",
-            "authorization-mode": "Node,RBAC",
-            "enable-admission-plugins": "NodeRestriction",
-            "service-cluster-ip-range": f"10.{200 + number}.0.0/16",
-            "kubelet-preferred-address-types": "InternalIP",
-            "allow-privileged": "true",
-        }
-        self.spawn("kube-apiserver", _command(found["kube-apiserver"], arguments), self.master)
+        self.spawn("kube-apiserver", command, self.master)
 
     def _controllers(self, found: Mapping[str, Path], kube_scheduler: bool) -> None:
-        folder = self.folder
-        arguments = {
-            "kubeconfig": str(self.credential("kube-controller-manager")),
-            "leader-elect": "false",
-            "use-service-account-credentials": "true",
-            "service-account-private-key-file": f"{folder}/sa.key",
-            "root-ca-file": f"{folder}/certs/apiserver.crt",
-            "cert-dir": f"{folder}/certs-kcm",
-        }
-        binary = found["kube-controller-manager"]
-        self.spawn("kube-controller-manager", _command(binary, arguments), self.master)
-        if kube_scheduler:
-            arguments = {
-                "kubeconfig": str(self.credential("kube-scheduler")),
-                "leader-elect": "false",
-                "cert-dir": f"{folder}/certs-ks",
-            }
-            self.spawn("kube-scheduler", _command(found["kube-scheduler"], arguments), self.master)
+        for name in ("kube-controller-manager", *(["kube-scheduler"] if kube_scheduler else ())):
+            command = control_plane.controller(found[name], self.folder, self.credential(name))
+            self.spawn(name, command, self.master)
 
     def _start_dns(self, binary: Path) -> None:
         file = self.folder / "Corefile"
@@ -374,10 +342,6 @@ class RealCluster(LabCluster):
                 start_new_session=True,
             )
         self._started.append(process)
-
-
-def _command(binary: Path, arguments: Mapping[str, str]) -> list[str]:
-    return [str(binary), *(f"--{key}={value}" for key, value in arguments.items())]
 
 
 def _node_of(arguments: Sequence[str]) -> str:

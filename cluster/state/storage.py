@@ -23,11 +23,11 @@ from cluster.objects.in_tree_volumes import (
     driver_of_provisioner,
     migrated_plugins,
 )
+from cluster.objects.pod_volumes import driver_of_inline
 from cluster.objects.quantity import value
 from cluster.state.attached_volumes import AttachedVolumes
 from cluster.state.available_volumes import AvailableVolumes
 from cluster.state.by_label import ByLabel
-from cluster.state.pod_index import driver_of_inline
 from cluster.state.topology import Rows
 
 WAITS = "WaitForFirstConsumer"

@@ -13,9 +13,9 @@ from cluster.objects.in_tree_volumes import (
     plugin_of,
     translated_affinity,
 )
-from tests.filters.test_volumes import MOUNTS, claim, late, volume, waiting
 from tests.harness.make import Json, node, pod
 from tests.harness.objects import admitted, expression, read
+from tests.harness.volumes import MOUNTS, claim, late, volume, waiting
 
 EBS: dict[str, Any] = {"awsElasticBlockStore": {"volumeID": "aws://zone-1/vol-1"}}
 ZONE, BETA = "topology.kubernetes.io/zone", "failure-domain.beta.kubernetes.io/zone"

@@ -16,22 +16,12 @@ import pytest
 from cluster.objects.quantity import milli_value
 from lab.cluster import LabCluster, Options
 from tests.front_door.conftest import MakeNodes
-from tests.harness.kube import Kube, wait_for
+from tests.harness.kube import Kube, all_bound, wait_for
 from tests.harness.make import Json, node_json, pod_json
-from tests.harness.plugins import install
-from tests.harness.process import Gsch
+from tests.harness.process import Gsch, name_of_profile, profiles
 from tests.harness.proxy import Proxy
 
 RESOURCES = ("cpu", "memory", "nvidia.com/gpu", "pods")
-
-
-def name_of_profile() -> str:
-    """A schedulerName that no other test's scheduler answers to."""
-    return f"s-{uuid.uuid4().hex[:8]}"
-
-
-def profiles(name: str) -> Json:
-    return {"profiles": [{"schedulerName": name}]}
 
 
 def slow(name: str) -> Json:
@@ -73,11 +63,6 @@ def binds(kube: Kube) -> int:
 def assert_bound_once(kube: Kube, before: int, number: int) -> None:
     """No more binds than pods. A bind whose client dies or is cut off is not counted as a 201."""
     assert binds(kube) - before <= number
-
-
-def all_bound(kube: Kube, namespace: str, number: int) -> bool:
-    pods = kube.pods(namespace).values()
-    return len(pods) == number and all(pod["spec"].get("nodeName") for pod in pods)
 
 
 def test_2000_pods_on_200_nodes(
@@ -354,48 +339,3 @@ def test_kube_scheduler_beside_us_on_the_same_nodes(tmp_path: Path) -> None:
             assert not any("nodeName" in found[f"over-{whose}"]["spec"] for whose in messages)
     finally:
         cluster.down()
-
-
-SLEEPY = """
-import time
-import numpy as np
-from filters.common.plugin import Plugin, Prepared
-
-class Sleepy(Plugin):
-    NAME = "Sleepy"
-    LOCAL = False
-
-    def pre_filter(self, info, snapshot):
-        if "sleepy" not in info.pod.metadata.name:
-            return None
-        time.sleep(6)
-        return Prepared()
-
-    def filter(self, prepared, view):
-        return np.zeros(len(view), np.int64)
-"""
-
-
-def test_the_lease_is_kept_while_the_event_loop_is_stuck(
-    kube: Kube, namespace: str, make_nodes: MakeNodes, lab: LabCluster, tmp_path: Path
-) -> None:
-    make_nodes(node_json("n0"))
-    name = name_of_profile()
-    lease = {
-        "leaderElect": True, "resourceName": "stuck", "resourceNamespace": namespace,
-        "leaseDuration": 3, "renewDeadline": 2, "retryPeriod": 0.5,
-    }  # fmt: skip
-    packages = tmp_path / "packages"
-    packages.mkdir()
-    running = Gsch(tmp_path, lab.kubeconfig, **profiles(name), leaderElection=lease)
-    running.plugins = install(packages, "sleepy_plugin", SLEEPY, Sleepy="Sleepy")
-    with running:
-        path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/stuck"
-        before = kube.get(path)["spec"]
-        for pod in ("sleepy", "other"):
-            kube.create(pod_json(pod, {"cpu": "1"}, namespace=namespace, scheduler=name))
-        wait_for(lambda: all_bound(kube, namespace, 2), 40)
-        after = kube.get(path)["spec"]
-        assert running.process.poll() is None, "the leader lost its lease"
-        assert after["holderIdentity"] == before["holderIdentity"]
-        assert after["leaseTransitions"] == before["leaseTransitions"]

@@ -130,3 +130,8 @@ def wait_for(look: Callable[[], T | None], seconds: float = 20, pause: float = 0
         if time.monotonic() > deadline:
             raise AssertionError(f"still {found!r} after {seconds:g} s")
         time.sleep(pause)
+
+
+def all_bound(kube: Kube, namespace: str, number: int) -> bool:
+    pods = kube.pods(namespace).values()
+    return len(pods) == number and all(pod["spec"].get("nodeName") for pod in pods)

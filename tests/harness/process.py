@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+import uuid
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -15,6 +16,7 @@ from typing import Any, Self
 import yaml
 
 from tests.harness.kube import wait_for
+from tests.harness.make import Json
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -162,3 +164,12 @@ def alive(process: subprocess.Popen[bytes], seconds: float) -> bool:
             return False
         time.sleep(0.05)
     return True
+
+
+def name_of_profile() -> str:
+    """A schedulerName that no other test's scheduler answers to."""
+    return f"s-{uuid.uuid4().hex[:8]}"
+
+
+def profiles(name: str) -> Json:
+    return {"profiles": [{"schedulerName": name}]}

@@ -14,9 +14,9 @@ from cluster.state.snapshot import Snapshot
 from cluster.state.storage import VolumePlan
 from scheduler.binding.object_waiters import ObjectWaiters
 from scheduler.binding.volume_binder import VolumeBinder, VolumesNotBound
-from tests.filters.test_volumes import claim, late, volume, waiting
 from tests.harness.make import node, pod, snapshot
 from tests.harness.objects import read
+from tests.harness.volumes import claim, late, volume, waiting
 
 
 class Server:
