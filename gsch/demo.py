@@ -14,13 +14,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import click
-import yaml
 from rich.console import Console
 from rich.table import Table
 
+from cluster.objects.keys import ObjectKey
 from lab import binaries
 from lab.cluster import PARTS
-from lab.demo import EXPECT, NAME, Row, run
+from lab.demo import NAME, Row, expectations, rows, run
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "examples"
@@ -44,10 +44,10 @@ def demo(keep: bool, quick: bool) -> None:
     console = Console()
     started = time.monotonic()
     console.print("[bold]Without a cluster[/bold]: gsch simulate -f examples/")
-    rows = _simulated()
-    console.print(table(rows))
-    console.print(f"{_verdict(rows)}, {time.monotonic() - started:.1f} s\n", highlight=False)
-    failed = not all(row.as_expected for row in rows)
+    outcome = _simulated()
+    console.print(_table(outcome))
+    console.print(f"{_verdict(outcome)}, {time.monotonic() - started:.1f} s\n", highlight=False)
+    failed = not all(row.as_expected for row in outcome)
     if not quick:
         failed |= _control_plane(console, keep)
     sys.exit(int(failed))
@@ -59,23 +59,11 @@ def _simulated() -> list[Row]:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
         raise click.ClickException(f"gsch simulate: {done.stderr.strip()}")
-    expected = _expectations()
-    return [
-        Row(name, entry["node"], entry["why"], expected[name])
+    decisions = {
+        ObjectKey.parse(entry["pod"]).name: (entry["node"], entry["why"])
         for entry in json.loads(done.stdout)
-        if (name := entry["pod"].partition("/")[2]) in expected
-    ]
-
-
-def _expectations() -> dict[str, str]:
-    """By name of a pod in the examples, where it must end."""
-    pods = [
-        document["metadata"]
-        for path in sorted((EXAMPLES / "pods").glob("*.yaml"))
-        for document in yaml.safe_load_all(path.read_text())
-        if document is not None
-    ]
-    return {meta["name"]: meta["annotations"][EXPECT] for meta in pods}
+    }
+    return rows(decisions, expectations())
 
 
 def _control_plane(console: Console, keep: bool) -> bool:
@@ -101,27 +89,27 @@ def _control_plane(console: Console, keep: bool) -> bool:
             highlight=False,
         )
     started = time.monotonic()
-    rows = run(keep, console)
-    console.print(table(rows))
-    console.print(f"{_verdict(rows)}, {time.monotonic() - started:.1f} s", highlight=False)
+    outcome = run(keep, console)
+    console.print(_table(outcome))
+    console.print(f"{_verdict(outcome)}, {time.monotonic() - started:.1f} s", highlight=False)
     if keep:
         console.print(f"\ncluster and scheduler go on; end them with: gsch lab down {NAME}")
-    return not all(row.as_expected for row in rows)
+    return not all(row.as_expected for row in outcome)
 
 
-def table(rows: Sequence[Row]) -> Table:
-    found = Table(box=None, header_style="bold", pad_edge=False)
+def _table(outcome: Sequence[Row]) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
     for heading in ("POD", "NODE", "WHY"):
-        found.add_column(heading, overflow="fold")
-    for row in rows:
+        table.add_column(heading, overflow="fold")
+    for row in outcome:
         colour = "green" if row.as_expected else "red"
-        found.add_row(row.pod, f"[{colour}]{row.node or 'Pending'}[/{colour}]", row.why)
-    return found
+        table.add_row(row.pod, f"[{colour}]{row.node or 'Pending'}[/{colour}]", row.why)
+    return table
 
 
-def _verdict(rows: Sequence[Row]) -> str:
-    differing = [row for row in rows if not row.as_expected]
+def _verdict(outcome: Sequence[Row]) -> str:
+    differing = [row for row in outcome if not row.as_expected]
     if not differing:
-        return f"all {len(rows)} pods ended as expected"
+        return f"all {len(outcome)} pods ended as expected"
     named = "; ".join(f"{row.pod} expected {row.expected}" for row in differing)
-    return f"{len(differing)} of {len(rows)} pods differ: {named}"
+    return f"{len(differing)} of {len(outcome)} pods differ: {named}"

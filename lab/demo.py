@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,14 +37,25 @@ class Row:
     expected: str
 
     @property
-    def settled(self) -> bool:
-        return bool(self.node or self.why)
-
-    @property
     def as_expected(self) -> bool:
         if self.expected.startswith(PENDING):
             return not self.node and self.expected.removeprefix(PENDING) in self.why
         return self.node in [name.strip() for name in self.expected.split("|")]
+
+
+def expectations() -> dict[str, str]:
+    """By name of a pod in the examples, where it must end. Raises LabError outside a checkout."""
+    pods = [
+        document["metadata"]
+        for path in sorted((EXAMPLES / "pods").glob("*.yaml"))
+        for document in yaml.safe_load_all(path.read_text())
+        if document is not None
+    ]
+    if not pods:
+        raise LabError(
+            f"{EXAMPLES}/pods is not here: the demo works from a checkout of the project"
+        )
+    return {meta["name"]: meta["annotations"][EXPECT] for meta in pods}
 
 
 def run(keep: bool, console: Console) -> list[Row]:
@@ -64,7 +75,7 @@ def run(keep: bool, console: Console) -> list[Row]:
         console.print(f"{len(wanted)} nodes are ready after {time.monotonic() - started:.1f} s")
         kubectl = _Kubectl(found["kubectl"], cluster.kubeconfig)
         with _scheduler(cluster, keep):
-            rows = _follow(kubectl, console)
+            outcome = _follow(kubectl, console)
     except BaseException:
         cluster.down()
         raise
@@ -72,7 +83,7 @@ def run(keep: bool, console: Console) -> list[Row]:
         print(f"export KUBECONFIG={cluster.kubeconfig}")  # noqa: T201
     else:
         cluster.down()
-    return rows
+    return outcome
 
 
 class _Kubectl:
@@ -138,30 +149,24 @@ def _scheduler(cluster: LabCluster, keep: bool) -> Iterator[None]:
 
 def _follow(kubectl: _Kubectl, console: Console) -> list[Row]:
     """Apply the examples and follow them until all are settled, or time is up."""
-    folder = EXAMPLES / "pods"
-    number = sum(
-        document is not None
-        for path in folder.glob("*.yaml")
-        for document in yaml.safe_load_all(path.read_text())
-    )
+    expected = expectations()
     processes.wait_until(lambda: "default" in kubectl("get", "serviceaccounts"), 30)
-    kubectl("apply", "-f", str(folder))
-    console.print(f"applied {number} pods of examples/pods")
+    kubectl("apply", "-f", str(EXAMPLES / "pods"))
+    console.print(f"applied {len(expected)} pods of examples/pods")
     log = Path(kubectl._command[-1]).parent / "logs" / "gsch.log"
     deadline = time.monotonic() + WITHIN
-    rows: list[Row] = []
     with console.status("waiting for the scheduler"):
-        while time.monotonic() < deadline:
-            rows = _rows(kubectl.pods(), log)
-            if len(rows) == number and all(row.settled and row.as_expected for row in rows):
-                break
+        while True:
+            latest = _rows(kubectl.pods(), log, expected)
+            if all(row.as_expected for row in latest) or time.monotonic() > deadline:
+                return latest
             time.sleep(0.2)
-    return rows
 
 
-def _rows(pods: list[dict[str, Any]], log: Path) -> list[Row]:
+def _rows(pods: list[dict[str, Any]], log: Path, expected: Mapping[str, str]) -> list[Row]:
+    """One for each expected pod, whether it is there or not."""
     reasons = _decisions(log)
-    rows = []
+    outcomes: dict[str, tuple[str, str]] = {}
     for pod in pods:
         meta = pod["metadata"]
         conditions = pod.get("status", {}).get("conditions", [])
@@ -171,8 +176,16 @@ def _rows(pods: list[dict[str, Any]], log: Path) -> list[Row]:
         node = pod["spec"].get("nodeName", "")
         key = f"{meta['namespace']}/{meta['name']}"
         why = reasons.get(key, "") if node else refused.get("message", "")
-        rows.append(Row(meta["name"], node, why, meta["annotations"][EXPECT]))
-    return rows
+        outcomes[meta["name"]] = node, why
+    return rows(outcomes, expected)
+
+
+def rows(outcomes: Mapping[str, tuple[str, str]], expected: Mapping[str, str]) -> list[Row]:
+    """One for each expected pod; `outcomes` are (node, why) by name."""
+    return [
+        Row(name, *outcomes.get(name, ("", "nothing was decided")), place)
+        for name, place in expected.items()
+    ]
 
 
 def _decisions(log: Path) -> dict[str, str]:
