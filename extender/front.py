@@ -91,7 +91,7 @@ class RequestLimits:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the pages tell. `problem` says why the caches cannot be trusted, empty if they can;
+    """What the pages show. `problem` says why the caches cannot be trusted, empty if they can;
     `sizes` are (nodes, pods on them)."""
 
     problem: Health

@@ -55,6 +55,7 @@ def demo(keep: bool, quick: bool) -> None:
 
 def _simulated() -> list[Row]:
     """The examples as `gsch simulate` places them."""
+    expected = expectations()
     command = [sys.executable, "-m", "gsch", "simulate", "-f", str(EXAMPLES), "-o", "json"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -63,7 +64,7 @@ def _simulated() -> list[Row]:
         ObjectKey.parse(entry["pod"]).name: (entry["node"], entry["why"])
         for entry in json.loads(done.stdout)
     }
-    return rows(decisions, expectations())
+    return rows(decisions, expected)
 
 
 def _control_plane(console: Console, keep: bool) -> bool:

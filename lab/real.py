@@ -345,7 +345,7 @@ class RealCluster(LabCluster):
 
 
 def _node_of(arguments: Sequence[str]) -> str:
-    """The node that a kubelet or kube-proxy serves, which its arguments tell."""
+    """The node that a kubelet or kube-proxy serves, by its arguments."""
     for argument in arguments:
         key, _, value = argument.partition("=")
         if key == "--hostname-override":

@@ -1,5 +1,5 @@
-"""How attempts end that bind nothing: what becomes of the pod, what its owner is told, what is
-counted."""
+"""How attempts end that bind nothing: the pod's place in the queue, its event and condition, and
+the metrics."""
 
 import time
 
@@ -16,7 +16,7 @@ SCHEDULED, UNSCHEDULABLE, ERROR = "scheduled", "unschedulable", "error"
 
 
 class Outcomes:
-    """Of a pod that was deleted during its attempt nothing is said or kept; it is counted."""
+    """A pod that was deleted during its attempt is counted, and no more."""
 
     def __init__(self, queue: SchedulingQueue, reporter: Reporter, metrics: Metrics) -> None:
         self._queue, self._reporter, self._metrics = queue, reporter, metrics

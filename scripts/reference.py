@@ -30,9 +30,9 @@ def _command(command: click.Command, name: str, parent: click.Context | None) ->
         yield f"```text\n{command.get_help(context)}\n```\n"
     if isinstance(command, click.Group):
         for child in command.list_commands(context):
-            found = command.get_command(context, child)
-            if found is not None:
-                yield from _command(found, child, context)
+            subcommand = command.get_command(context, child)
+            if subcommand is not None:
+                yield from _command(subcommand, child, context)
 
 
 def fields() -> str:
@@ -67,18 +67,18 @@ def _struct(struct: type[msgspec.Struct]) -> Iterator[str]:
 
 def docs_of(struct: type) -> dict[str, str]:
     """By field, the string that stands below it in the code."""
-    found: dict[str, str] = {}
+    docs: dict[str, str] = {}
     [tree] = ast.parse(textwrap.dedent(inspect.getsource(struct))).body
     name = ""
     for node in typing.cast(ast.ClassDef, tree).body:
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             name = node.target.id
         elif name and isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-            found[name] = str(node.value.value)
+            docs[name] = str(node.value.value)
             name = ""
         else:
             name = ""
-    return found
+    return docs
 
 
 def _nested(struct: type[msgspec.Struct]) -> Iterator[type[msgspec.Struct]]:
@@ -95,11 +95,15 @@ def _structs_in(kind: Any) -> Iterator[type[msgspec.Struct]]:
 
 def _argument_structs(plugin: Any) -> Iterator[type[msgspec.Struct]]:
     module = inspect.getmodule(plugin)
-    for found in vars(module).values() if module else ():
-        own = isinstance(found, type) and getattr(found, "__module__", "") == module.__name__
-        if own and issubclass(found, msgspec.Struct) and found.__name__.startswith(plugin.__name__):
-            yield found
-            yield from (s for s in _nested(found) if s.__module__ == module.__name__)
+    for member in vars(module).values() if module else ():
+        own = isinstance(member, type) and getattr(member, "__module__", "") == module.__name__
+        if (
+            own
+            and issubclass(member, msgspec.Struct)
+            and member.__name__.startswith(plugin.__name__)
+        ):
+            yield member
+            yield from (s for s in _nested(member) if s.__module__ == module.__name__)
 
 
 def _type(kind: Any) -> str:
@@ -120,7 +124,7 @@ def _default(field: Any) -> str:
         return "required"
     value = field.default if field.default is not msgspec.NODEFAULT else field.default_factory()
     if isinstance(value, msgspec.Struct):
-        return "see there"
+        return "its own"
     if isinstance(value, tuple):
         return ", ".join(_name_of(item) for item in value) or "none"
     if value == "":

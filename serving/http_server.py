@@ -41,14 +41,14 @@ class Endpoint:
 class HttpServer:
     """Serves an application until stopped.
 
-    A client that is slow to say what it wants is not waited for, and of more than MAX_CONNECTIONS
-    the newest get 503.
+    A connection without a request within HEADER_TIMEOUT_S is closed, and beyond MAX_CONNECTIONS
+    requests get 503.
     """
 
     def __init__(self, application: web.Application, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
         self._silent: dict[int, asyncio.TimerHandle] = {}
-        """By connection, what ends it unless it says something."""
+        """By connection without a request yet, the timer that closes it."""
         # Outermost: what is refused further in has been heard, and counts.
         application.middlewares.insert(0, self._admit())
         self._runner = web.AppRunner(

@@ -60,8 +60,11 @@ def load(kubeconfig: str | None, context: str | None) -> Credentials:
             return of_service_account()
         return _of_file(path or DEFAULT_KUBECONFIG, context) or _by_package(path, context)
     except UNREADABLE as error:
+        problem = str(error)
+        if isinstance(error, FileNotFoundError):
+            problem = f"{error.filename} does not exist"
         raise AccessError(
-            f"cannot read cluster access from {where}: {error}. "
+            f"cannot read cluster access from {where}: {problem}. "
             "Name a kubeconfig with --kubeconfig or KUBECONFIG (and --context)"
         ) from error
 
@@ -150,10 +153,10 @@ def _of_file(path: str, context: str | None) -> Credentials | None:
         config = msgspec.convert(yaml.load(text, _Loader), _Kubeconfig)  # noqa: S506 - a safe loader
     except yaml.YAMLError as error:
         raise ValueError(f"not YAML: {str(error).splitlines()[0]}") from error
-    wanted = context or config.current_context
-    if not wanted:
+    context = context or config.current_context
+    if not context:
         raise ValueError("it has no current-context")
-    chosen = _named(config.contexts, "context", wanted).context
+    chosen = _named(config.contexts, "context", context).context
     cluster = _named(config.clusters, "cluster", chosen.cluster).cluster
     user = _named(config.users, "user", chosen.user).user if chosen.user else _User()
     if user.exec or user.auth_provider or user.username:
@@ -175,8 +178,8 @@ def _named(items: list[Named] | None, what: str, name: str) -> Named:
     for item in items or ():
         if item.name == name:
             return item
-    known = ", ".join(item.name for item in items or ()) or "none"
-    raise ValueError(f"it has no {what} {name!r} (it has: {known})")
+    names = ", ".join(item.name for item in items or ()) or "none"
+    raise ValueError(f"it has no {what} {name!r} (it has: {names})")
 
 
 def _pem(data: str, path: str, folder: Path) -> bytes | None:

@@ -160,8 +160,8 @@ class Prober:
         """A round trip in ms. Raises NotAllowed, NoReply.
 
         Where this process waited for a CPU meanwhile the time is its own, not the network's: asked
-        again at once, and left out where that helps nothing; but of a peer of which nothing else is
-        known the least is taken, since on a machine that is always busy nothing better comes."""
+        again at once, and left out where that helps nothing; but without any fresh reading of the
+        peer the least is taken, since on a machine that is always busy nothing better comes."""
         least = math.inf
         for _ in range(STARVED_IN_A_ROW):
             reading = await measure(send, tracked.peer)

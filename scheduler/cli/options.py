@@ -33,6 +33,6 @@ context_option = click.option("--context", help="Context of the kubeconfig.")
 
 def configuration(path: Path | None) -> Configuration:
     """The file's configuration, or the default. Raises ConfigError."""
-    found = configuration_file.load(path) if path else Configuration()
-    frameworks(found, Matrix())
-    return found
+    settings = configuration_file.load(path) if path else Configuration()
+    frameworks(settings, Matrix())
+    return settings

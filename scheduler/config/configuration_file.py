@@ -41,9 +41,9 @@ def parse(text: bytes, where: str) -> Configuration:
         raise ConfigError(f"{where}: not YAML: {error}") from error
     if not isinstance(raw, dict):
         raise ConfigError(f"{where}: expected a mapping with apiVersion and kind")
-    for field, wanted in (("apiVersion", API_VERSION), ("kind", KIND)):
-        if raw.get(field) != wanted:
-            raise ConfigError(f"{where}: {field} must be {wanted}, got {raw.get(field)}")
+    for field, expected in (("apiVersion", API_VERSION), ("kind", KIND)):
+        if raw.get(field) != expected:
+            raise ConfigError(f"{where}: {field} must be {expected}, got {raw.get(field)}")
     try:
         configuration = msgspec.convert(raw, Configuration)
         check(configuration)
@@ -102,8 +102,8 @@ def _check_extender(extender: ExtenderServer) -> None:
         raise ValueError("extender: tlsCertFile and tlsPrivateKeyFile go together")
     if extender.client_ca_file and not extender.tls_cert_file:
         raise ValueError("extender.clientCaFile: needs tlsCertFile")
-    known = extender.client_ca_file or extender.token_file
-    if not is_loopback(extender.bind_address) and not (extender.tls_cert_file and known):
+    credential = extender.client_ca_file or extender.token_file
+    if not is_loopback(extender.bind_address) and not (extender.tls_cert_file and credential):
         raise ValueError(
             f"extender: {extender.bind_address} is beyond loopback, which needs tlsCertFile, "
             "tlsPrivateKeyFile, and clientCaFile or tokenFile"

@@ -12,8 +12,8 @@ class Diagnosis:
 
     Each node counts for its first failing plugin only, which may give several reasons. A reason
     that no node gave but holds for the pod as a whole stands in `whole`; with `resolvable` False,
-    removing pods cannot change it. `post_filter_message` is what preemption has to say.
-    """
+    removing pods cannot change it. `post_filter_message` is added by preemption and other
+    post-filter plugins."""
 
     node_count: int
     counts: Mapping[str, int] = field(default_factory=dict)

@@ -21,13 +21,13 @@ class LatencyQueries:
 
     def nearness(self, info: PodInfo, snapshot: Snapshot) -> Nearness | None:
         """How far every row is from what the pod is to be near to; None for nothing."""
-        found = (plugin.nearness(info, snapshot) for plugin in self.plugins)
-        return next((near for near in found if near is not None), None)
+        answers = (plugin.nearness(info, snapshot) for plugin in self.plugins)
+        return next((nearness for nearness in answers if nearness is not None), None)
 
     def times(self, info: PodInfo, snapshot: Snapshot) -> Milliseconds | None:
         """Round-trip times from the pod's source to every row; None where it has no source."""
-        found = (plugin.times(info, snapshot) for plugin in self.plugins)
-        return next((times for times in found if times is not None), None)
+        answers = (plugin.times(info, snapshot) for plugin in self.plugins)
+        return next((times for times in answers if times is not None), None)
 
     def from_node(self, source: str, snapshot: Snapshot) -> Nearness | None:
         """How far every row is from this node; None without the plugin."""

@@ -34,7 +34,8 @@ def why_in_short(
 
 
 def latency_note(framework: Framework, info: PodInfo, snapshot: Snapshot, row: int) -> str:
-    """What to tell the owner of a pod that was placed near nothing measured; else empty."""
+    """The warning for the owner of a pod that was placed by times that nobody measured; else
+    empty."""
     if info.policy != LOW_LATENCY or info.member is not None:
         return ""
     if info.near_node is None and info.near_pod is None:

@@ -34,7 +34,7 @@ Anchor = tuple[str, float, bool]
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """The node that the joint plan has for a pod, and what to tell its owner.
+    """The node that the joint plan has for a pod, and the message for its owner.
 
     `guessed` where some of the times that the plan rests on are neither measured nor predicted.
     """
@@ -102,14 +102,14 @@ class Plan:
             return {}
         cost = self.problem.cost(nodes)
         guessed = not self._known(rows, predicted=True)
-        found = {}
+        placements = {}
         for part, name in zip(self._parts, names, strict=True):
             others = len(self._parts) - 1 + len(self._placed)
             mates = f"{others} other pod{'s' * (others > 1)} of {part.member.pipeline}"
             whom = mates if others else "what it talks to"
             note = f"placed jointly with {whom}: {cost:.3g} ms of round trips a second in all"
-            found[part.key] = Placed(name, note, guessed)
-        return found
+            placements[part.key] = Placed(name, note, guessed)
+        return placements
 
     def compare(self, here: Sequence[int]) -> tuple[float, float, list[int]] | None:
         """(what these rows cost, what the best ones cost, the best ones); None where there are no

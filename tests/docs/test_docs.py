@@ -52,9 +52,9 @@ def test_commands_on_the_page_exist_with_their_options(page: Path) -> None:
         command: click.Command = main
         context = click.Context(main, info_name="gsch")
         while isinstance(command, click.Group) and words and not words[0].startswith("-"):
-            found = command.get_command(context, words.pop(0))
-            assert found is not None, words
-            command = found
+            subcommand = command.get_command(context, words.pop(0))
+            assert subcommand is not None, words
+            command = subcommand
         options = {name for param in command.params for name in param.opts}
         given = {word.partition("=")[0] for word in words if re.match(r"-{1,2}[a-z]", word)}
         assert given <= options | {"-h", "--help"}, (command.name, given - options)

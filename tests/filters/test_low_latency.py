@@ -21,8 +21,8 @@ def scores(*pairs: Pair) -> list[int]:
     info = PodInfo.of(pod("p"), policy=LOW_LATENCY, near_node="src", weights=weights)
     state = plugin.pre_score(info, world)
     assert state is not None
-    found: list[int] = plugin.score(state, world.view()).tolist()
-    return found
+    by_row: list[int] = plugin.score(state, world.view()).tolist()
+    return by_row
 
 
 def test_one_far_node_does_not_make_all_others_alike() -> None:

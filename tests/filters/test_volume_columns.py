@@ -38,7 +38,7 @@ def test_attached_volumes_kept_by_events_equal_a_recount(
     steps: list[tuple[str, int, str]], attached: bool
 ) -> None:
     """Pods with claims come and go; one volume may linger on a node without any."""
-    found = snapshot(node("a"), node("b"))
+    cluster_state = snapshot(node("a"), node("b"))
     csi: Any = {"csi": {"driver": "d", "volumeHandle": "h"}}
     drivers = {"drivers": [{"name": "d", "nodeID": "a", "allocatable": {"count": 2}}]}
     objects: list[Any] = [
@@ -53,16 +53,16 @@ def test_attached_volumes_kept_by_events_equal_a_recount(
         spec = {"attacher": "d", "nodeName": "a", "source": source}
         objects.append({"kind": "VolumeAttachment", "metadata": {"name": "va"}, "spec": spec})
     for raw in objects:
-        put(found, raw["kind"], read(raw))
+        put(cluster_state, raw["kind"], read(raw))
     new = pod_info(pod("new", **mounting("c3")))
     kept = Framework(Profile("gsch"), Matrix())
     for name, row, key in steps:
-        if f"default/{name}" in found.pods:
-            found.remove_pod(f"default/{name}")
+        if f"default/{name}" in cluster_state.pods:
+            cluster_state.remove_pod(f"default/{name}")
         else:
-            found.set_pod(pod(name, nodeName="ab"[row], **mounting(key)))
+            cluster_state.set_pod(pod(name, nodeName="ab"[row], **mounting(key)))
         fresh = Framework(Profile("gsch"), Matrix())
-        answers = [Cycle(found).trial(f, new).feasible.tolist() for f in (kept, fresh)]
+        answers = [Cycle(cluster_state).trial(f, new).feasible.tolist() for f in (kept, fresh)]
         assert answers[0] == answers[1]
 
 
@@ -168,30 +168,30 @@ class Recorded:
         return made
 
 
-def free_by_node(found: Snapshot) -> Any:
-    attached = found.storage.attached
+def free_by_node(cluster_state: Snapshot) -> Any:
+    attached = cluster_state.storage.attached
     return {
-        (driver, name): int(attached.free(driver, len(found))[row])
+        (driver, name): int(attached.free(driver, len(cluster_state))[row])
         for driver in DRIVERS
         if driver and attached.limited(driver)
-        for name, row in found.rows_by_name.items()
-        if attached.free(driver, len(found))[row] < NO_LIMIT // 2
+        for name, row in cluster_state.rows_by_name.items()
+        if attached.free(driver, len(cluster_state))[row] < NO_LIMIT // 2
     }
 
 
-def choices(found: Snapshot) -> Any:
+def choices(cluster_state: Snapshot) -> Any:
     """By node, the volumes that a pod with two waiting claims would get."""
-    put(found, "StorageClass", read(late()))
+    put(cluster_state, "StorageClass", read(late()))
     for name, size in (("w0", "1Gi"), ("w1", "2Gi")):
-        put(found, "PersistentVolumeClaim", read(waiting(name, size=size)))
+        put(cluster_state, "PersistentVolumeClaim", read(waiting(name, size=size)))
     mounts = [{"name": name, "persistentVolumeClaim": {"claimName": name}} for name in ("w0", "w1")]
     plugin = VolumeBinding()
-    prepared = plugin.pre_filter(PodInfo.of(pod("new", volumes=mounts)), found)
+    prepared = plugin.pre_filter(PodInfo.of(pod("new", volumes=mounts)), cluster_state)
     assert isinstance(prepared, Prepared)
-    bits = plugin.filter(prepared, found.view())
+    bits = plugin.filter(prepared, cluster_state.view())
     plans = {}
-    for name, row in found.rows_by_name.items():
-        plan = plugin.plan(prepared, found, row) if not bits[row] else None
+    for name, row in cluster_state.rows_by_name.items():
+        plan = plugin.plan(prepared, cluster_state, row) if not bits[row] else None
         plans[name] = int(bits[row]), plan and sorted(plan.bindings)
     return plans
 

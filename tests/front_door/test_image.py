@@ -48,8 +48,8 @@ def ready(cluster: RealCluster) -> RealCluster:
 
 def schedulers(cluster: RealCluster) -> list[dict[str, Any]]:
     selector = "app.kubernetes.io/name=gsch"
-    found = cluster.kubectl("-n", SYSTEM, "get", "pods", "-l", selector, "-o", "json")
-    items: list[dict[str, Any]] = json.loads(found)["items"]
+    text = cluster.kubectl("-n", SYSTEM, "get", "pods", "-l", selector, "-o", "json")
+    items: list[dict[str, Any]] = json.loads(text)["items"]
     return items
 
 

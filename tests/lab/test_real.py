@@ -128,11 +128,11 @@ def test_services_and_names_lead_to_pods_of_every_node(tmp_path: Path) -> None:
                 return ""
 
         for host_ in ("web", "web.default.svc.cluster.local", f"{cluster.address(1)}:31001"):
-            found: set[str] = set()
+            answering: set[str] = set()
             deadline = time.monotonic() + 60
-            while not found >= {"web-1", "web-2"} and time.monotonic() < deadline:
-                found.add(answers(host_))
-            assert found >= {"web-1", "web-2"}, host_
+            while not answering >= {"web-1", "web-2"} and time.monotonic() < deadline:
+                answering.add(answers(host_))
+            assert answering >= {"web-1", "web-2"}, host_
     finally:
         cluster.down()
 

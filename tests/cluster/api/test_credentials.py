@@ -50,8 +50,12 @@ def test_a_user_of_a_kubeconfig(
 ) -> None:
     for name, text in (("token", "t1\n"), ("c.pem", "c"), ("k.pem", "k")):
         (tmp_path / name).write_text(text)
-    found = load(kubeconfig(tmp_path, {}, user), None)
-    assert (found.host, found.header(), found.identity) == ("https://a:6443", header, identity)
+    credentials = load(kubeconfig(tmp_path, {}, user), None)
+    assert (credentials.host, credentials.header(), credentials.identity) == (
+        "https://a:6443",
+        header,
+        identity,
+    )
 
 
 @pytest.mark.parametrize(
@@ -73,8 +77,12 @@ def test_a_cluster_of_a_kubeconfig(
     cluster: dict[str, Any], verify: bool, server_name: str | None, ca: bytes | None, tmp_path: Path
 ) -> None:
     (tmp_path / "ca.pem").write_text("file")
-    found = load(kubeconfig(tmp_path, cluster, {}), None)
-    assert (found.verify, found.server_name, found.ca) == (verify, server_name, ca)
+    credentials = load(kubeconfig(tmp_path, cluster, {}), None)
+    assert (credentials.verify, credentials.server_name, credentials.ca) == (
+        verify,
+        server_name,
+        ca,
+    )
 
 
 @pytest.mark.parametrize(
@@ -117,7 +125,7 @@ def test_a_bad_kubeconfig_is_named_with_what_is_wrong_and_what_to_do(
 
 
 def test_a_missing_kubeconfig_and_a_missing_token_are_told(tmp_path: Path) -> None:
-    with pytest.raises(AccessError, match="No such file"):
+    with pytest.raises(AccessError, match="none does not exist"):
         Access(str(tmp_path / "none"))
     with pytest.raises(AccessError, match="cannot read the token"):
         Access(kubeconfig(tmp_path, {}, {"tokenFile": "gone"}))
@@ -154,10 +162,14 @@ def test_a_service_account_is_read_and_its_token_again(
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")
     (tmp_path / "ca.crt").write_text("CA")
     (tmp_path / "token").write_text("one\n")
-    found = of_service_account(tmp_path)
-    assert (found.host, found.ca, found.header()) == ("https://[fd00::1]:443", b"CA", "Bearer one")
+    credentials = of_service_account(tmp_path)
+    assert (credentials.host, credentials.ca, credentials.header()) == (
+        "https://[fd00::1]:443",
+        b"CA",
+        "Bearer one",
+    )
     (tmp_path / "token").write_text("two")
-    assert found.header() == "Bearer two"
+    assert credentials.header() == "Bearer two"
 
 
 def test_outside_a_pod_there_is_no_service_account(monkeypatch: pytest.MonkeyPatch) -> None:
