@@ -22,7 +22,7 @@ from lab.cluster import LabCluster, Options
 
 STOCK, OURS = "stock", "gsch-diff"
 GATES = {"TaintTolerationComparisonOperators": True}
-ANSWER_WITHIN = 30.0
+ANSWER_WITHIN = 120.0
 IN_FLIGHT = 16
 NO_PORT = 0
 
@@ -267,7 +267,7 @@ class Arena:
         return found
 
     async def _until(self, path: str, holds: Callable[[list[Json]], bool]) -> None:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(300):
             while not holds(await self._items(path)):
                 await asyncio.sleep(0.05)
 

@@ -39,7 +39,7 @@ def namespace(kube: Kube) -> Iterator[str]:
     yield name
     kube.delete(f"/api/v1/namespaces/{name}/pods")
     kube.delete(f"/api/v1/namespaces/{name}")
-    wait_for(lambda: not kube.items(f"/api/v1/namespaces/{name}/pods"), 60)
+    wait_for(lambda: not kube.items(f"/api/v1/namespaces/{name}/pods"))
 
 
 @pytest.fixture
@@ -48,11 +48,11 @@ def make_nodes(kube: Kube) -> Iterator[MakeNodes]:
 
     def make(*nodes: Json) -> None:
         kube.create(*nodes)
-        wait_for(lambda: _ready(kube, len(nodes)), 60)
+        wait_for(lambda: _ready(kube, len(nodes)))
 
     yield make
     kube.delete("/api/v1/nodes")
-    wait_for(lambda: not kube.items("/api/v1/nodes"), 60)
+    wait_for(lambda: not kube.items("/api/v1/nodes"))
 
 
 def _ready(kube: Kube, number: int) -> bool:

@@ -82,7 +82,7 @@ def world(lab: LabCluster, kube: Kube, tmp_path_factory: pytest.TempPathFactory)
         kube.delete(f"/api/v1/namespaces/{namespace}/pods")
         kube.delete(f"/api/v1/namespaces/{namespace}")
         kube.delete("/api/v1/nodes")
-        wait_for(lambda: not kube.items("/api/v1/nodes"), 60)
+        wait_for(lambda: not kube.items("/api/v1/nodes"))
 
 
 @pytest.fixture(scope="module")
@@ -95,12 +95,12 @@ def chromium() -> Iterator[Browser]:
 def url(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A console with no Prometheus: straight from the scheduler."""
     with console(tmp_path_factory.mktemp("direct"), "--scheduler", world.scheduler) as found:
-        wait_for(lambda: "No numbers" not in text(found), 20)
+        wait_for(lambda: "No numbers" not in text(found))
         yield found
 
 
 def text(url: str, **headers: str) -> str:
-    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=10) as reply:
+    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=30) as reply:
         body: bytes = reply.read()
     return body.decode()
 
@@ -191,7 +191,7 @@ def test_the_page_keeps_itself_up_to_date_until_told_not_to(
     world.kube.create(
         pod_json("late-2", {"cpu": "100m"}, scheduler="shown", namespace=world.namespace)
     )
-    wait_for(lambda: "late-2" in text(f"{url}/placements?filter=late"), 30)
+    wait_for(lambda: "late-2" in text(f"{url}/placements?filter=late"))
     expect(page.locator("tbody tr")).to_have_count(1)
 
 
@@ -214,7 +214,7 @@ def test_light_and_dark_follow_the_system_and_the_choice(url: str, chromium: Bro
 def test_with_prometheus_everything_comes_from_there(
     world: World, chromium: Browser, tmp_path: Path
 ) -> None:
-    wait_for(lambda: world.prometheus.query("scheduler_cache_size"), 20)
+    wait_for(lambda: world.prometheus.query("scheduler_cache_size"))
     with console(tmp_path, "--prometheus", world.prometheus.url) as url:
         looking = Looking(chromium)
         page = looking.open(f"{url}/?range=15m")
@@ -248,7 +248,7 @@ def test_what_agents_measure_is_shown_between_nodes_and_between_clusters(
             PrometheusProcess(tmp_path / "p", [f"127.0.0.1:{port}"], "1s") as server,
             console(tmp_path, "--prometheus", server.url) as url,
         ):
-            wait_for(lambda: len(server.query('gsch_rtt_seconds{quantile="0.5"}')) == 2, 40)
+            wait_for(lambda: len(server.query('gsch_rtt_seconds{quantile="0.5"}')) == 2)
             page = Looking(chromium).open(f"{url}/latency")
             expect(page.locator("tbody tr")).to_have_count(1)
             expect(page.locator("tbody tr")).to_contain_text("beside")
@@ -287,7 +287,7 @@ def test_every_expression_of_dashboard_and_rules_is_one_that_prometheus_takes(
         ready = expression.replace("$__rate_interval", "1m").replace("$source", ".*")
         world.prometheus.query(ready)
     # Those about the scheduler have an answer here.
-    wait_for(lambda: world.prometheus.query('max(scheduler_cache_size{type="nodes"})'), 20)
+    wait_for(lambda: world.prometheus.query('max(scheduler_cache_size{type="nodes"})'))
     answer = subprocess.run(
         ["promtool", "check", "rules", str(folder / "rules.yaml")],
         capture_output=True,
@@ -346,7 +346,7 @@ def test_a_prometheus_behind_tls_and_a_password_is_asked_with_both(
         ]
         (tmp_path / "clusters.yaml").write_text(json.dumps(clusters))
         with console(tmp_path, "--clusters", str(tmp_path / "clusters.yaml")) as shown:
-            wait_for(lambda: "Nothing to show" not in text(shown), 30)
+            wait_for(lambda: "Nothing to show" not in text(shown))
             page = Looking(chromium).open(shown)
             expect(page.locator(".tiles div", has_text="Nodes").first).to_contain_text("12")
             # The selector leads to the next cluster, whose password is wrong.
@@ -374,7 +374,7 @@ def test_a_token_is_asked_for_once_and_kept_from_scripts(
         context = ssl.create_default_context(cafile=str(certificate[0]))
         for path in ("/", "/latency?format=csv", "/events", "/?token=wrong"):
             with pytest.raises(urllib.error.HTTPError) as caught:
-                urllib.request.urlopen(url + path, timeout=5, context=context)
+                urllib.request.urlopen(url + path, timeout=30, context=context)
             assert caught.value.code == 401
         page = chromium.new_context(ignore_https_errors=True).new_page()
         page.goto(f"{url}/placements?token=a-secret-of-some-length")
@@ -384,5 +384,5 @@ def test_a_token_is_asked_for_once_and_kept_from_scripts(
         assert (cookie["httpOnly"], cookie["secure"], cookie["sameSite"]) == (True, True, "Strict")
         request = urllib.request.Request(url, method="POST")
         with pytest.raises(urllib.error.HTTPError) as caught:
-            urllib.request.urlopen(request, timeout=5, context=context)
+            urllib.request.urlopen(request, timeout=30, context=context)
         assert caught.value.code == 405

@@ -51,7 +51,7 @@ def homes(kube: Kube, namespace: str, app: str, number: int) -> list[str]:
         ]
         return found if len(found) == number else None
 
-    return wait_for(look, 40)
+    return wait_for(look)
 
 
 @pytest.mark.usefixtures("default_scheduler")

@@ -91,7 +91,7 @@ def test_2000_pods_on_200_nodes(
     before = binds(kube)
     with Gsch(tmp_path, lab.kubeconfig, **profiles(name)) as running:
         create_all(kube, pods)
-        wait_for(lambda: all_bound(kube, namespace, 2000), 120, pause=0.5)
+        wait_for(lambda: all_bound(kube, namespace, 2000), pause=0.5)
         assert_not_overcommitted(kube, namespace)
         assert binds(kube) - before == 2000
         scheduled = "scheduler_schedule_attempts_total"
@@ -115,9 +115,9 @@ def test_the_api_server_is_killed_and_comes_back(
         wait_for(lambda: _some_bound(running, 30), pause=0.005)
         arguments = lab.kill("kube-apiserver")
         lab.start("kube-apiserver", arguments)
-        wait_for(lambda: _answers(kube), 60)
+        wait_for(lambda: _answers(kube))
         create_all(kube, later)
-        wait_for(lambda: all_bound(kube, namespace, 500), 90, pause=0.3)
+        wait_for(lambda: all_bound(kube, namespace, 500), pause=0.3)
         assert_not_overcommitted(kube, namespace)
         wait_for(lambda: running.metric("scheduler_cache_size", type="assumed_pods") == 0)
         events = kube.items(f"/apis/events.k8s.io/v1/namespaces/{namespace}/events")
@@ -153,7 +153,7 @@ def test_the_scheduler_is_killed_and_started_again(
             running.kill()
             assert not all_bound(kube, namespace, 500)
             running.start()
-        wait_for(lambda: all_bound(kube, namespace, 500), 60, pause=0.2)
+        wait_for(lambda: all_bound(kube, namespace, 500), pause=0.2)
         assert_bound_once(kube, before, 500)
         assert_not_overcommitted(kube, namespace)
 
@@ -186,7 +186,7 @@ def test_two_replicas_hand_over_without_losing_or_doubling_a_pod(
         one.kill()
         assert not all_bound(kube, namespace, 500)
         two.wait_for_log("leading", 10)
-        wait_for(lambda: all_bound(kube, namespace, 500), 60, pause=0.2)
+        wait_for(lambda: all_bound(kube, namespace, 500), pause=0.2)
         assert_bound_once(kube, before, 500)
         assert_not_overcommitted(kube, namespace)
         path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{name}"
@@ -277,7 +277,7 @@ def test_a_cut_watch_loses_and_doubles_nothing(
             kube.delete(f"/api/v1/namespaces/{namespace}/pods/away{number}-0")
             proxy.enable(True)
             create_all(kube, pods(f"there{number}-"))
-        wait_for(lambda: all_bound(kube, namespace, 5 * 159), 90, pause=0.3)
+        wait_for(lambda: all_bound(kube, namespace, 5 * 159), pause=0.3)
         assert running.lines("watch dropped")
         wait_for(lambda: running.metric("scheduler_cache_size", type="assumed_pods") == 0)
         counted = running.metric("scheduler_cache_size", type="pods")
@@ -304,7 +304,7 @@ def test_lost_replies_are_resolved_by_reading(
                 proxy.heal()
                 time.sleep(0.25)
             creating.result()
-        wait_for(lambda: all_bound(kube, namespace, 200), 60, pause=0.2)
+        wait_for(lambda: all_bound(kube, namespace, 200), pause=0.2)
         wait_for(lambda: running.metric("scheduler_cache_size", type="assumed_pods") == 0)
         assert_not_overcommitted(kube, namespace)
 

@@ -88,7 +88,7 @@ def test_a_gang_that_does_not_fit_takes_no_room(alpha: Kube) -> None:
     alpha.create(*(pod_json(f"single-{i}", {"cpu": "1"}) for i in range(4)))
     wait_for(lambda: len(bound(alpha, "single")) == 4)
     alpha.create(node_json("c", cpu="8"))
-    wait_for(lambda: len(bound(alpha, "large")) == 5, 40)
+    wait_for(lambda: len(bound(alpha, "large")) == 5)
     alpha.delete("/api/v1/nodes/c")
     clear(alpha)
 

@@ -98,11 +98,11 @@ def test_a_pod_is_placed_and_runs(ready: RealCluster) -> None:
 
 def test_a_killed_scheduler_is_replaced_and_pods_are_placed_meanwhile(ready: RealCluster) -> None:
     kube = Kube(ready.kubeconfig)
-    leader = wait_for(lambda: holder(kube), 60)
+    leader = wait_for(lambda: holder(kube))
     words = ["delete", "pod", leader, "--grace-period=0", "--force"]
     ready.kubectl("-n", SYSTEM, *words)
     kube.create(pod("second"))
-    wait_for(lambda: holder(kube) not in ("", leader), 60)
+    wait_for(lambda: holder(kube) not in ("", leader))
     ready.kubectl("wait", "pod/second", "--for=condition=Ready", "--timeout=60s")
     ready.kubectl("-n", SYSTEM, "rollout", "status", "deployment/gsch", "--timeout=120s")
     assert leader not in {p["metadata"]["name"] for p in schedulers(ready)}
@@ -117,7 +117,7 @@ def test_agents_measure_one_another_and_the_scheduler_knows(ready: RealCluster) 
         command = ["-n", SYSTEM, "exec", name, "-c", "gsch", "--", "python", "-c", path]
         return ready.kubectl(*command)
 
-    wait_for(lambda: "node-1" in latency() and "node-2" in latency(), 90)
+    wait_for(lambda: "node-1" in latency() and "node-2" in latency())
 
 
 def test_the_image_holds_no_settings_of_where_it_was_built(ready: RealCluster) -> None:

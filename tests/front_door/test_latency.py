@@ -75,7 +75,7 @@ def namespace(world: World) -> Iterator[str]:
     wait_for(lambda: world.kube.items(f"/api/v1/namespaces/{name}/serviceaccounts"))
     yield name
     world.kube.delete(f"/api/v1/namespaces/{name}/pods")
-    wait_for(lambda: not world.kube.items(f"/api/v1/namespaces/{name}/pods"), 60)
+    wait_for(lambda: not world.kube.items(f"/api/v1/namespaces/{name}/pods"))
 
 
 def low(name: str, namespace: str, **option: Any) -> Json:
@@ -102,7 +102,7 @@ def test_agents_answer_their_routes_with_what_the_links_take(world: World) -> No
             for row in rows
         )
 
-    wait_for(measured, 60)
+    wait_for(measured)
     assert world.agent("near", "/monitoring/node/off/latency")["node"] == "off"
     assert world.agent("near", "/monitoring/node/near/latency")["latency"] == 0
     with pytest.raises(urllib.error.HTTPError) as caught:
@@ -115,11 +115,9 @@ def test_agents_answer_their_routes_with_what_the_links_take(world: World) -> No
 
 def test_prometheus_has_every_pair_with_its_labels(world: World) -> None:
     expression = 'gsch_rtt_seconds{quantile="0.5"}'
-    found = wait_for(lambda: f if len(f := world.prometheus.query(expression)) == 6 else None, 30)
+    found = wait_for(lambda: f if len(f := world.prometheus.query(expression)) == 6 else None)
     pairs = {(f["metric"]["source"], f["metric"]["target"]): float(f["value"][1]) for f in found}
-    wait_for(
-        lambda: NEAR + FAR <= world.prometheus.median_ms("near", "far") < 1.35 * (NEAR + FAR), 60
-    )
+    wait_for(lambda: NEAR + FAR <= world.prometheus.median_ms("near", "far") < 1.35 * (NEAR + FAR))
     assert {p[::-1] for p in pairs} == set(pairs)
     losses = world.prometheus.query("gsch_rtt_loss_ratio")
     assert len(losses) == 6
@@ -139,24 +137,24 @@ def test_a_pod_lands_near_what_it_names_because_the_network_was_measured(
     }
     kube = world.kube
     with Gsch(tmp_path, world.cluster.kubeconfig, **settings) as running:
-        wait_for(lambda: running.metric("scheduler_cache_size", type="latency_pairs") == 6, 30)
+        wait_for(lambda: running.metric("scheduler_cache_size", type="latency_pairs") == 6)
         kube.create(low("first", namespace, sourceNode="off"))
         assert kube.node_of(namespace, "first", 30) == "off"
         # From there it is nearer to "near" than to "far"; "off" itself is closed.
         kube.patch("/api/v1/nodes/off", {"spec": {"unschedulable": True}})
         try:
             asked = world.prometheus.median_ms
-            wait_for(lambda: asked("off", "near") + 2 < asked("off", "far"), 60)
+            wait_for(lambda: asked("off", "near") + 2 < asked("off", "far"))
             kube.create(low("second", namespace, mode="frompod", pod_name="first"))
             assert kube.node_of(namespace, "second", 30) == "near"
             # The links change while everything runs: so does the next decision.
             world.cluster.set_delays({"near": 60.0})
-            wait_for(lambda: world.prometheus.median_ms("off", "near") > 60, 60)
-            wait_for(lambda: not _placed_near(kube, namespace), 60)
+            wait_for(lambda: world.prometheus.median_ms("off", "near") > 60)
+            wait_for(lambda: not _placed_near(kube, namespace))
         finally:
             world.cluster.set_delays({"near": NEAR})
             kube.patch("/api/v1/nodes/off", {"spec": {"unschedulable": None}})
-            wait_for(lambda: world.prometheus.median_ms("off", "near") < 60, 60)
+            wait_for(lambda: world.prometheus.median_ms("off", "near") < 60)
 
 
 def _placed_near(kube: Kube, namespace: str) -> bool:
@@ -184,9 +182,9 @@ def test_with_agents_gone_times_age_and_labels_decide_and_nothing_waits(
     stopped = {"spec": {"template": {"spec": {"nodeSelector": {"no": "such"}}}}}
     path = f"/apis/apps/v1/namespaces/{SYSTEM}/daemonsets/gsch-agent"
     with Gsch(tmp_path, world.cluster.kubeconfig, **settings) as running:
-        wait_for(lambda: running.metric("scheduler_cache_size", type="latency_pairs") == 6, 30)
+        wait_for(lambda: running.metric("scheduler_cache_size", type="latency_pairs") == 6)
         kube.patch(path, stopped)
-        wait_for(lambda: running.metric("scheduler_cache_size", type="latency_pairs") == 0, 60)
+        wait_for(lambda: running.metric("scheduler_cache_size", type="latency_pairs") == 0)
         kube.patch("/api/v1/nodes/off", {"spec": {"unschedulable": True}})
         kube.create(low("p", namespace, sourceNode="off"))
         assert kube.node_of(namespace, "p", 30) == "far"

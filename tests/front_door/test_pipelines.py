@@ -110,7 +110,7 @@ def test_a_stage_that_comes_back_goes_near_those_that_run(
     kube.create(a, b, c)
     where(kube, namespace, "a", "b", "c")
     kube.delete(f"/api/v1/namespaces/{namespace}/pods/b")
-    wait_for(lambda: "b" not in kube.pods(namespace), 30)
+    wait_for(lambda: "b" not in kube.pods(namespace))
     kube.create(b)
     assert where(kube, namespace, "b") == ["n2"]
 

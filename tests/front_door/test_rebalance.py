@@ -47,7 +47,6 @@ def world(
             wanted = sorted(pairs.values())
             wait_for(
                 lambda: wanted == sorted(p["rtt_ms"] for p in json.loads(running.get("/latency"))),
-                20,
             )
 
         yield measured, rebalance
@@ -80,7 +79,7 @@ def nodes(kube: Kube, namespace: str, number: int) -> list[str] | None:
 
 
 def settled(kube: Kube, namespace: str, wanted: list[str]) -> None:
-    wait_for(lambda: nodes(kube, namespace, len(wanted)) == wanted, 60)
+    wait_for(lambda: nodes(kube, namespace, len(wanted)) == wanted)
 
 
 World = tuple[Rtts, Callable[..., list[Json]]]
@@ -119,12 +118,12 @@ def test_budgets_of_pods_and_of_moves_are_kept(world: World, kube: Kube, namespa
     kube.create(budget)
     settled(kube, namespace, ["a", "a", "a"])
     path = f"/apis/policy/v1/namespaces/{namespace}/poddisruptionbudgets/near"
-    wait_for(lambda: kube.get(path)["status"].get("currentHealthy") == 3, 30)
+    wait_for(lambda: kube.get(path)["status"].get("currentHealthy") == 3)
     measure(LATER)
     assert {move["outcome"][:5] for move in rebalance("--apply")} == {"kept:"}
     assert nodes(kube, namespace, 3) == ["a", "a", "a"]
     kube.patch(path, {"spec": {"minAvailable": 1}})
-    wait_for(lambda: kube.get(path)["status"].get("disruptionsAllowed") == 2, 30)
+    wait_for(lambda: kube.get(path)["status"].get("disruptionsAllowed") == 2)
     moves = rebalance("--apply", "--max-moves", "1")
     assert [move["outcome"] for move in moves] == ["evicted"]
     settled(kube, namespace, ["a", "a", "b"])

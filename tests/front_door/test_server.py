@@ -83,7 +83,7 @@ def test_tls_and_token_beyond_loopback(lab: LabCluster, tmp_path: Path) -> None:
             if token:
                 request.add_header("Authorization", f"Bearer {token}")
             try:
-                with urllib.request.urlopen(request, context=trust, timeout=10) as reply:
+                with urllib.request.urlopen(request, context=trust, timeout=60) as reply:
                     return int(reply.status)
             except urllib.error.HTTPError as error:
                 with error:

@@ -47,7 +47,7 @@ def test_the_lease_is_kept_while_the_event_loop_is_stuck(
         before = kube.get(path)["spec"]
         for pod in ("sleepy", "other"):
             kube.create(pod_json(pod, {"cpu": "1"}, namespace=namespace, scheduler=name))
-        wait_for(lambda: all_bound(kube, namespace, 2), 40)
+        wait_for(lambda: all_bound(kube, namespace, 2))
         after = kube.get(path)["spec"]
         assert running.process.poll() is None, "the leader lost its lease"
         assert after["holderIdentity"] == before["holderIdentity"]

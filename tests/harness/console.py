@@ -40,7 +40,7 @@ def console(folder: Path, *arguments: str) -> Iterator[str]:
             return found[0].split('"port": ')[1].split(",")[0].rstrip("}") if found else ""
 
         scheme = "https" if "--tls-cert-file" in arguments else "http"
-        yield f"{scheme}://127.0.0.1:{wait_for(port, 20)}"
+        yield f"{scheme}://127.0.0.1:{wait_for(port)}"
     finally:
         process.terminate()
         assert process.wait(15) == 0, log.read_text()

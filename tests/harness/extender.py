@@ -26,7 +26,7 @@ class Extender(Gsch):
     def start(self) -> None:
         """Start, and wait until its caches are in step."""
         super().start()
-        wait_for(lambda: self._status("/readyz") == 200, 30)
+        wait_for(lambda: self._status("/readyz") == 200)
 
     def _status(self, path: str) -> int:
         try:

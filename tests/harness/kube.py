@@ -27,7 +27,7 @@ class Kube:
         self._headers = {"Authorization": f"Bearer {user['token']}"} if "token" in user else {}
         transport = httpx.HTTPTransport(verify=context, retries=3)
         self.server: str = cluster["server"]
-        self._http = httpx.Client(base_url=self.server, transport=transport, timeout=30)
+        self._http = httpx.Client(base_url=self.server, transport=transport, timeout=180)
 
     def request(self, method: str, path: str, body: Any = None, type_: str = "json") -> Json:
         """The decoded answer; AssertionError with the server's words for a refusal."""
@@ -93,11 +93,11 @@ class Kube:
         ]
         return sorted(mine, key=lambda event: event["eventTime"] or "")
 
-    def node_of(self, namespace: str, name: str, seconds: float = 20) -> str:
+    def node_of(self, namespace: str, name: str, seconds: float = 120) -> str:
         """The pod's node, once it has one."""
         return str(wait_for(lambda: self.pod(namespace, name)["spec"].get("nodeName"), seconds))
 
-    def refusal(self, namespace: str, name: str, seconds: float = 20) -> Json:
+    def refusal(self, namespace: str, name: str, seconds: float = 120) -> Json:
         """The PodScheduled condition, once somebody has written that it is False."""
 
         def look() -> Json | None:
@@ -120,7 +120,7 @@ def collection(body: Json) -> str:
     return f"{base}/namespaces/{namespace}/{plural}" if namespace else f"{base}/{plural}"
 
 
-def wait_for(look: Callable[[], T | None], seconds: float = 20, pause: float = 0.05) -> T:
+def wait_for(look: Callable[[], T | None], seconds: float = 120, pause: float = 0.05) -> T:
     """What `look` returns, once that is true. AssertionError when it takes too long."""
     deadline = time.monotonic() + seconds
     while True:

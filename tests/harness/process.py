@@ -126,7 +126,7 @@ class Gsch:
     def get(self, path: str) -> str:
         """The body of a page of its HTTP server."""
         port = self.wait_for_log(self.SERVING)[0]["port"]
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as reply:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=60) as reply:
             body: bytes = reply.read()
         return body.decode()
 

@@ -78,7 +78,7 @@ def test_an_interrupted_up_takes_away_what_it_began(name: str, number: signal.Si
         [sys.executable, "-m", "gsch", "lab", "up", name, "--nodes", "3"],
         cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    wait_for(lambda: processes.of_folder(cluster.folder), 30, pause=0.01)
+    wait_for(lambda: processes.of_folder(cluster.folder), pause=0.01)
     process.send_signal(number)
     assert process.wait(30) != 0
     assert nothing_left(cluster)
@@ -91,7 +91,7 @@ def test_what_a_crash_leaves_is_listed_and_goes_with_down(name: str) -> None:
         [sys.executable, "-m", "gsch", "lab", "up", name],
         cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    wait_for(lambda: "etcd" in cluster.running(), 30, pause=0.01)
+    wait_for(lambda: "etcd" in cluster.running(), pause=0.01)
     process.kill()
     process.wait()
     try:
