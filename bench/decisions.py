@@ -231,8 +231,8 @@ def run(shape: str, nodes: int, decisions: int) -> Result:
 
 
 def _decide(cycle: Cycle, snapshot: Snapshot, framework: Framework, info: PodInfo) -> None:
-    decision = cycle.decide(framework, info)
-    if decision.diagnosis is not None:
+    decision: Any = cycle.decide(framework, info)
+    if getattr(decision, "diagnosis", None) is not None:
         raise RuntimeError(f"{info.pod.key}: {decision.diagnosis.message}")
     snapshot.assume(info.pod, info.needs, decision.row)
     if reserve is not None:

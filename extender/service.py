@@ -85,7 +85,7 @@ class ExtenderService:
     async def _has_ghosts(self, node: str) -> bool:
         """Whether a pod is counted on the node that the API server does not have there any more."""
         row = self._snapshot.row(node)
-        if row < 0:
+        if row is None:
             return False
         counted = {record.uid for record in self._snapshot.pods_on(row) if not record.assumed}
         running = await self._running_on(node)
@@ -115,7 +115,11 @@ class ExtenderService:
         row = self._snapshot.row(args.node)
         asked = self._asked.pop(args.pod_uid, None)
         pod = asked or Pod(ObjectMeta(args.pod_name, args.pod_namespace, args.pod_uid), PodSpec([]))
-        if asked is not None and row >= 0 and not self._snapshot.holds(asked.key, args.pod_uid):
+        if (
+            asked is not None
+            and row is not None
+            and not self._snapshot.holds(asked.key, args.pod_uid)
+        ):
             self._snapshot.assume(asked, PodInfo.of(asked).needs, row)
         result = await self._binder.bind(pod, args.node)
         if result.outcome is Outcome.BOUND:

@@ -192,11 +192,11 @@ class LowLatency(Plugin):
         rows = self._rows(snapshot)
         times, measured = self.matrix.row(source, rows), self.matrix.measured_row(source, rows)
         mine = snapshot.row(source)
-        if mine >= 0:
+        if mine is not None:
             times[mine], measured[mine] = 0.0, True
         view = snapshot.view()
         others = np.isfinite(times)
-        if mine >= 0:
+        if mine is not None:
             others[mine] = False
         if not others.any():
             nothing = np.zeros(len(view), np.bool_)
@@ -225,15 +225,15 @@ def _fill(times: Milliseconds, column: Any, known: Bools) -> None:
             times[missing & (column == place)] = np.median(times[there])
 
 
-def _steps(view: View, source: int) -> Ints | None:
+def _steps(view: View, source: int | None) -> Ints | None:
     """0 in the source's zone, 1 in its region, 2 elsewhere; None where it has no such label."""
-    if source < 0:
+    if source is None:
         return None
     steps = np.full(len(view), len(PLACES))
-    told = False
+    labelled = False
     for step, place in reversed(list(enumerate(PLACES))):
         column = view.label(place)
         if column is not None and column[source]:
             steps[column == column[source]] = step
-            told = True
-    return steps if told else None
+            labelled = True
+    return steps if labelled else None

@@ -131,7 +131,7 @@ class PendingPods:
             self._nominator.remove(new.key)
         elif queued is None or queued.info is None:
             self._unnominate(new.key)
-        elif node and self._nominator.row(new.key) < 0:
+        elif node and self._nominator.row(new.key) is None:
             self._nominator.add(queued.info, node)
         elif not node and old is not None and old.status.nominated_node_name:
             self._unnominate(new.key)

@@ -167,7 +167,7 @@ class AttachedVolumes:
         if lingering is None:
             return
         volume, row = self._volume_of(lingering.volume), self._rows.row(lingering.node)
-        if volume is not None and row >= 0:
+        if volume is not None and row is not None:
             new = self._counted[attachment] = lingering.driver, volume, row
             self._count(new, +1)
 
@@ -188,8 +188,8 @@ class AttachedVolumes:
             if not self._attached[driver]:
                 del self._attached[driver], self._counts[driver]
 
-    def _limit(self, driver: str, row: int, limit: int) -> None:
-        if row < 0:
+    def _limit(self, driver: str, row: int | None, limit: int) -> None:
+        if row is None:
             return
         column = self._limits.get(driver)
         if column is None:

@@ -111,9 +111,9 @@ class NodeColumns:
         """Row of every name that is a node now. Not to be written to."""
         return self._by_name
 
-    def row(self, node: str) -> int:
-        """The node's row, or -1 where there is no such node."""
-        return self._by_name.get(node, -1)
+    def row(self, node: str) -> int | None:
+        """The node's row; None where there is no such node."""
+        return self._by_name.get(node)
 
     @property
     def capacity(self) -> int:
@@ -140,8 +140,8 @@ class NodeColumns:
         return rows.get(value, ())
 
     def node(self, name: str) -> Node | None:
-        row = self._rows.get(name, -1)
-        return self._nodes[row] if row >= 0 else None
+        row = self._rows.get(name)
+        return None if row is None else self._nodes[row]
 
     # -- changes ---------------------------------------------------------------------------
 
@@ -181,7 +181,7 @@ class NodeColumns:
     def remove_node(self, name: str) -> Change:
         """Forget a node. Pods still on it keep their record until their own deletion comes."""
         row = self.row(name)
-        if row < 0:
+        if row is None:
             return Change.NONE
         node = self._nodes[row]
         self._set_labels(row, node.metadata.labels if node else None, None)

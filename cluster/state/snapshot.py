@@ -80,16 +80,16 @@ class Snapshot(NodeColumns):
 
     def set_node(self, node: Node) -> Change:
         """Add or update a node; says what changed for scheduling. Raises QuantityError."""
-        change = super().set_node(node)
+        change, name = super().set_node(node), node.metadata.name
         if Change.ADDED in change:
-            self.storage.attached.node_added(node.metadata.name, self.row(node.metadata.name))
+            self.storage.attached.node_added(name, self._by_name[name])
         return change
 
     def remove_node(self, name: str) -> Change:
         """Forget a node. Pods still on it keep their record until their own deletion comes."""
         row = self.row(name)
         change = super().remove_node(name)
-        if change:
+        if change and row is not None:
             self.storage.attached.node_removed(name, row)
         return change
 
@@ -233,7 +233,7 @@ class Snapshot(NodeColumns):
         """Whether this API server labels pods with their node's topology as it binds them
         (KEP-4742)."""
         row = self.row(pod.spec.node_name)
-        if known.uid == pod.metadata.uid and row >= 0:
+        if known.uid == pod.metadata.uid and row is not None:
             added = dict(self._topology_labels(row))
             labels = pod.metadata.labels or {}
             if added and labels == {**known.shape.labels, **added}:

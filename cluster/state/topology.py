@@ -15,8 +15,8 @@ class Rows(Protocol):
     def topology(self) -> tuple[int, int]:
         """Changes with every node that comes or goes, and with every label of one."""
 
-    def row(self, node: str) -> int:
-        """The node's row, or -1 where there is no such node."""
+    def row(self, node: str) -> int | None:
+        """The node's row; None where there is no such node."""
 
     def with_label(self, key: str, value: str) -> Sequence[int]:
         """Rows of the nodes that carry the label."""

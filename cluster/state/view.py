@@ -109,12 +109,12 @@ class View:
         column = self._snapshot._labels.get(key)
         return None if column is None else column.rows[self.rows]
 
-    def is_row(self, row: int) -> Bools:
-        """Which of these rows is `row` of the snapshot (none for -1)."""
+    def is_row(self, row: int | None) -> Bools:
+        """Which of these rows is `row` of the snapshot (none for None)."""
         result: Bools
         if isinstance(self.rows, slice):
             result = np.zeros(len(self), np.bool_)
-            if row >= 0:
+            if row is not None:
                 result[row] = True
         else:
             result = self.rows == row

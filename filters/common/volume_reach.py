@@ -59,7 +59,7 @@ class VolumeReach:
         def compute() -> Bools:
             rows = map(self._snapshot.row, self._snapshot.storage.migrated.get(plugin, ()))
             migrated = np.zeros(len(self._view), np.bool_)
-            migrated[[row for row in rows if row >= 0]] = True
+            migrated[[row for row in rows if row is not None]] = True
             return migrated
 
         key = f"{plugin} {self._snapshot.storage.migrated_version}".encode()

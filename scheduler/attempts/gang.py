@@ -10,7 +10,7 @@ from filters.common.plugin import Event
 from scheduler.attempt import SchedulingAttempt
 from scheduler.attempts.pod import PodAttempts
 from scheduler.cycle.scheduling_cycle import Cycle, Decision
-from scheduler.joint.gangs import GangMember, Gangs
+from scheduler.joint.gangs import GangMember, Gangs, PlacedMember, RefusedMember
 from scheduler.observe.reporter import Reporter
 from scheduler.outcomes import UNSCHEDULABLE, Outcomes
 from scheduler.queue.nominator import Nominator
@@ -76,10 +76,11 @@ class GangAttempts:
         wait."""
         for member in members:
             yield
-            attempt, diagnosis = member.attempt, member.decision.diagnosis
-            if enough and member.reservation is not None:
-                self._pods.bind(attempt, member.decision.row, member.reservation)
+            attempt = member.attempt
+            if enough and isinstance(member, PlacedMember):
+                self._pods.bind(attempt, member.row, member.reservation)
                 continue
+            diagnosis = member.diagnosis if isinstance(member, RefusedMember) else None
             plugins = diagnosis.plugins if diagnosis is not None else frozenset[str]()
             # A member that fits waits for whatever the others wait for.
             self._queue.unschedulable(attempt.queued, ~Event.NONE, plugins)

@@ -14,7 +14,7 @@ from scheduler.cycle.diagnosis import Diagnosis
 from scheduler.cycle.placement_reasons import latency_note, why_in_short
 from scheduler.cycle.placement_reasons import why as reasons_of
 from scheduler.cycle.reservation import PluginRefused, Reservation, reserve
-from scheduler.cycle.scheduling_cycle import Cycle, Decision
+from scheduler.cycle.scheduling_cycle import Cycle, ScheduleResult
 from scheduler.cycle.trial import Trial
 from scheduler.joint.problem import GUESSED, Placed
 from scheduler.observe.metrics import Metrics
@@ -55,22 +55,22 @@ class PodAttempts:
     def run(self, attempt: SchedulingAttempt, placed: Placed | None = None) -> None:
         """One scheduling cycle; `placed` is what was decided for the pod jointly with others."""
         prefer = self._nominator.row(attempt.key)
-        if prefer < 0 and placed is not None:
+        if prefer is None and placed is not None:
             prefer = self._snapshot.row(placed.node)
         nominated = self._nominator.ahead_of(attempt.info)
         try:
             decision = self._cycle.decide(attempt.framework, attempt.info, nominated, prefer)
-            if decision.diagnosis is None:
+            if isinstance(decision, ScheduleResult):
                 self._explain(attempt, decision, placed)
         except Exception as error:
             log.exception("scheduling cycle failed", pod=attempt.key)
             why = f"internal error in the scheduling cycle: {error!r}"
             self._outcomes.failed(attempt, why)
             return
-        status = "Success" if decision.diagnosis is None else "Unschedulable"
+        status = "Success" if isinstance(decision, ScheduleResult) else "Unschedulable"
         seconds = time.perf_counter() - attempt.started
         self._metrics.point("Filter", status, attempt.pod.spec.scheduler_name, seconds)
-        if decision.diagnosis is None:
+        if isinstance(decision, ScheduleResult):
             self._assume(attempt, decision)
             return
         try:
@@ -83,7 +83,7 @@ class PodAttempts:
     # -- a node was found ------------------------------------------------------------------
 
     def _explain(
-        self, attempt: SchedulingAttempt, decision: Decision, placed: Placed | None
+        self, attempt: SchedulingAttempt, decision: ScheduleResult, placed: Placed | None
     ) -> None:
         """Why the pod goes where it goes, for its owner and for people who look on."""
         framework, info, pod = attempt.framework, attempt.info, attempt.pod
@@ -102,7 +102,7 @@ class PodAttempts:
             why = reasons_of(framework, info, decision.trial, self._snapshot, decision.row)
             log.debug("decided", pod=attempt.key, node=node, why=why)
 
-    def _assume(self, attempt: SchedulingAttempt, decision: Decision) -> None:
+    def _assume(self, attempt: SchedulingAttempt, decision: ScheduleResult) -> None:
         """Count the pod on its node, have plugins reserve what it needs, and begin to bind it."""
         pod, info, row = attempt.pod, attempt.info, decision.row
         self._snapshot.assume(pod, info.needs, row)

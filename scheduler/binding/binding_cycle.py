@@ -73,7 +73,7 @@ class BindingCycle:
     def begin(self, attempt: SchedulingAttempt, row: int, reservation: Reservation) -> None:
         """The pod is assumed on the row: bind it beside the next cycles."""
         queued = attempt.queued
-        elsewhere = self._nominator.row(queued.key) not in (-1, row)
+        elsewhere = self._nominator.row(queued.key) not in (None, row)
         self._nominator.remove(queued.key)
         if elsewhere:
             self._queue.move(ASSIGNED_POD_DELETE)

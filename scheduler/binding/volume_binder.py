@@ -130,7 +130,7 @@ class VolumeBinder:
         """
         if not self._snapshot.holds(pod.key, pod.metadata.uid):
             raise VolumesNotBound(f"pod {pod.key} is gone")
-        if self._snapshot.row(plan.node) < 0:
+        if self._snapshot.row(plan.node) is None:
             raise VolumesNotBound(f"node {plan.node} is gone")
         bindings = all(self._is_bound(v, c, plan.node, written) for v, c in plan.bindings)
         return bindings and all(self._is_made(c, plan.node, written) for c in plan.provisions)
@@ -168,7 +168,7 @@ class VolumeBinder:
         known = self._snapshot.storage.volumes.get(volume)
         affinity = known.spec.node_affinity if known else None
         row = self._snapshot.row(node)
-        if affinity is None or affinity.required is None or row < 0:
+        if affinity is None or affinity.required is None or row is None:
             return
         view = self._snapshot.view(np.array([row]))
         if not matches_selector(affinity.required, view, self._snapshot).all():

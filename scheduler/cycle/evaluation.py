@@ -92,7 +92,7 @@ def prefilter(plugins: Iterable[FilterPlugin], info: PodInfo, snapshot: Snapshot
     if names is not None:
         result.only = np.zeros(len(snapshot), np.bool_)
         for name in names:
-            if (row := snapshot.row(name)) >= 0:
+            if (row := snapshot.row(name)) is not None:
                 result.only[row] = True
     return result
 

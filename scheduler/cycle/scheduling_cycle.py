@@ -26,12 +26,23 @@ _encode = msgspec.json.Encoder(order="deterministic").encode
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
-    """The row to bind to, or why there is none."""
+class ScheduleResult:
+    """The row to bind to."""
 
     row: int
     trial: Trial
-    diagnosis: Diagnosis | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FitError:
+    """Why there is no row to bind to."""
+
+    trial: Trial
+    diagnosis: Diagnosis
+
+
+Decision = ScheduleResult | FitError
+"""Upstream's names for the two outcomes of a scheduling cycle."""
 
 
 class Cycle:
@@ -51,7 +62,11 @@ class Cycle:
         self._last = None
 
     def decide(
-        self, framework: Framework, info: PodInfo, nominated: Nominated = (), prefer: int = -1
+        self,
+        framework: Framework,
+        info: PodInfo,
+        nominated: Nominated = (),
+        prefer: int | None = None,
     ) -> Decision:
         """Filter, score and select. The caller assumes the pod on the node.
 
@@ -59,12 +74,12 @@ class Cycle:
         there for this very pod.
         """
         trial = self.trial(framework, info, nominated)
-        if prefer >= 0 and trial.rejection is None and trial.feasible[prefer]:
-            return Decision(prefer, trial)
+        if prefer is not None and trial.rejection is None and trial.feasible[prefer]:
+            return ScheduleResult(prefer, trial)
         row = trial.select(self._random)
-        if row >= 0:
-            return Decision(row, trial)
-        return Decision(-1, trial, self._diagnose(trial))
+        if row is not None:
+            return ScheduleResult(row, trial)
+        return FitError(trial, self._diagnose(trial))
 
     def _diagnose(self, trial: Trial) -> Diagnosis:
         """Kept for the class until the snapshot changes, where the class decides alone."""

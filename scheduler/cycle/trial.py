@@ -128,11 +128,11 @@ class Trial:
 
     # -- deciding --------------------------------------------------------------------------
 
-    def select(self, rng: random.Random) -> int:
-        """The row to take, or -1 where none is feasible. Ties go to a seeded draw."""
+    def select(self, rng: random.Random) -> int | None:
+        """The row to take, or None where none is feasible. Ties go to a seeded draw."""
         ties = self.best()
         if not len(ties):
-            return -1
+            return None
         return int(ties[rng.randrange(len(ties))] if len(ties) > 1 else ties[0])
 
     def best(self) -> NDArray[np.intp]:

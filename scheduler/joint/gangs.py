@@ -15,18 +15,29 @@ from filters.common.plugin import PodInfo
 from scheduler.attempt import SchedulingAttempt
 from scheduler.cycle.diagnosis import Diagnosis
 from scheduler.cycle.reservation import PluginRefused, Reservation, reserve
-from scheduler.cycle.scheduling_cycle import Decision
+from scheduler.cycle.scheduling_cycle import Decision, FitError
 from scheduler.queue.scheduling_queue import QueuedPod, SchedulingQueue
 
 
 @dataclass(frozen=True, slots=True)
-class GangMember:
-    """A gang's pod with what was decided for it."""
+class PlacedMember:
+    """A gang's pod that is assumed on a node."""
 
     attempt: SchedulingAttempt
-    decision: Decision
-    reservation: Reservation | None = None
-    """What is held for it; None where it has no node."""
+    row: int
+    reservation: Reservation
+    """What is held for it there."""
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedMember:
+    """A gang's pod that has no node."""
+
+    attempt: SchedulingAttempt
+    diagnosis: Diagnosis
+
+
+GangMember = PlacedMember | RefusedMember
 
 
 def refused_group(group: str, fields: list[str]) -> str:
@@ -155,8 +166,8 @@ class Gangs:
 
     def _member(self, attempt: SchedulingAttempt, decision: Decision) -> GangMember:
         """Assumed and reserved where it has a node."""
-        if decision.diagnosis is not None:
-            return GangMember(attempt, decision)
+        if isinstance(decision, FitError):
+            return RefusedMember(attempt, decision.diagnosis)
         framework, info, pod = attempt.framework, attempt.info, attempt.pod
         self._snapshot.assume(pod, info.needs, decision.row)
         try:
@@ -164,8 +175,8 @@ class Gangs:
         except PluginRefused as refusal:
             self._snapshot.forget(attempt.key, pod.metadata.uid)
             refused = Diagnosis(1, {str(refusal): 1}, frozenset((refusal.plugin,)))
-            return GangMember(attempt, replace(decision, row=-1, diagnosis=refused))
-        return GangMember(attempt, decision, held)
+            return RefusedMember(attempt, refused)
+        return PlacedMember(attempt, decision.row, held)
 
     def settle(self, first: SchedulingAttempt, members: Sequence[GangMember]) -> bool:
         """Whether enough of the gang have a node; where too few have, nothing stays assumed."""
@@ -176,15 +187,14 @@ class Gangs:
 
     def _give_back(self, members: Sequence[GangMember]) -> None:
         for member in members:
-            if member.reservation is not None:
+            if isinstance(member, PlacedMember):
                 member.reservation.unreserve(self._snapshot)
                 self._snapshot.forget(member.attempt.key, member.attempt.pod.metadata.uid)
 
     def message(self, first: SchedulingAttempt, members: Sequence[GangMember]) -> str:
         """Why the gang waits: how many of it fit, and what keeps the first other one."""
-        diagnoses = [member.decision.diagnosis for member in members]
-        fit = diagnoses.count(None)
-        why = next((diagnosis for diagnosis in diagnoses if diagnosis is not None), None)
+        refused = [member for member in members if isinstance(member, RefusedMember)]
+        fit = len(members) - len(refused)
         least = self.least(first.pod)
         head = f"gang {first.pod.group} needs {least} pods at once and {fit} fit"
-        return f"{head}: {why.message}" if why is not None else head
+        return f"{head}: {refused[0].diagnosis.message}" if refused else head

@@ -57,6 +57,12 @@ class Part:
         return self.info.pod.key
 
 
+def rows_of(snapshot: Snapshot, nodes: Sequence[str]) -> list[int] | None:
+    """The nodes' rows; None where one of them is there no more."""
+    rows = [row for name in nodes if (row := snapshot.row(name)) is not None]
+    return rows if len(rows) == len(nodes) else None
+
+
 def together(
     trials: Iterable[Trial],
     placed: dict[str, PipelineMember],
@@ -97,8 +103,8 @@ class Plan:
         """By key, where each pod is best placed by this solution; empty where one of its nodes is
         there no more."""
         names = [self._nodes[node] for node in nodes]
-        rows = [self._snapshot.row(name) for name in names]
-        if min(rows) < 0:
+        rows = rows_of(self._snapshot, names)
+        if rows is None:
             return {}
         cost = self.problem.cost(nodes)
         guessed = not self._known(rows, predicted=True)
@@ -122,8 +128,8 @@ class Plan:
         nodes = solve(problem)
         if nodes is None or problem.cost(nodes) >= before:
             return None
-        there = [self._snapshot.row(self._nodes[node]) for node in nodes]
-        if not self._known(here) or not self._known(there):
+        there = rows_of(self._snapshot, [self._nodes[node] for node in nodes])
+        if there is None or not self._known(here) or not self._known(there):
             return None
         return before, problem.cost(nodes), there
 
@@ -168,7 +174,7 @@ class Plan:
         costs = np.zeros(len(snapshot))
         for node, weight, apart in self._anchors(part):
             costs = costs + weight * self._from(node)
-            if apart and (row := snapshot.row(node)) >= 0:
+            if apart and (row := snapshot.row(node)) is not None:
                 costs[row] = np.inf
         scores = np.maximum(part.trial.evaluation.fixed.astype(np.float64), 0.0)
         most = float(scores.max(initial=0.0))
@@ -270,7 +276,7 @@ class Plan:
             times = near.ranking.copy()
         elif near is not None and near.steps is not None:
             times = (near.steps + 1).astype(np.float64)
-        if (row := self._snapshot.row(node)) >= 0:
+        if (row := self._snapshot.row(node)) is not None:
             times[row] = 0.0
         return times
 

@@ -14,7 +14,7 @@ from scheduler.config.configuration import Configuration
 from scheduler.config.pod_info import pod_info
 from scheduler.cycle.diagnosis import Diagnosis
 from scheduler.cycle.framework import Framework, frameworks
-from scheduler.cycle.scheduling_cycle import Cycle
+from scheduler.cycle.scheduling_cycle import Cycle, ScheduleResult
 from scheduler.cycle.trial import Trial
 from scheduler.preemption.candidates import Candidate, Preemption, keep, outcome
 from scheduler.queue.nominator import Nominator
@@ -106,9 +106,12 @@ def explain_with(
     info = pod_info(pod)
     cycle = Cycle(snapshot, seed=0)
     decision = cycle.decide(framework, info, nominator.ahead_of(info), nominator.row(pod.key))
-    trial, diagnosis = decision.trial, decision.diagnosis
+    trial, chosen = decision.trial, None
     message, victims = "", None
-    if diagnosis is not None:
+    if isinstance(decision, ScheduleResult):
+        chosen = decision.row
+    else:
+        diagnosis = decision.diagnosis
         found = _preemption(framework, info, trial, diagnosis, snapshot, nominator)
         if isinstance(found, Candidate):
             names = [victim.key for victim in found.victims]
@@ -116,10 +119,16 @@ def explain_with(
         else:
             diagnosis = replace(diagnosis, post_filter_message=found)
         message = diagnosis.message
-    nodes, nearest = _verdicts(framework, info, trial, snapshot, decision.row)
-    chosen = snapshot.names[decision.row] if decision.row >= 0 else None
+    nodes, nearest = _verdicts(framework, info, trial, snapshot, chosen)
     return Explanation(
-        pod.key, framework.name, info.policy, message, chosen, nearest, victims, nodes
+        pod.key,
+        framework.name,
+        info.policy,
+        message,
+        None if chosen is None else snapshot.names[chosen],
+        nearest,
+        victims,
+        nodes,
     )
 
 
@@ -143,7 +152,7 @@ def _preemption(
 
 
 def _verdicts(
-    framework: Framework, info: PodInfo, trial: Trial, snapshot: Snapshot, chosen: int
+    framework: Framework, info: PodInfo, trial: Trial, snapshot: Snapshot, chosen: int | None
 ) -> tuple[list[NodeVerdict], str | None]:
     """Every node's verdict, and the name of the nearest one that does not fit."""
     rows = [row for row, name in enumerate(snapshot.names) if snapshot.row(name) == row]
@@ -175,7 +184,7 @@ def _verdicts(
             )
         )
     possible = {row: changes for row, changes in remedies.items() if changes}
-    if chosen >= 0 or not possible:
+    if chosen is not None or not possible:
         return found, None
     nearest = min(possible, key=lambda row: sum(remedy.lack for remedy in possible[row]))
     return found, snapshot.names[nearest]

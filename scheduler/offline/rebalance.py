@@ -25,7 +25,7 @@ from scheduler.config.gschconfig import LOW_LATENCY
 from scheduler.config.pod_info import pod_info
 from scheduler.cycle.framework import Framework
 from scheduler.cycle.scheduling_cycle import Cycle
-from scheduler.joint.problem import Part, Plan
+from scheduler.joint.problem import Part, Plan, rows_of
 from scheduler.preemption.budgets import Budgets
 
 
@@ -142,8 +142,9 @@ def _accepted(
         pods = {one.pod.key: one for one in proposal.movable}
         assumed.enter_context(without(snapshot, records))
         moved = [
-            (snapshot.row(step.target), pods[step.pod].pending, pods[step.pod].info.needs)
+            (row, pods[step.pod].pending, pods[step.pod].info.needs)
             for step in move.steps
+            if (row := snapshot.row(step.target)) is not None
         ]
         assumed.enter_context(with_pods(snapshot, moved))
     return accepted
@@ -199,9 +200,8 @@ def _better(
         parts = [Part(one.info, one.member, cycle.trial(framework, one.info)) for one in movable]
         if any(p.trial.rejection or not p.trial.feasible.any() for p in parts):
             return None
-        here = [snapshot.row(one.pod.spec.node_name) for one in movable]
-        if min(here) < 0:
-            # The node of one of them is gone.
+        here = rows_of(snapshot, [one.pod.spec.node_name for one in movable])
+        if here is None:
             return None
         compared = Plan(snapshot, framework, parts, placed, here).compare(here)
     if compared is None:

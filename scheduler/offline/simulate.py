@@ -17,7 +17,7 @@ from scheduler.config.pod_info import WaitsForGlobal, pod_info
 from scheduler.cycle import placement_reasons
 from scheduler.cycle.framework import Framework, frameworks
 from scheduler.cycle.reservation import PluginRefused, Reservation, reserve
-from scheduler.cycle.scheduling_cycle import Cycle
+from scheduler.cycle.scheduling_cycle import Cycle, FitError
 from scheduler.joint.gangs import refused_group
 from scheduler.joint.problem import Placed, together
 from scheduler.joint.solver import solve
@@ -161,9 +161,9 @@ class _Decider:
     def _place(self, pod: Pod, info: PodInfo, framework: Framework) -> tuple[Placement, bool]:
         key = pod.key
         placed = self._planned(pod, info, framework)
-        row = self._snapshot.row(placed.node) if placed is not None else -1
+        row = self._snapshot.row(placed.node) if placed is not None else None
         decision = self._cycle.decide(framework, info, prefer=row)
-        if decision.diagnosis is not None:
+        if isinstance(decision, FitError):
             waits = info.near_pod is not None and bool(decision.diagnosis.whole)
             return Placement(key, PENDING, "", decision.diagnosis.message), waits
         why = placement_reasons.why(framework, info, decision.trial, self._snapshot, decision.row)

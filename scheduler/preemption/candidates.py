@@ -82,11 +82,11 @@ class Preemption:
         self._snapshot, self._random = snapshot, rng
 
     def find(
-        self, plugin: DefaultPreemption, trial: Trial, info: PodInfo, own_row: int
+        self, plugin: DefaultPreemption, trial: Trial, info: PodInfo, own_row: int | None
     ) -> Candidate | NotHelpful:
         """The best candidate for a pod that `trial` found no node for, in one go.
 
-        `own_row` is the row that the pod is nominated to already, -1 with none.
+        `own_row` is the row that the pod is nominated to already, None with none.
         """
         search = self.search(plugin, trial, info, own_row, lambda: trial.nominated)
         while (result := search.advance(math.inf)) is None:
@@ -98,7 +98,7 @@ class Preemption:
         plugin: DefaultPreemption,
         trial: Trial,
         info: PodInfo,
-        own_row: int,
+        own_row: int | None,
         nominated: Callable[[], Nominated],
     ) -> "Search":
         """As `find`, to be carried on by `Search.advance`. `nominated` says, whenever it is called,
@@ -115,7 +115,7 @@ class Search:
         plugin: DefaultPreemption,
         trial: Trial,
         info: PodInfo,
-        own_row: int,
+        own_row: int | None,
         nominated: Callable[[], Nominated],
         rng: random.Random,
     ) -> None:
@@ -151,7 +151,7 @@ class Search:
         if self._info.pod.spec.preemption_policy == "Never":
             return NotHelpful(NEVER)
         own_row, unresolvable = self._own_row, self._unresolvable
-        if own_row >= 0 and not unresolvable[own_row] and self._terminating():
+        if own_row is not None and not unresolvable[own_row] and self._terminating(own_row):
             return NotHelpful(TERMINATING)
         rows = np.flatnonzero(~unresolvable)
         if self._snapshot.least_priority >= self._priority:
@@ -175,11 +175,11 @@ class Search:
                 return candidate
         return NotHelpful(self._message(), outdated=bool(candidates))
 
-    def _terminating(self) -> bool:
+    def _terminating(self, row: int) -> bool:
         """Whether a victim of before is still on its way out of the nominated node."""
         return any(
             record.shape.terminating and record.preempted and record.priority < self._priority
-            for record in self._snapshot.pods_on(self._own_row)
+            for record in self._snapshot.pods_on(row)
         )
 
     def _relax(self, rows: NDArray[np.intp]) -> list[int]:
@@ -302,7 +302,7 @@ class Search:
 
 
 def outcome(
-    framework: Framework, info: PodInfo, trial: Trial, diagnosis: Diagnosis, own_row: int
+    framework: Framework, info: PodInfo, trial: Trial, diagnosis: Diagnosis, own_row: int | None
 ) -> str | None:
     """What is said of preemption without any search; None where one has to be made."""
     if framework.preemption is None or not diagnosis.node_count:
@@ -313,7 +313,7 @@ def outcome(
     return kept[1] if kept is not None and kept[0] == trial.version else None
 
 
-def keep(info: PodInfo, trial: Trial, own_row: int, result: NotHelpful, version: int) -> str:
+def keep(info: PodInfo, trial: Trial, own_row: int | None, result: NotHelpful, version: int) -> str:
     """The sentence for messages; kept for pods of the class for as long as nothing changes."""
     text = f"{NO_CLAIMS}, preemption: {result.message}"
     if _shared(trial, own_row) and version == trial.version:
@@ -321,14 +321,14 @@ def keep(info: PodInfo, trial: Trial, own_row: int, result: NotHelpful, version:
     return text
 
 
-def _kept(info: PodInfo, trial: Trial, own_row: int) -> tuple[int, str] | None:
+def _kept(info: PodInfo, trial: Trial, own_row: int | None) -> tuple[int, str] | None:
     if not _shared(trial, own_row):
         return None
     return trial.evaluation.post_filter_messages.get(_alike(info))
 
 
-def _shared(trial: Trial, own_row: int) -> bool:
-    return trial.shared and not trial.nominated and own_row < 0
+def _shared(trial: Trial, own_row: int | None) -> bool:
+    return trial.shared and not trial.nominated and own_row is None
 
 
 def _alike(info: PodInfo) -> tuple[int, str]:

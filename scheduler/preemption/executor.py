@@ -51,7 +51,7 @@ class _Running:
 
     attempt: SchedulingAttempt
     trial: Trial
-    own_row: int
+    own_row: int | None
     version: int
     search: Search
     done: Done

@@ -62,10 +62,10 @@ class Nominator:
         if node is not None:
             self._infos[node][info.pod.key] = info
 
-    def row(self, key: str) -> int:
-        """The row that the pod is nominated to; -1 with none."""
+    def row(self, key: str) -> int | None:
+        """The row that the pod is nominated to; None with none."""
         node = self._nodes.get(key)
-        return -1 if node is None else self._snapshot.row(node)
+        return None if node is None else self._snapshot.row(node)
 
     def ahead_of(self, info: PodInfo) -> list[tuple[int, list[PodInfo]]]:
         """Rows with nominated pods that this one must leave their room, with those pods."""
@@ -80,7 +80,7 @@ class Nominator:
                 for name, other in infos.items()
                 if other.pod.spec.priority >= priority and name != key
             ]
-            if row >= 0 and ahead:
+            if row is not None and ahead:
                 found.append((row, ahead))
         return found
 

@@ -6,12 +6,13 @@ import msgspec
 
 from cluster.objects.core import Node, Pod
 from cluster.state.resource_types import RESOURCES, put
+from cluster.state.snapshot import Snapshot
 from latency.matrix import Matrix
 from scheduler.config.configuration import Profile
 from scheduler.config.pod_info import pod_info
 from scheduler.cycle.diagnosis import Diagnosis
 from scheduler.cycle.framework import Framework
-from scheduler.cycle.scheduling_cycle import Cycle
+from scheduler.cycle.scheduling_cycle import Cycle, Decision, ScheduleResult
 from scheduler.cycle.trial import Trial
 from tests.harness.make import Json, node, snapshot
 
@@ -59,3 +60,16 @@ def scores(plugin: str, new: Pod, *nodes: Node, **more: Any) -> list[int]:
 
 def expression(key: str, operator: str, *values: str) -> Any:
     return {"key": key, "operator": operator, "values": list(values)}
+
+
+def row_of(snapshot: Snapshot, node: str) -> int:
+    """The row of a node that has to be there."""
+    row = snapshot.row(node)
+    assert row is not None, f"no node {node}"
+    return row
+
+
+def chosen_row(decision: Decision) -> int:
+    """The row that a cycle has to have chosen."""
+    assert isinstance(decision, ScheduleResult), decision
+    return decision.row

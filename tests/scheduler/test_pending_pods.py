@@ -148,7 +148,7 @@ def test_a_nominated_pod_that_goes_sets_others_free() -> None:
     world.queue.unschedulable(queued, Event.POD_GONE, frozenset())
     assert world.queue.counts[Place.UNSCHEDULABLE] == 1
     world.gone(nominated(first, "a"))
-    assert world.nominator.row("default/first") == -1
+    assert world.nominator.row("default/first") is None
     assert world.queue.counts[Place.UNSCHEDULABLE] == 0
 
 
@@ -158,7 +158,7 @@ def test_an_echo_of_a_pod_that_has_its_node_nominates_it_no_more() -> None:
     world.see(first)
     world.snapshot.assume(first, PodInfo.of(first).needs, 0)
     world.see(nominated(first, "a"), first)
-    assert world.nominator.row("default/first") == -1
+    assert world.nominator.row("default/first") is None
 
 
 def test_a_gang_is_complete_when_members_turn_out_to_be_bound() -> None:
@@ -201,7 +201,7 @@ def test_a_nomination_that_was_given_up_does_not_come_back_by_its_echo(world: Wo
     assert world.nominator.give_up("default/first")
     echo = changed(nominated(first, "a"), generation=3)
     world.see(echo, nominated(first, "a"))
-    assert world.nominator.row("default/first") == -1
+    assert world.nominator.row("default/first") is None
     world.see(first, echo)
     world.see(nominated(first, "a"), first)
     assert world.nominator.row("default/first") == world.snapshot.row("a")

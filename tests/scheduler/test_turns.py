@@ -87,7 +87,7 @@ async def test_a_search_ends_soon_however_much_happens_meanwhile(frozen: None) -
     started = time.perf_counter()
     enqueue(made, labelled(pod("first", requests={"cpu": "1"}, priority=10), app="new"))
     async with scheduling(made):
-        await until(lambda: made.nominator.row("default/first") >= 0)
+        await until(lambda: made.nominator.row("default/first") is not None)
     alone = time.perf_counter() - started
 
     async def events() -> None:
@@ -105,7 +105,7 @@ async def test_a_search_ends_soon_however_much_happens_meanwhile(frozen: None) -
     task = asyncio.create_task(events())
     enqueue(made, new)
     async with scheduling(made):
-        await until(lambda: made.nominator.row(new.key) >= 0)
+        await until(lambda: made.nominator.row(new.key) is not None)
     beside = time.perf_counter() - started
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)

@@ -10,6 +10,7 @@ from cluster.objects.core import Pod
 from cluster.state.records import amounts_of
 from cluster.state.snapshot import Change, PodChange, Snapshot
 from tests.harness.make import node, pod, snapshot
+from tests.harness.objects import row_of
 
 NODES = st.sampled_from([f"n{i}" for i in range(5)])
 PODS = st.sampled_from([f"p{i}" for i in range(8)])
@@ -53,7 +54,7 @@ class Accounting(RuleBasedStateMachine):
             return
         to = min(self.nodes)
         needs = amounts_of(found)
-        self.snapshot.assume(found, needs, self.snapshot.row(to))
+        self.snapshot.assume(found, needs, row_of(self.snapshot, to))
         self.held[found.key] = to, needs.requests.get("cpu", 0)
 
     @rule(name=PODS)
@@ -129,7 +130,7 @@ def test_an_unconfirmed_pod_expires_after_its_deadline_only() -> None:
 def test_a_pod_bound_elsewhere_moves_its_room() -> None:
     found = snapshot(node("a"), node("b"))
     new = pod("p", requests={"cpu": "1"})
-    found.assume(new, amounts_of(new), found.row("a"))
+    found.assume(new, amounts_of(new), row_of(found, "a"))
     assert found.set_pod(bound("p", "b", requests={"cpu": "1"})) is PodChange.REQUESTS
     assert found.view().requested("cpu").tolist() == [0, 1000]
 
@@ -138,7 +139,7 @@ def test_pods_that_come_before_their_node_are_counted_once_it_is_there() -> None
     found = Snapshot()
     found.set_pod(bound("p", "late", requests={"cpu": "1"}))
     assert found.node_count == 0
-    assert found.row("late") == -1
+    assert found.row("late") is None
     found.set_node(node("late"))
     assert found.view().requested("cpu")[found.row("late")] == 1000
 

@@ -15,8 +15,9 @@ from latency.pairs import Pair
 from scheduler.config.configuration import Profile
 from scheduler.config.pod_info import pod_info
 from scheduler.cycle.framework import Framework
-from scheduler.cycle.scheduling_cycle import Cycle
+from scheduler.cycle.scheduling_cycle import Cycle, FitError, ScheduleResult
 from tests.harness.make import node, pod, snapshot
+from tests.harness.objects import chosen_row, row_of
 
 PRIORITIES = ("", "GMostRequestedPriority", "GLeastRequestedPriority", "GBalancedPriority")
 
@@ -76,8 +77,9 @@ def test_no_node_is_ever_overcommitted_and_no_fitting_pod_refused(
         info = pod_info(new)
         decision = cycle.decide(plugins, info)
         fits = [row for row in range(len(found)) if _fits(found, info, row)]
-        assert (decision.row in fits) if fits else (decision.row == -1)
-        if decision.row >= 0:
+        assert isinstance(decision, ScheduleResult) == bool(fits)
+        if isinstance(decision, ScheduleResult):
+            assert decision.row in fits
             found.assume(new, info.needs, decision.row)
             placed.append(new.key)
         if placed and rng.random() < 0.3:
@@ -111,7 +113,7 @@ def test_a_kept_evaluation_equals_a_fresh_one(
             found.remove_node(name)
         elif step == 8:
             found.set_node(node(name, cpu="2", labels={"new": "label"}))
-        elif (row := found.row(name)) >= 0:
+        elif (row := found.row(name)) is not None:
             extra = pod(f"x{number}", requests={"cpu": "200m"})
             found.assume(extra, PodInfo.of(extra).needs, row)
         kept = cycle.trial(plugins, info)
@@ -131,7 +133,7 @@ def test_packing_fills_one_node_before_the_next_and_spreading_goes_round() -> No
         for number in range(4):
             new = pod(f"p{number}", requests={"cpu": "1", "memory": "1Gi"}, config=config(priority))
             info = pod_info(new)
-            row = cycle.decide(plugins, info).row
+            row = chosen_row(cycle.decide(plugins, info))
             found.assume(new, info.needs, row)
             placed[found.names[row]] = placed.get(found.names[row], 0) + 1
         assert sorted(placed.values()) == sorted(wanted.values())
@@ -147,9 +149,9 @@ def test_gpus_of_all_kinds_weigh_most_when_packing(gpu: str) -> None:
     loads = {"free": {"cpu": "6", "memory": "6Gi"}, "used": {gpu: "2"}}
     for name, requests in loads.items():
         extra = pod(f"on-{name}", requests=requests)
-        found.assume(extra, PodInfo.of(extra).needs, found.row(name))
+        found.assume(extra, PodInfo.of(extra).needs, row_of(found, name))
     new = pod("p", requests={gpu: "1"}, config=config("GMostRequestedPriority"))
-    assert found.names[cycle.decide(plugins, pod_info(new)).row] == "used"
+    assert found.names[chosen_row(cycle.decide(plugins, pod_info(new)))] == "used"
 
 
 NEAR = "GLowLatencyPriority"
@@ -174,7 +176,7 @@ def test_the_nearest_node_wins_and_scores_decide_within_the_resolution(
         found = snapshot(node("a"), node("b"))
         cycle = Cycle(found, seed)
         new = pod_info(pod("p", config=config(NEAR, "src")))
-        seen.add(found.names[cycle.decide(framework(tuple(pairs)), new).row])
+        seen.add(found.names[chosen_row(cycle.decide(framework(tuple(pairs)), new))])
     assert seen == wanted
 
 
@@ -182,7 +184,7 @@ def test_a_near_node_that_is_full_gives_way_to_the_next() -> None:
     found = snapshot(node("near", cpu="1"), node("far", cpu="4"))
     plugins = framework((Pair("src", "near", 1), Pair("src", "far", 9)))
     new = pod_info(pod("p", requests={"cpu": "2"}, config=config(NEAR, "src")))
-    assert found.names[Cycle(found).decide(plugins, new).row] == "far"
+    assert found.names[chosen_row(Cycle(found).decide(plugins, new))] == "far"
 
 
 def test_a_pod_near_another_waits_for_it_and_then_goes_near_its_node() -> None:
@@ -192,11 +194,11 @@ def test_a_pod_near_another_waits_for_it_and_then_goes_near_its_node() -> None:
     new = pod_info(pod("p", config=f'{{"priority": "{NEAR}", {option}}}'))
     cycle = Cycle(found)
     decision = cycle.decide(plugins, new)
-    assert decision.diagnosis is not None
+    assert isinstance(decision, FitError)
     assert "default/other" in decision.diagnosis.message
     other = pod("other")
-    found.assume(other, PodInfo.of(other).needs, found.row("c"))
-    assert found.names[cycle.decide(plugins, new).row] == "b"
+    found.assume(other, PodInfo.of(other).needs, row_of(found, "c"))
+    assert found.names[chosen_row(cycle.decide(plugins, new))] == "b"
 
 
 def test_ties_are_spread_by_a_seeded_draw() -> None:
@@ -204,7 +206,7 @@ def test_ties_are_spread_by_a_seeded_draw() -> None:
         found = snapshot(*(node(f"n{i}") for i in range(8)))
         cycle, plugins = Cycle(found, seed), framework()
         new = pod_info(pod("p", requests={"cpu": "1"}))
-        return [cycle.decide(plugins, new).row for _ in range(30)]
+        return [chosen_row(cycle.decide(plugins, new)) for _ in range(30)]
 
     assert rows(1) == rows(1)
     assert rows(1) != rows(2)
@@ -215,7 +217,7 @@ def test_100_000_nodes() -> None:
     found = snapshot(*(node(f"n{i}", labels={"zone": str(i % 7)}) for i in range(100_000)))
     cycle, plugins = Cycle(found, 1), framework()
     new = pod("p", requests={"cpu": "1"}, nodeSelector={"zone": "3"})
-    row = cycle.decide(plugins, pod_info(new)).row
+    row = chosen_row(cycle.decide(plugins, pod_info(new)))
     assert row % 7 == 3
 
 
@@ -275,11 +277,11 @@ def test_identical_pods_in_a_row_fill_uneven_nodes_and_overcommit_none(
             f"p{number}", requests={"cpu": "200m", "memory": "100Mi"}, config=config(priority)
         )
         info = pod_info(new)
-        row = cycle.decide(framework, info).row
-        if row < 0:
+        decision = cycle.decide(framework, info)
+        if isinstance(decision, FitError):
             break
-        world.assume(new, info.needs, row)
-    assert row < 0
+        world.assume(new, info.needs, decision.row)
+    assert isinstance(decision, FitError)
     assert not Cycle(world, 1).trial(framework, info).feasible.any()
     view = world.view()
     for resource in ("cpu", "memory", "pods"):

@@ -26,6 +26,7 @@ from scheduler.joint.solver import solve
 from scheduler.offline.rebalance import MoveLimits, find
 from scheduler.queue.scheduling_queue import QueuedPod, SchedulingQueue
 from tests.harness.make import node, pod, snapshot
+from tests.harness.objects import row_of
 
 LINE = ("n0", "n1", "n2", "n3")
 PAIRS = [Pair(a, b, 5.0 * (j - i)) for i, a in enumerate(LINE) for j, b in enumerate(LINE) if i < j]
@@ -138,7 +139,7 @@ def test_a_mate_whose_bind_is_under_way_counts_as_placed() -> None:
     world.queue.take(first)
     found = first.info
     assert found is not None
-    world.snapshot.assume(first.pod, found.needs, world.snapshot.row("n2"))
+    world.snapshot.assume(first.pod, found.needs, row_of(world.snapshot, "n2"))
     second = world.pending("b", stage="b", dependsOn=["a"])
     assert world.pipelines.wait(second) == 0
     assert world.plan(second) == {"default/b": "n2"}

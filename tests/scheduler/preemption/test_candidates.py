@@ -23,7 +23,7 @@ from scheduler.cycle.trial import Trial
 from scheduler.preemption.candidates import Candidate, NotHelpful, Preemption
 from scheduler.queue.nominator import Nominator
 from tests.harness.make import Json, node, pod_json, snapshot
-from tests.harness.objects import read
+from tests.harness.objects import read, row_of
 
 
 def make(name: str, cpu: str, priority: int, on: str = "", started: str = "", **spec: Any) -> Pod:
@@ -287,7 +287,7 @@ def test_room_that_is_promised_to_a_greater_pod_during_a_search_is_left_to_it() 
         DefaultPreemption(), Cycle(found).trial(framework, info), info, -1, lambda: list(ahead)
     )
     assert search.advance(0.0) is None
-    ahead.append((found.row("a"), [greater]))
+    ahead.append((row_of(found, "a"), [greater]))
     while (result := search.advance(0.0)) is None:
         pass
     assert isinstance(result, NotHelpful)
