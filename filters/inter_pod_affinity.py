@@ -99,7 +99,7 @@ class InterPodAffinity(Plugin):
 
     # -- filter ----------------------------------------------------------------------------
 
-    def pre_filter(self, info: PodInfo, snapshot: Snapshot) -> Prepared | None:
+    def pre_filter(self, info: PodInfo, snapshot: Snapshot) -> Prepared[Rules] | None:
         met = snapshot.matching_terms(info.pod)
         guarding = [(term, rows) for term, rows in met if term.kind is TermKind.ANTI_AFFINITY]
         wanted = [t for t in info.terms if t.kind is TermKind.AFFINITY]
@@ -118,7 +118,7 @@ class InterPodAffinity(Plugin):
         )
         return Prepared(rules, (AFFINITY, ANTI_AFFINITY, EXISTING))
 
-    def filter(self, prepared: Prepared, view: View) -> Ints:
+    def filter(self, prepared: Prepared[Rules], view: View) -> Ints:
         rules: Rules = prepared.state
         bits = np.zeros(len(view), np.int64)
         bits[_any(rules.guarded, view)] = 4
@@ -133,7 +133,7 @@ class InterPodAffinity(Plugin):
                 bits[~table.held[column]] = 1 | UNRESOLVABLE
         return bits
 
-    def filter_without(self, prepared: Prepared, view: View, removed: Removed) -> Ints:
+    def filter_without(self, prepared: Prepared[Rules], view: View, removed: Removed) -> Ints:
         rules: Rules = prepared.state
         bits = np.zeros(len(view), np.int64)
         for tables, bit in ((rules.guarded, 4), (rules.unwanted, 2)):
@@ -154,7 +154,7 @@ class InterPodAffinity(Plugin):
             bits[~held] = 1 | UNRESOLVABLE
         return bits
 
-    def remedies(self, prepared: Prepared, snapshot: Snapshot, row: int) -> list[Remedy]:
+    def remedies(self, prepared: Prepared[Rules], snapshot: Snapshot, row: int) -> list[Remedy]:
         rules: Rules = prepared.state
         view = snapshot.view(np.array([row]))
         found = []

@@ -104,7 +104,7 @@ class LowLatency(Plugin):
 
     # -- extension points ------------------------------------------------------------------
 
-    def pre_filter(self, info: PodInfo, snapshot: Snapshot) -> Prepared | Rejected | None:
+    def pre_filter(self, info: PodInfo, snapshot: Snapshot) -> Prepared[Bools] | Rejected | None:
         """A pod that is to be near another waits until that one has a node."""
         if info.near_pod is not None and info.near_pod not in snapshot.pods:
             return Rejected(
@@ -120,10 +120,10 @@ class LowLatency(Plugin):
         far = (near.times > info.max_latency_ms) & ~near.estimated
         return Prepared(far, (f"node(s) more than {info.max_latency_ms:g} ms from {source}",))
 
-    def filter(self, prepared: Prepared, view: View) -> Ints:
+    def filter(self, prepared: Prepared[Bools], view: View) -> Ints:
         return refusals(prepared.state[view.rows], 1 | UNRESOLVABLE)
 
-    def filter_without(self, prepared: Prepared, view: View, removed: Removed) -> Ints:
+    def filter_without(self, prepared: Prepared[Bools], view: View, removed: Removed) -> Ints:
         return self.filter(prepared, view)
 
     def prefer(self, info: PodInfo, snapshot: Snapshot, feasible: Bools) -> Bools | None:

@@ -1,6 +1,7 @@
 """NodeAffinity: nodeSelector, required and preferred node affinity (upstream plugin)."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -36,6 +37,15 @@ class NodeAffinityArgs(msgspec.Struct, forbid_unknown_fields=True, frozen=True, 
     """What every pod of the profile has to meet beside its own node affinity."""
 
 
+@dataclass(frozen=True, slots=True)
+class RequiredNodes:
+    """The pod's nodeSelector and required node affinity."""
+
+    labels: Labels | None
+    required: NodeSelector | None
+    snapshot: Snapshot
+
+
 class NodeAffinity(Plugin):
     NAME = "NodeAffinity"
     events = Event.NODE_ADD | Event.NODE_LABEL
@@ -54,7 +64,9 @@ class NodeAffinity(Plugin):
     def sign(self, info: PodInfo) -> Any:
         return info.pod.spec.node_selector, _affinity(info)
 
-    def pre_filter(self, info: PodInfo, snapshot: Snapshot) -> Prepared | Rejected | None:
+    def pre_filter(
+        self, info: PodInfo, snapshot: Snapshot
+    ) -> Prepared[RequiredNodes] | Rejected | None:
         labels = info.pod.spec.node_selector
         affinity = _affinity(info)
         required = (
@@ -65,18 +77,20 @@ class NodeAffinity(Plugin):
         only = _named_nodes(required) if required else None
         if only is not None and not only:
             return Rejected(CONFLICT)
-        return Prepared((labels, required, snapshot), (REASON, ENFORCED), only)
+        return Prepared(RequiredNodes(labels, required, snapshot), (REASON, ENFORCED), only)
 
-    def filter(self, prepared: Prepared, view: View) -> Ints:
-        labels, required, snapshot = prepared.state
-        bits = refusals(~_matched(labels, required, snapshot, view), 1 | UNRESOLVABLE)
+    def filter(self, prepared: Prepared[RequiredNodes], view: View) -> Ints:
+        own = prepared.state
+        bits = refusals(~_matched(own.labels, own.required, own.snapshot, view), 1 | UNRESOLVABLE)
         if self._required is None:
             return bits
-        allowed = matches_selector(self._required, view, snapshot)
+        allowed = matches_selector(self._required, view, own.snapshot)
         return np.where(allowed, bits, np.int64(2 | UNRESOLVABLE))
 
-    def remedies(self, prepared: Prepared, snapshot: Snapshot, row: int) -> list[Remedy]:
-        labels, required, _ = prepared.state
+    def remedies(
+        self, prepared: Prepared[RequiredNodes], snapshot: Snapshot, row: int
+    ) -> list[Remedy]:
+        labels, required = prepared.state.labels, prepared.state.required
         view = snapshot.view(np.array([row]))
         node = snapshot.node(snapshot.names[row])
         own = (node.metadata.labels or {}) if node else {}

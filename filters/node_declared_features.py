@@ -1,5 +1,6 @@
 """NodeDeclaredFeatures: the node's kubelet has what the pod's spec needs (KEP-5328)."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,14 @@ from filters.common.plugin import UNRESOLVABLE, Event, Plugin, PodInfo, Prepared
 REASON = "node(s) didn't match Pod's required features"
 
 
+@dataclass(frozen=True, slots=True)
+class Required:
+    """Features that the pod needs, beside what the nodes of the snapshot have."""
+
+    features: frozenset[str]
+    snapshot: Snapshot
+
+
 class NodeDeclaredFeatures(Plugin):
     NAME = "NodeDeclaredFeatures"
     events = Event.NODE_ADD | Event.NODE_FEATURE
@@ -19,13 +28,13 @@ class NodeDeclaredFeatures(Plugin):
     def sign(self, info: PodInfo) -> Any:
         return sorted(required(info.pod))
 
-    def pre_filter(self, info: PodInfo, snapshot: Snapshot) -> Prepared | None:
-        wanted = required(info.pod)
-        return Prepared((wanted, snapshot), (REASON,)) if wanted else None
+    def pre_filter(self, info: PodInfo, snapshot: Snapshot) -> Prepared[Required] | None:
+        features = required(info.pod)
+        return Prepared(Required(features, snapshot), (REASON,)) if features else None
 
-    def filter(self, prepared: Prepared, view: View) -> Ints:
-        wanted, snapshot = prepared.state
-        has = [wanted <= (known or frozenset()) for known in snapshot.feature_sets.values]
+    def filter(self, prepared: Prepared[Required], view: View) -> Ints:
+        needed, sets = prepared.state.features, prepared.state.snapshot.feature_sets
+        has = [needed <= (known or frozenset()) for known in sets.values]
         return refusals(~np.array(has)[view.feature_set], 1 | UNRESOLVABLE)
 
 

@@ -16,9 +16,9 @@ class NodeName(Plugin):
     def sign(self, info: PodInfo) -> Any:
         return info.pod.spec.node_name
 
-    def pre_filter(self, info: PodInfo, snapshot: Snapshot) -> Prepared | None:
+    def pre_filter(self, info: PodInfo, snapshot: Snapshot) -> Prepared[int | None] | None:
         name = info.pod.spec.node_name
         return Prepared(snapshot.row(name), (REASON,)) if name else None
 
-    def filter(self, prepared: Prepared, view: View) -> Ints:
+    def filter(self, prepared: Prepared[int | None], view: View) -> Ints:
         return refusals(~view.is_row(prepared.state), 1 | UNRESOLVABLE)

@@ -1,14 +1,23 @@
 """NodePorts: the host ports that a pod asks for are free (upstream plugin)."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from cluster.state.pod_index import host_ports
+from cluster.state.pod_index import HostPort, host_ports
 from cluster.state.snapshot import Ints, Snapshot, View
 from filters.common.plugin import Event, Plugin, PodInfo, Prepared, Remedy, Removed, refusals
 
 REASON = "node(s) didn't have free ports for the requested pod ports"
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Host ports that the pod asks for."""
+
+    ports: tuple[HostPort, ...]
+    snapshot: Snapshot
 
 
 class NodePorts(Plugin):
@@ -18,30 +27,29 @@ class NodePorts(Plugin):
     def sign(self, info: PodInfo) -> Any:
         return host_ports(info.pod)
 
-    def pre_filter(self, info: PodInfo, snapshot: Snapshot) -> Prepared | None:
-        wanted = host_ports(info.pod)
-        return Prepared((wanted, snapshot), (REASON,)) if wanted else None
+    def pre_filter(self, info: PodInfo, snapshot: Snapshot) -> Prepared[Ports] | None:
+        ports = host_ports(info.pod)
+        return Prepared(Ports(ports, snapshot), (REASON,)) if ports else None
 
-    def filter(self, prepared: Prepared, view: View) -> Ints:
+    def filter(self, prepared: Prepared[Ports], view: View) -> Ints:
         return self._refused(prepared, view, None)
 
-    def filter_without(self, prepared: Prepared, view: View, removed: Removed) -> Ints:
+    def filter_without(self, prepared: Prepared[Ports], view: View, removed: Removed) -> Ints:
         return self._refused(prepared, view, removed)
 
-    def _refused(self, prepared: Prepared, view: View, removed: Removed | None) -> Ints:
-        wanted, snapshot = prepared.state
+    def _refused(self, prepared: Prepared[Ports], view: View, removed: Removed | None) -> Ints:
+        snapshot = prepared.state.snapshot
         taken = np.zeros(len(view), np.bool_)
-        for port in wanted:
+        for port in prepared.state.ports:
             in_use = snapshot.index.ports_in_use(port)
             if in_use is not None:
                 left = in_use[: len(snapshot)][view.rows]
                 taken |= (left if removed is None else left - removed.with_port(port)) > 0
         return refusals(taken, 1)
 
-    def remedies(self, prepared: Prepared, snapshot: Snapshot, row: int) -> list[Remedy]:
-        wanted, _ = prepared.state
+    def remedies(self, prepared: Prepared[Ports], snapshot: Snapshot, row: int) -> list[Remedy]:
         found = []
-        for protocol, number, address in wanted:
+        for protocol, number, address in prepared.state.ports:
             in_use = snapshot.index.ports_in_use((protocol, number, address))
             if in_use is not None and in_use[row]:
                 found.append(Remedy(f"host port {number}/{protocol} free"))

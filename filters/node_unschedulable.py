@@ -17,13 +17,13 @@ class NodeUnschedulable(Plugin):
     def sign(self, info: PodInfo) -> Any:
         return info.pod.spec.tolerations
 
-    def pre_filter(self, info: PodInfo, snapshot: Snapshot) -> Prepared | None:
+    def pre_filter(self, info: PodInfo, snapshot: Snapshot) -> Prepared[None] | None:
         if any_tolerates(info.pod.spec.tolerations or (), UNSCHEDULABLE_TAINT):
             return None
         return Prepared(None, (REASON,))
 
-    def filter(self, prepared: Prepared, view: View) -> Ints:
+    def filter(self, prepared: Prepared[None], view: View) -> Ints:
         return refusals(view.unschedulable, 1 | UNRESOLVABLE)
 
-    def remedies(self, prepared: Prepared, snapshot: Snapshot, row: int) -> list[Remedy]:
+    def remedies(self, prepared: Prepared[None], snapshot: Snapshot, row: int) -> list[Remedy]:
         return [Remedy("the node uncordoned")]

@@ -6,7 +6,7 @@ In-tree volumes count for the driver that took them over."""
 import numpy as np
 
 from cluster.objects.pod_volumes import claims_of, driver_of_inline, inline_claims_of
-from cluster.state.snapshot import Ints, Snapshot, View
+from cluster.state.snapshot import Bools, Ints, Snapshot, View
 from filters.common.plugin import Event, Plugin, PodInfo, Prepared, refusals
 
 REASON = "node(s) exceed max volume count"
@@ -17,7 +17,7 @@ class NodeVolumeLimits(Plugin):
     events = Event.NODE_ADD | Event.POD_GONE | Event.CLAIM | Event.VOLUME | Event.CSI
     LOCAL = False
 
-    def pre_filter(self, info: PodInfo, snapshot: Snapshot) -> Prepared | None:
+    def pre_filter(self, info: PodInfo, snapshot: Snapshot) -> Prepared[Bools] | None:
         keys = (*claims_of(info.pod), *inline_claims_of(info.pod))
         if not keys:
             return None
@@ -35,7 +35,7 @@ class NodeVolumeLimits(Plugin):
             refused |= (new > storage.attached.free(driver, len(snapshot))) & (new > 0)
         return Prepared(refused, (REASON,)) if refused.any() else None
 
-    def filter(self, prepared: Prepared, view: View) -> Ints:
+    def filter(self, prepared: Prepared[Bools], view: View) -> Ints:
         return refusals(prepared.state[view.rows], 1)
 
 

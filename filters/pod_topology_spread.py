@@ -118,6 +118,14 @@ class Hard:
 
 
 @dataclass(frozen=True, slots=True)
+class HardConstraints:
+    """A pod's required constraints, each with its `codes`."""
+
+    namespace: str
+    with_codes: list[tuple[Hard, Ints]]
+
+
+@dataclass(frozen=True, slots=True)
 class CountedNodes:
     """Which nodes take part in a constraint, and the domains that they make up; `key` stands for
     both."""
@@ -166,7 +174,7 @@ class PodTopologySpread(Plugin):
 
     # -- filter ----------------------------------------------------------------------------
 
-    def pre_filter(self, info: PodInfo, snapshot: Snapshot) -> Prepared | None:
+    def pre_filter(self, info: PodInfo, snapshot: Snapshot) -> Prepared[HardConstraints] | None:
         constraints = self._constraints(info, snapshot, HARD)
         if not constraints:
             return None
@@ -179,13 +187,13 @@ class PodTopologySpread(Plugin):
             matching = self._sums.of(snapshot, constraint.key, source, numbers, nodes.among)
             own = int(constraint.selector.matches(labels))
             hard.append(Hard(constraint, own, nodes.among, matching, nodes.domains))
-        state = [(one, one.codes()) for one in hard]
-        return Prepared((state, info.pod.metadata.namespace), (SKEWED, NO_LABEL))
+        state = HardConstraints(info.pod.metadata.namespace, [(one, one.codes()) for one in hard])
+        return Prepared(state, (SKEWED, NO_LABEL))
 
-    def filter(self, prepared: Prepared, view: View) -> Ints:
+    def filter(self, prepared: Prepared[HardConstraints], view: View) -> Ints:
         """The first constraint that a node does not meet decides."""
         bits = np.zeros(len(view), np.int64)
-        for index, (one, codes) in enumerate(prepared.state[0]):
+        for index, (one, codes) in enumerate(prepared.state.with_codes):
             column = view.label(one.constraint.key)
             if index == 0 and column is not None:
                 bits = codes[column]
@@ -194,10 +202,12 @@ class PodTopologySpread(Plugin):
             bits = np.where(bits == 0, new, bits)
         return bits
 
-    def filter_without(self, prepared: Prepared, view: View, removed: Removed) -> Ints:
+    def filter_without(
+        self, prepared: Prepared[HardConstraints], view: View, removed: Removed
+    ) -> Ints:
         bits = np.zeros(len(view), np.int64)
-        state, namespace = prepared.state
-        for one, _ in state:
+        namespace = prepared.state.namespace
+        for one, _ in prepared.state.with_codes:
             column = view.label(one.constraint.key)
             skewed = None
             if column is not None:
@@ -206,10 +216,12 @@ class PodTopologySpread(Plugin):
             bits = _first(bits, column, skewed)
         return bits
 
-    def remedies(self, prepared: Prepared, snapshot: Snapshot, row: int) -> list[Remedy]:
+    def remedies(
+        self, prepared: Prepared[HardConstraints], snapshot: Snapshot, row: int
+    ) -> list[Remedy]:
         view = snapshot.view(np.array([row]))
         found = []
-        for one, codes in prepared.state[0]:
+        for one, codes in prepared.state.with_codes:
             key = one.constraint.key
             column = view.label(key)
             if column is None or not column[0]:

@@ -102,6 +102,10 @@ def check_resources(resources: tuple[ResourceSpec, ...]) -> None:
             )
 
 
+Requests = list[tuple[str, int]]
+"""(resource, amount), in the order in which upstream names them."""
+
+
 class NodeResourcesFit(Plugin):
     NAME = "NodeResourcesFit"
     BY_COLUMNS = True
@@ -127,19 +131,19 @@ class NodeResourcesFit(Plugin):
     def sign(self, info: PodInfo) -> Any:
         return sorted(info.needs.requests.items()), info.needs.nonzero
 
-    def pre_filter(self, info: PodInfo, snapshot: Snapshot) -> Prepared:
+    def pre_filter(self, info: PodInfo, snapshot: Snapshot) -> Prepared[Requests]:
         wanted = [(PODS, info.needs.requests[PODS])]
         wanted += [(n, a) for n, a in _ordered(info.needs.requests) if not self._ignores(n)]
         reasons = tuple("Too many pods" if n == PODS else f"Insufficient {n}" for n, _ in wanted)
         return Prepared(wanted, reasons)
 
-    def filter(self, prepared: Prepared, view: View) -> Ints:
+    def filter(self, prepared: Prepared[Requests], view: View) -> Ints:
         return self._short(prepared, view, None)
 
-    def filter_without(self, prepared: Prepared, view: View, removed: Removed) -> Ints:
+    def filter_without(self, prepared: Prepared[Requests], view: View, removed: Removed) -> Ints:
         return self._short(prepared, view, removed)
 
-    def _short(self, prepared: Prepared, view: View, removed: Removed | None) -> Ints:
+    def _short(self, prepared: Prepared[Requests], view: View, removed: Removed | None) -> Ints:
         bits = np.zeros(len(view), np.int64)
         for index, (name, amount) in enumerate(prepared.state):
             if removed is None and view.short_nowhere(name, amount):
@@ -154,7 +158,7 @@ class NodeResourcesFit(Plugin):
                     bits |= (amount > view.allocatable(name)) * np.int64(UNRESOLVABLE)
         return bits
 
-    def remedies(self, prepared: Prepared, snapshot: Snapshot, row: int) -> list[Remedy]:
+    def remedies(self, prepared: Prepared[Requests], snapshot: Snapshot, row: int) -> list[Remedy]:
         view = snapshot.view(np.array([row]))
         found = []
         for name, amount in prepared.state:

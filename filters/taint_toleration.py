@@ -38,13 +38,13 @@ class TaintToleration(Plugin):
     def sign(self, info: PodInfo) -> Any:
         return info.pod.spec.tolerations
 
-    def pre_filter(self, info: PodInfo, snapshot: Snapshot) -> Prepared | None:
+    def pre_filter(self, info: PodInfo, snapshot: Snapshot) -> Prepared["_Counts"] | None:
         return Prepared(self._counts(info, snapshot, False), (REASON,))
 
-    def filter(self, prepared: Prepared, view: View) -> Ints:
+    def filter(self, prepared: Prepared["_Counts"], view: View) -> Ints:
         return refusals(prepared.state.of(view) > 0, 1 | UNRESOLVABLE)
 
-    def remedies(self, prepared: Prepared, snapshot: Snapshot, row: int) -> list[Remedy]:
+    def remedies(self, prepared: Prepared["_Counts"], snapshot: Snapshot, row: int) -> list[Remedy]:
         taints = snapshot.taint_sets.values[snapshot.view().taint_set[row]] or ()
         return [
             Remedy(f"a toleration of the taint {taint}")

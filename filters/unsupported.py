@@ -32,5 +32,5 @@ class UnsupportedConstraints(Plugin):
             return None
         return Rejected(f"pod asks for what no plugin here understands: {', '.join(found)}")
 
-    def filter(self, prepared: Prepared, view: View) -> Ints:
+    def filter(self, prepared: Prepared[None], view: View) -> Ints:
         return np.zeros(len(view), np.int64)

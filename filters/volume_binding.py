@@ -81,7 +81,7 @@ class VolumeBinding(Plugin):
     def from_args(cls, args: Mapping[str, Any]) -> "VolumeBinding":
         return cls(msgspec.convert(args, VolumeBindingArgs))
 
-    def pre_filter(self, info: PodInfo, snapshot: Snapshot) -> Prepared | Rejected | None:
+    def pre_filter(self, info: PodInfo, snapshot: Snapshot) -> Prepared[Answer] | Rejected | None:
         keys = claims_of(info.pod)
         if not keys:
             return None
@@ -100,13 +100,13 @@ class VolumeBinding(Plugin):
         answer = _Search(snapshot, self._masks).run([c for c in claims if bound(c)], waiting)
         return Prepared(answer, (CONFLICT, NOTHING_TO_BIND, NO_SPACE, NO_VOLUME))
 
-    def filter(self, prepared: Prepared, view: View) -> Ints:
+    def filter(self, prepared: Prepared[Answer], view: View) -> Ints:
         answer: Answer = prepared.state
         bits: Ints = answer.bits[view.rows]
         return bits
 
     def reserve(
-        self, info: PodInfo, prepared: Prepared | None, snapshot: Snapshot, row: int
+        self, info: PodInfo, prepared: Prepared[Answer] | None, snapshot: Snapshot, row: int
     ) -> VolumePlan | None:
         """What to write before the pod can run on the row's node, kept from others meanwhile."""
         plan = self.plan(prepared, snapshot, row) if prepared is not None else None
@@ -121,7 +121,7 @@ class VolumeBinding(Plugin):
         """Have the claims bound; what the API server shows by then need not be assumed any more."""
         await self.handle.bind_volumes(info.pod, held, self.bind_timeout_s)
 
-    def plan(self, prepared: Prepared, snapshot: Snapshot, row: int) -> VolumePlan | None:
+    def plan(self, prepared: Prepared[Answer], snapshot: Snapshot, row: int) -> VolumePlan | None:
         """What to write before the pod can run on the row's node; None where nothing is."""
         answer: Answer = prepared.state
         bindings, provisions = [], []

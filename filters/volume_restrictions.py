@@ -30,7 +30,9 @@ class VolumeRestrictions(Plugin):
     events = Event.NODE_ADD | Event.POD_GONE | Event.CLAIM
     LOCAL = False
 
-    def pre_filter(self, info: PodInfo, snapshot: Snapshot) -> Prepared | Rejected | None:
+    def pre_filter(
+        self, info: PodInfo, snapshot: Snapshot
+    ) -> Prepared[VolumeRestrictionsState] | Rejected | None:
         in_use = False
         namespace = info.pod.metadata.namespace
         for volume in info.pod.spec.volumes or ():
@@ -51,7 +53,7 @@ class VolumeRestrictions(Plugin):
                 taken[list(shape.on)] = True
         return Prepared(VolumeRestrictionsState(taken, in_use), (DISK_CONFLICT, IN_USE))
 
-    def filter(self, prepared: Prepared, view: View) -> Ints:
+    def filter(self, prepared: Prepared[VolumeRestrictionsState], view: View) -> Ints:
         state: VolumeRestrictionsState = prepared.state
         bits = refusals(state.disk_taken[view.rows], 1)
         return np.where(bits == 0, 2, bits) if state.claim_in_use else bits

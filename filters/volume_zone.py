@@ -1,6 +1,7 @@
 """VolumeZone: bound volumes that carry zone or region labels are in the node's (upstream)."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -21,15 +22,23 @@ OLD_NAMES = {
 LABELS = (*OLD_NAMES, ZONE, REGION)
 
 
+@dataclass(frozen=True, slots=True)
+class Zones:
+    """By label, the values that will do."""
+
+    required: list[tuple[str, list[str]]]
+    snapshot: Snapshot
+
+
 class VolumeZone(Plugin):
     NAME = "VolumeZone"
     events = Event.NODE_ADD | Event.NODE_LABEL | Event.CLAIM | Event.VOLUME | Event.STORAGE_CLASS
     LOCAL = False
     LOOKS_AT_PODS = False
 
-    def pre_filter(self, info: PodInfo, snapshot: Snapshot) -> Prepared | Rejected | None:
+    def pre_filter(self, info: PodInfo, snapshot: Snapshot) -> Prepared[Zones] | Rejected | None:
         storage = snapshot.storage
-        wanted: list[tuple[str, list[str]]] = []
+        required: list[tuple[str, list[str]]] = []
         # Claims of generic ephemeral volumes are not looked at, as upstream's are not.
         for key in mounted_claims_of(info.pod):
             claim = storage.claims.get(key)
@@ -46,14 +55,14 @@ class VolumeZone(Plugin):
             volume = storage.volumes.get(claim.spec.volume_name)
             if volume is None:
                 return Rejected(f'persistentvolume "{claim.spec.volume_name}" not found')
-            wanted += _zones(volume)
-        return Prepared((wanted, snapshot), (REASON,)) if wanted else None
+            required += _zones(volume)
+        return Prepared(Zones(required, snapshot), (REASON,)) if required else None
 
-    def filter(self, prepared: Prepared, view: View) -> Ints:
-        wanted, snapshot = prepared.state
+    def filter(self, prepared: Prepared[Zones], view: View) -> Ints:
+        zones = prepared.state
         found = np.ones(len(view), np.bool_)
-        for label, values in wanted:
-            found = found & _has_one(label, values, view, snapshot)
+        for label, values in zones.required:
+            found = found & _has_one(label, values, view, zones.snapshot)
         # A node without any of these labels is in a cluster of one zone.
         zonal = np.zeros(len(view), np.bool_)
         for label in LABELS:

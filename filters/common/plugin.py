@@ -13,7 +13,7 @@ view of exactly the feasible nodes.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Flag, auto
-from typing import Any, ClassVar, Final, Protocol, cast
+from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,15 +80,18 @@ class PodInfo:
         return cls(pod, amounts_of(pod), terms_of(pod), **policy)
 
 
+State = TypeVar("State", covariant=True)
+
+
 @dataclass(frozen=True, slots=True)
-class Prepared:
-    """What `pre_filter` worked out for the whole pod.
+class Prepared(Generic[State]):
+    """What `pre_filter` worked out for the whole pod, in a form of the plugin's own (`state`).
 
     `reasons` are the texts that bits 0, 1, … of `filter`'s answer stand for. `only`, where given,
     names the nodes that can come into question at all.
     """
 
-    state: Any = None
+    state: State
     reasons: tuple[str, ...] = ()
     only: frozenset[str] | None = None
 
@@ -181,7 +184,7 @@ class Plugin:
     def normalize(self, raw: Ints) -> Ints:
         return raw
 
-    def filter_without(self, prepared: Prepared, view: View, removed: Removed) -> Ints | None:
+    def filter_without(self, prepared: Prepared[Any], view: View, removed: Removed) -> Ints | None:
         """`filter` of `removed.rows` as if the removed pods were gone (upstream's RemovePod).
 
         None where the plugin cannot tell from counts: pods are then really taken out of the
@@ -190,7 +193,7 @@ class Plugin:
         plugin = cast(FilterPlugin, self)
         return None if self.LOOKS_AT_PODS else plugin.filter(prepared, view)
 
-    def remedies(self, prepared: Prepared, snapshot: Snapshot, row: int) -> list[Remedy]:
+    def remedies(self, prepared: Prepared[Any], snapshot: Snapshot, row: int) -> list[Remedy]:
         """What would have to change for the plugin to admit this row; empty where it cannot say.
 
         Only for people who ask why: never called in a scheduling cycle.
@@ -223,15 +226,17 @@ class FilterPlugin(Protocol):
 
     def sign(self, info: PodInfo) -> Any: ...
 
-    def pre_filter(self, info: PodInfo, snapshot: Snapshot) -> Prepared | Rejected | None:
+    def pre_filter(self, info: PodInfo, snapshot: Snapshot) -> Prepared[Any] | Rejected | None:
         """None where the plugin has nothing to say about this pod."""
 
-    def filter(self, prepared: Prepared, view: View) -> Ints:
+    def filter(self, prepared: Prepared[Any], view: View) -> Ints:
         """0 where the pod fits, else bits that index `prepared.reasons`, and UNRESOLVABLE."""
 
-    def filter_without(self, prepared: Prepared, view: View, removed: Removed) -> Ints | None: ...
+    def filter_without(
+        self, prepared: Prepared[Any], view: View, removed: Removed
+    ) -> Ints | None: ...
 
-    def remedies(self, prepared: Prepared, snapshot: Snapshot, row: int) -> list[Remedy]: ...
+    def remedies(self, prepared: Prepared[Any], snapshot: Snapshot, row: int) -> list[Remedy]: ...
 
 
 class ScorePlugin(Protocol):
@@ -269,7 +274,7 @@ class ReservePlugin(Protocol):
     events: ClassVar[Event]
 
     def reserve(
-        self, info: PodInfo, prepared: Prepared | None, snapshot: Snapshot, row: int
+        self, info: PodInfo, prepared: Prepared[Any] | None, snapshot: Snapshot, row: int
     ) -> Any | None:
         """What is held, for the calls that follow; None for nothing. Raises Refusal.
 

@@ -64,7 +64,7 @@ class Prefiltered:
     left, and `narrowed_by` by whom.
     """
 
-    engaged: list[tuple[FilterPlugin, Prepared]] = field(default_factory=list)
+    engaged: list[tuple[FilterPlugin, Prepared[Any]]] = field(default_factory=list)
     rejection: tuple[str, str] | None = None
     resolvable: bool = False
     only: Bools | None = None

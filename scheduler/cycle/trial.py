@@ -57,7 +57,7 @@ class Trial:
         return self.snapshot.version
 
     @property
-    def engaged(self) -> list[tuple[FilterPlugin, Prepared]]:
+    def engaged(self) -> list[tuple[FilterPlugin, Prepared[Any]]]:
         """The filters that have to do with the pod, in order, with what they prepared."""
         both = (*self.evaluation.prefiltered.engaged, *self.own.engaged)
         return _in_order(self.plugins, both)
@@ -181,7 +181,7 @@ class Trial:
         return result
 
     @property
-    def prepared(self) -> dict[str, Prepared]:
+    def prepared(self) -> dict[str, Prepared[Any]]:
         """What each filter that has to do with the pod prepared, by name."""
         both = (*self.evaluation.prefiltered.engaged, *self.own.engaged)
         return {plugin.NAME: prepared for plugin, prepared in both}
@@ -257,8 +257,8 @@ class Trial:
 
 
 def _in_order(
-    plugins: PluginSet, engaged: Sequence[tuple[FilterPlugin, Prepared]]
-) -> list[tuple[FilterPlugin, Prepared]]:
+    plugins: PluginSet, engaged: Sequence[tuple[FilterPlugin, Prepared[Any]]]
+) -> list[tuple[FilterPlugin, Prepared[Any]]]:
     """In the profile's order, LOCAL and other plugins mixed."""
     prepared = {plugin.NAME: (plugin, found) for plugin, found in engaged}
     return [prepared[plugin.NAME] for plugin in plugins.filters if plugin.NAME in prepared]

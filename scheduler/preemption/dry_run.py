@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,7 +97,7 @@ class DryRun:
                 return False
         return True
 
-    def _again(self) -> tuple[list[tuple[FilterPlugin, Prepared]], bool]:
+    def _again(self) -> tuple[list[tuple[FilterPlugin, Prepared[Any]]], bool]:
         """The engaged filters with what looks at pods prepared anew; whether one rejects."""
         again = prefilter(
             (p for p in self._plugins.filters if p.LOOKS_AT_PODS), self._info, self._snapshot
@@ -107,7 +108,7 @@ class DryRun:
         return engaged, again.rejection is not None
 
 
-def _count(prepared: Prepared, bits: Ints, refused: RefusedRows) -> None:
+def _count(prepared: Prepared[Any], bits: Ints, refused: RefusedRows) -> None:
     refused.rows += int(np.count_nonzero(bits))
     for index, reason in enumerate(prepared.reasons):
         number = int(np.count_nonzero(bits & np.int64(1 << index)))

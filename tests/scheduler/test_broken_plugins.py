@@ -42,7 +42,7 @@ class Broken(Plugin):
         raise RuntimeError("unreserve")
 
     def reserve(
-        self, info: PodInfo, prepared: Prepared | None, snapshot: Snapshot, row: int
+        self, info: PodInfo, prepared: Prepared[Any] | None, snapshot: Snapshot, row: int
     ) -> Any:
         return "held"
 

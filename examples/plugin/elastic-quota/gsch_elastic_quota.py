@@ -33,7 +33,7 @@ class ElasticQuota(Plugin):
     LOCAL = False
     WATCHES = (WatchedKind(PATH, Quota),)
 
-    def pre_filter(self, info: PodInfo, snapshot: Snapshot) -> Prepared | Rejected | None:
+    def pre_filter(self, info: PodInfo, snapshot: Snapshot) -> Rejected | None:
         """Refuses the pod as a whole; the nodes are none of this plugin's business."""
         quotas = {q.metadata.namespace: q.spec for q in self.handle.objects(PATH).values()}
         namespace = info.pod.metadata.namespace
@@ -53,7 +53,7 @@ class ElasticQuota(Plugin):
                     return Rejected(f"nobody has {name} left to lend (ElasticQuota)")
         return None
 
-    def filter(self, prepared: Prepared, view: View) -> Ints:
+    def filter(self, prepared: Prepared[None], view: View) -> Ints:
         return np.zeros(len(view), np.int64)
 
 

@@ -299,10 +299,10 @@ class ByRemoval(Plugin):
     NAME = "ByRemoval"
     LOCAL = False
 
-    def pre_filter(self, info: PodInfo, snapshot: Snapshot) -> Prepared:
-        return Prepared()
+    def pre_filter(self, info: PodInfo, snapshot: Snapshot) -> Prepared[None]:
+        return Prepared(None)
 
-    def filter(self, prepared: Prepared, view: View) -> Ints:
+    def filter(self, prepared: Prepared[None], view: View) -> Ints:
         return np.zeros(len(view), np.int64)
 
 
