@@ -35,7 +35,7 @@ class LabError(GschError):
 
 @dataclass(frozen=True, slots=True)
 class Binary:
-    """A main package of one of the modules under tools/, with what the linker is told."""
+    """A main package of one of the modules under tools/, with what the linker is printed."""
 
     module: str
     package: str
@@ -235,15 +235,15 @@ def _progress(title: str, console: Console) -> Iterator[Advance]:
 
             yield bar
         return
-    done, told = 0, -1
+    done, printed = 0, -1
     console.print(f"building {title}: fetching modules")
 
     def line(step: int, total: int) -> None:
-        nonlocal done, told
+        nonlocal done, printed
         done += step
         fifth = min(done * 5 // total, 5)
-        if fifth > told:
-            told = fifth
+        if fifth > printed:
+            printed = fifth
             console.print(f"building {title}: {min(done, total)} of {total} packages")
 
     yield line

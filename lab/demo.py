@@ -89,6 +89,8 @@ def run(keep: bool, console: Console) -> list[Row]:
 class _Kubectl:
     def __init__(self, binary: Path, kubeconfig: Path) -> None:
         self._command = [str(binary), "--kubeconfig", str(kubeconfig)]
+        self.log = kubeconfig.parent / "logs" / "gsch.log"
+        """Where the scheduler of this cluster writes."""
 
     def __call__(self, *arguments: str) -> str:
         answer = subprocess.run(
@@ -153,11 +155,10 @@ def _follow(kubectl: _Kubectl, console: Console) -> list[Row]:
     processes.wait_until(lambda: "default" in kubectl("get", "serviceaccounts"), 30)
     kubectl("apply", "-f", str(EXAMPLES / "pods"))
     console.print(f"applied {len(expected)} pods of examples/pods")
-    log = Path(kubectl._command[-1]).parent / "logs" / "gsch.log"
     deadline = time.monotonic() + WITHIN
     with console.status("waiting for the scheduler"):
         while True:
-            latest = _rows(kubectl.pods(), log, expected)
+            latest = _rows(kubectl.pods(), kubectl.log, expected)
             if all(row.as_expected for row in latest) or time.monotonic() > deadline:
                 return latest
             time.sleep(0.2)

@@ -101,7 +101,7 @@ class PendingPods:
         self._queue.delete(pod.key)
         nominated = self._nominator.forget(pod.key)
         self._forget(pod)
-        self._pipelines.gone(pod.key)
+        self._pipelines.forget(pod.key)
         self._waiters.notify("Pod", pod.key)
         # Room that was kept for a nominated pod is as free as that of one that ran.
         if freed or nominated:
@@ -109,7 +109,7 @@ class PendingPods:
 
     def object_changed(self, kind: str, key: str) -> None:
         if kind == "PodGroup":
-            self._gangs.appeared(key, self._admit)
+            self._gangs.group_added(key, self._admit)
         self._waiters.notify(kind, key)
 
     def cluster_changed(self, event: ClusterEvent) -> None:

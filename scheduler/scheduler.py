@@ -74,8 +74,8 @@ class Scheduler:
         self._cycle = Cycle(self.snapshot, configuration.seed)
         self.frameworks: dict[str, Framework] = {}
         """By schedulerName, as configured now."""
-        self._writer = ApiWriter(client)
-        self._reporter = Reporter(self._writer)
+        self.writer = ApiWriter(client)
+        self._reporter = Reporter(self.writer)
         self.nominator = Nominator(self.snapshot)
         self._gangs = Gangs(self.snapshot, self.queue)
         self._pipelines = Pipelines(self.snapshot, self.queue)
@@ -83,7 +83,7 @@ class Scheduler:
         slots = asyncio.Semaphore(configuration.parallelism)
         """One bound for all writes that pods wait for."""
         outcomes = Outcomes(self.queue, self._reporter, self.metrics)
-        self._binding = BindingCycle(
+        self.binding = BindingCycle(
             client,
             self.snapshot,
             self.queue,
@@ -95,7 +95,7 @@ class Scheduler:
             slots=slots,
         )
         self._volumes = VolumeBinder(client, self.snapshot, waiters, slots)
-        self._handle = Handle(
+        self.handle = Handle(
             matrix,
             client.request,
             self._bind_volumes,
@@ -103,14 +103,14 @@ class Scheduler:
             waiting.reject,
             waiting.all,
         )
-        self._preemptor = Preemptor(
+        self.preemptor = Preemptor(
             client,
             self.snapshot,
             self.queue,
             nominator=self.nominator,
             reporter=self._reporter,
             metrics=self.metrics,
-            give_up=self._binding.give_up,
+            give_up=self.binding.give_up,
             slots=slots,
             seed=configuration.seed,
         )
@@ -119,8 +119,8 @@ class Scheduler:
             self.queue,
             cycle=self._cycle,
             nominator=self.nominator,
-            binding=self._binding,
-            preemptor=self._preemptor,
+            binding=self.binding,
+            preemptor=self.preemptor,
             outcomes=outcomes,
             reporter=self._reporter,
             metrics=self.metrics,
@@ -166,14 +166,14 @@ class Scheduler:
             }.values(),
             plugin_object_changed=self._plugin_object_changed,
         )
-        self._handle.kinds.update(self.feed.plugin_objects)
+        self.handle.kinds.update(self.feed.plugin_objects)
 
     def configure(self, configuration: Configuration) -> None:
         """Take on profiles, plugins and delays; the queue keeps its pods.
 
         Raises ConfigError, with the old configuration still in force.
         """
-        fresh = frameworks(configuration, self._handle)
+        fresh = frameworks(configuration, self.handle)
         self.frameworks.clear()
         self.frameworks.update(fresh)
         self._cycle.clear()
@@ -196,7 +196,7 @@ class Scheduler:
         """Keep the snapshot and the queue, and send what is to be reported, for ever."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self.feed.run())
-            group.create_task(self._writer.run())
+            group.create_task(self.writer.run())
             group.create_task(self._expire())
             group.create_task(self._follow_matrix())
             group.create_task(leave_out_when(self.feed.synced()))
@@ -226,15 +226,15 @@ class Scheduler:
             for _ in self._attempt(queued):
                 # An attempt for many pods: events apply between two of them.
                 await asyncio.sleep(0)
-            if self._binding.full or time.perf_counter() >= ends:
+            if self.binding.full or time.perf_counter() >= ends:
                 break
-        if self._preemptor.searching:
+        if self.preemptor.searching:
             busy = True
-            self._preemptor.advance()
+            self.preemptor.advance()
         if busy:
             # Binding is slower than deciding: let it catch up, so that decisions are fresh.
             await asyncio.sleep(0)
-            await self._binding.room()
+            await self.binding.room()
         return busy
 
     def stop(self) -> None:
@@ -246,12 +246,12 @@ class Scheduler:
         """Let binds and reports in flight end. Returns whether all did in time."""
         started = time.monotonic()
         self._pipeline_attempts.close()
-        await self._binding.drain(DRAIN_FOR_S)
-        await self._preemptor.drain(max(DRAIN_FOR_S - (time.monotonic() - started), 0.1))
+        await self.binding.drain(DRAIN_FOR_S)
+        await self.preemptor.drain(max(DRAIN_FOR_S - (time.monotonic() - started), 0.1))
         left = max(DRAIN_FOR_S - (time.monotonic() - started), 0.1)
-        sent = await self._writer.drain(left)
-        log.info("drained", binds_left=len(self._binding), reports_left=len(self._writer))
-        return sent and not len(self._binding)
+        sent = await self.writer.drain(left)
+        log.info("drained", binds_left=len(self.binding), reports_left=len(self.writer))
+        return sent and not len(self.binding)
 
     async def _expire(self) -> None:
         while True:
@@ -326,10 +326,10 @@ class Scheduler:
 
     def _forget(self, pod: Pod) -> None:
         """The pod is deleted, or about to be."""
-        self._binding.give_up(pod.key, pod.metadata.uid)
+        self.binding.give_up(pod.key, pod.metadata.uid)
         self._reporter.deleted(pod)
-        self._recent.gone(pod.key)
-        self._gangs.gone(pod.key)
+        self._recent.forget(pod.key)
+        self._gangs.forget(pod.key)
 
     def _gauges(self) -> Iterable[Metric]:
-        yield from gauges(self.queue, self.snapshot, self._writer, len(self._matrix))
+        yield from gauges(self.queue, self.snapshot, self.writer, len(self._matrix))

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
+from functools import partial
 
 import structlog
 
@@ -27,20 +28,20 @@ class Access:
     the client calls after a 401. Raises AccessError.
     """
 
-    def __init__(self, kubeconfig: str | None = None, context: str | None = None) -> None:
-        self._start(lambda: load(kubeconfig, context))
+    def __init__(
+        self,
+        kubeconfig: str | None = None,
+        context: str | None = None,
+        source: Callable[[str | None, str | None], Credentials] = load,
+    ) -> None:
+        self._load = partial(source, kubeconfig, context)
+        self._lock = asyncio.Lock()
+        self._read()
 
     @classmethod
     def of_pod(cls) -> "Access":
         """By the service account of the pod that this runs in, whatever else is there."""
-        access = cls.__new__(cls)
-        access._start(of_service_account)
-        return access
-
-    def _start(self, load: Callable[[], Credentials]) -> None:
-        self._load = load
-        self._lock = asyncio.Lock()
-        self._read()
+        return cls(source=lambda *_: of_service_account())
 
     @property
     def credentials(self) -> Credentials:

@@ -213,7 +213,7 @@ class LeaseHolder:
         if not stopping.done():
             stopping.cancel()
             lost = error if isinstance(error, LeaseLost) else LeaseLost(f"not renewed: {error!r}")
-            await self._tell(lost)
+            await self._notify(lost)
 
     async def _renew(self) -> None:
         async with self._client() as client:
@@ -222,7 +222,7 @@ class LeaseHolder:
             )
             await elector.hold()
 
-    async def _tell(self, error: BaseException) -> None:
+    async def _notify(self, error: BaseException) -> None:
         """Let the main loop know; end the process where it does not come to it in time."""
 
         def notice() -> None:

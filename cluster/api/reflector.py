@@ -94,6 +94,7 @@ class Reflector(Generic[T]):
         slim: Callable[[T], T] | None = None,
         share: Callable[[T], T] = lambda item: item,
         optional: bool = False,
+        backoff: Backoff | None = None,
     ) -> None:
         self._optional = optional
         self._client, self._path = client, path
@@ -103,7 +104,7 @@ class Reflector(Generic[T]):
         self._decode_list = msgspec.json.Decoder(ObjectList[msgspec.Raw]).decode
         self._decode_event = msgspec.json.Decoder(WatchEvent).decode
         self._decode_bookmark = msgspec.json.Decoder(Bookmark).decode
-        self._backoff = Backoff()
+        self._backoff = backoff or Backoff()
         self._version = ""
         self.objects: dict[str, T] = {}
         self.synced = asyncio.Event()
@@ -153,7 +154,7 @@ class Reflector(Generic[T]):
                 fresh, token = {}, ""
                 reply = await self._page(None, "")
             if not reply.ok:
-                await self._wait_as_told(reply)
+                await self._wait_retry_after(reply)
                 raise ApiError(reply, f"GET {self._path}")
             page = self._decode_list(reply.body)
             for raw in page.items or ():
@@ -183,15 +184,15 @@ class Reflector(Generic[T]):
         return await self._client.request("GET", with_query(self._path, query))
 
     @staticmethod
-    async def _wait_as_told(reply: Reply) -> None:
+    async def _wait_retry_after(reply: Reply) -> None:
         if reply.retry_after:
             await asyncio.sleep(reply.retry_after)
 
     def _replace(self, fresh: dict[str, T]) -> None:
         for key in [key for key in self.objects if key not in fresh]:
-            self._tell(EventType.DELETED, self.objects[key])
+            self._notify(EventType.DELETED, self.objects[key])
         for item in fresh.values():
-            self._tell(EventType.MODIFIED, item)
+            self._notify(EventType.MODIFIED, item)
 
     async def _watch_on(self) -> None:
         """Watch, and watch again from the last version, until the history is gone."""
@@ -255,11 +256,11 @@ class Reflector(Generic[T]):
             name = _key(metadata)
             log.error("object not read", resource=self._path, object=name, error=str(error))
             if event.type == "DELETED" and name in self.objects:
-                self._tell(EventType.DELETED, self.objects[name])
+                self._notify(EventType.DELETED, self.objects[name])
             return
-        self._tell(EventType.DELETED if event.type == "DELETED" else EventType.MODIFIED, item)
+        self._notify(EventType.DELETED if event.type == "DELETED" else EventType.MODIFIED, item)
 
-    def _tell(self, kind: EventType, item: T) -> None:
+    def _notify(self, kind: EventType, item: T) -> None:
         """Bring `objects` up to date and call the handler with what really changed."""
         key = _key(item.metadata)
         old = self.objects.get(key)

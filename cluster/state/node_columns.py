@@ -55,19 +55,21 @@ class NodeColumns:
         self._by_name: dict[str, int] = {}
         self._free: list[int] = []
         self._nodes: list[Node | None] = []
-        self._labels: dict[str, LabelColumn] = {}
         self._labelled: dict[str, dict[str, list[int]]] = {}
         self._labelled_topology = (-1, -1)
-        self._resources: dict[str, ResourceColumn] = {}
-        self._valid = np.zeros(FIRST_CAPACITY, np.bool_)
-        self._unschedulable = np.zeros(FIRST_CAPACITY, np.bool_)
-        self._taint_set = np.zeros(FIRST_CAPACITY, np.int32)
-        self._feature_set = np.zeros(FIRST_CAPACITY, np.int32)
+        # The columns, `capacity` long. Plugins read them by a View.
+        self.labels: dict[str, LabelColumn] = {}
+        self.resources: dict[str, ResourceColumn] = {}
+        self.valid = np.zeros(FIRST_CAPACITY, np.bool_)
+        self.unschedulable = np.zeros(FIRST_CAPACITY, np.bool_)
+        self.taint_set = np.zeros(FIRST_CAPACITY, np.int32)
+        self.feature_set = np.zeros(FIRST_CAPACITY, np.int32)
+        self.nothing = np.zeros(FIRST_CAPACITY, np.int64)
+        """Of a resource that nobody offers or asks for."""
         self._row_versions = np.zeros(FIRST_CAPACITY, np.int64)
         self._journal = RowJournal()
         self._undo: list[tuple[int, int]] | None = None
         """(row, its version before) of every change, while a question is asked."""
-        self._nothing = np.zeros(FIRST_CAPACITY, np.int64)
         for name in NATIVE:
             # Never given back: there is always one more user.
             self._resource(name).users = 1
@@ -99,11 +101,11 @@ class NodeColumns:
     @property
     def resource_names(self) -> list[str]:
         """Resources that some node offers or some pod on a node asks for."""
-        return list(self._resources)
+        return list(self.resources)
 
     def label_values(self, key: str) -> CountedInterner[str]:
         """The values that nodes carry of this label, by the numbers in `View.label`."""
-        column = self._labels.get(key)
+        column = self.labels.get(key)
         return _NO_VALUES if column is None else column.values
 
     @property
@@ -118,7 +120,7 @@ class NodeColumns:
     @property
     def capacity(self) -> int:
         """The length of every column, rows not in use included."""
-        return len(self._valid)
+        return len(self.valid)
 
     @property
     def topology(self) -> tuple[int, int]:
@@ -156,7 +158,7 @@ class NodeColumns:
             change = Change.ADDED
             self.node_count += 1
             self.nodes_version += 1
-            self._valid[row] = True
+            self.valid[row] = True
             self._by_name[node.metadata.name] = row
         if old is None or offered != amounts(old.status.allocatable):
             change |= Change.ALLOCATABLE
@@ -166,12 +168,12 @@ class NodeColumns:
             self._set_labels(row, old.metadata.labels if old else None, node.metadata.labels)
         if old is None or node.spec != old.spec:
             change |= Change.TAINTS
-            self._unschedulable[row] = node.spec.unschedulable
-            self._put(self.taint_sets, self._taint_set, row, tuple(node.spec.taints or ()))
+            self.unschedulable[row] = node.spec.unschedulable
+            self._put(self.taint_sets, self.taint_set, row, tuple(node.spec.taints or ()))
         if old is None or node.status.declared_features != old.status.declared_features:
             change |= Change.FEATURES
             features = frozenset(node.status.declared_features or ())
-            self._put(self.feature_sets, self._feature_set, row, features)
+            self._put(self.feature_sets, self.feature_set, row, features)
         self.images.set(row, node.status.images)
         self._nodes[row] = without_images(node)
         if change:
@@ -187,9 +189,9 @@ class NodeColumns:
         self._set_labels(row, node.metadata.labels if node else None, None)
         self._set_allocatable(row, {})
         del self._by_name[name]
-        self._valid[row] = self._unschedulable[row] = False
-        self._put(self.taint_sets, self._taint_set, row, None)
-        self._put(self.feature_sets, self._feature_set, row, None)
+        self.valid[row] = self.unschedulable[row] = False
+        self._put(self.taint_sets, self.taint_set, row, None)
+        self._put(self.feature_sets, self.feature_set, row, None)
         self.images.set(row, None)
         self._nodes[row] = None
         self.node_count -= 1
@@ -242,24 +244,24 @@ class NodeColumns:
         column = self._resource(name)
         column.take(row, amount)
         if not column.users:
-            del self._resources[name]
+            del self.resources[name]
 
     def _resource(self, name: str) -> ResourceColumn:
         """The resource's column, made on first sight."""
-        column = self._resources.get(name)
+        column = self.resources.get(name)
         if column is None:
-            made = ResourceColumn.zeros(len(self._valid), name in (CPU, MEMORY))
-            column = self._resources[name] = made
+            made = ResourceColumn.zeros(len(self.valid), name in (CPU, MEMORY))
+            column = self.resources[name] = made
         return column
 
     def _set_allocatable(self, row: int, offered: Mapping[str, int]) -> None:
-        for name in [name for name in self._resources if name not in offered]:
-            column = self._resources[name]
+        for name in [name for name in self.resources if name not in offered]:
+            column = self.resources[name]
             column.offer(row, 0)
             if not column.users:
-                del self._resources[name]
+                del self.resources[name]
         for name, amount in offered.items():
-            if amount or name in self._resources:
+            if amount or name in self.resources:
                 self._resource(name).offer(row, amount)
 
     def _set_labels(self, row: int, old: Labels | None, new: Labels | None) -> None:
@@ -267,13 +269,13 @@ class NodeColumns:
         new = new or {}
         for key in old or ():
             if key not in new:
-                self._labels[key].set(row, None)
-                if self._labels[key].empty:
-                    del self._labels[key]
+                self.labels[key].set(row, None)
+                if self.labels[key].empty:
+                    del self.labels[key]
         for key, value in new.items():
-            column = self._labels.get(key)
+            column = self.labels.get(key)
             if column is None:
-                column = self._labels[key] = LabelColumn(np.zeros(len(self._valid), np.int32))
+                column = self.labels[key] = LabelColumn(np.zeros(len(self.valid), np.int32))
             column.set(row, value)
 
     @staticmethod
@@ -297,7 +299,7 @@ class NodeColumns:
             self.names.append(name)
             self._extend()
             self._nodes.append(None)
-            if row == len(self._valid):
+            if row == len(self.valid):
                 self._grow()
             self.nodes_version += 1
             self._touch_node(row)
@@ -306,7 +308,7 @@ class NodeColumns:
 
     def _release_row(self, row: int) -> None:
         """Free a row that has neither a node nor pods."""
-        if not self._valid[row] and not self._occupied(row):
+        if not self.valid[row] and not self._occupied(row):
             self._rows.pop(self.names[row], None)
             self.names[row] = ""
             heapq.heappush(self._free, row)
@@ -319,19 +321,19 @@ class NodeColumns:
                 self._touch_node(row)
 
     def _grow(self) -> None:
-        more = len(self._valid)
+        more = len(self.valid)
 
         def longer(column: NDArray[Scalar]) -> NDArray[Scalar]:
             return np.pad(column, [(0, 0)] * (column.ndim - 1) + [(0, more)])
 
-        for resource in self._resources.values():
-            resource.grow(len(self._valid) + more)
-        for label in self._labels.values():
+        for resource in self.resources.values():
+            resource.grow(len(self.valid) + more)
+        for label in self.labels.values():
             label.rows = longer(label.rows)
-        self._valid, self._unschedulable = longer(self._valid), longer(self._unschedulable)
-        self._taint_set = longer(self._taint_set)
-        self._feature_set = longer(self._feature_set)
-        self._row_versions, self._nothing = longer(self._row_versions), longer(self._nothing)
+        self.valid, self.unschedulable = longer(self.valid), longer(self.unschedulable)
+        self.taint_set = longer(self.taint_set)
+        self.feature_set = longer(self.feature_set)
+        self._row_versions, self.nothing = longer(self._row_versions), longer(self.nothing)
 
 
 def without_images(node: Node) -> Node:

@@ -3,12 +3,9 @@
 Events change it in place between scheduling cycles, never during one.
 """
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from enum import Flag, auto
-
-import numpy as np
 
 from cluster.objects.api_objects import PodDisruptionBudget, PodGroup
 from cluster.objects.core import Labels, Node, Pod, Taint
@@ -18,6 +15,7 @@ from cluster.state.node_columns import FIRST_CAPACITY, NodeColumns
 from cluster.state.node_columns import Change as Change
 from cluster.state.node_columns import without_images as without_images
 from cluster.state.pod_index import MatchingTerm, PodIndex
+from cluster.state.pod_ledger import PodLedger
 from cluster.state.records import PodAmounts, PodRecord, amounts_of
 from cluster.state.storage import Storage
 from cluster.state.view import Bools as Bools
@@ -28,9 +26,6 @@ from cluster.state.view import View as View
 
 TOPOLOGY_LABELS = ("topology.kubernetes.io/region", "topology.kubernetes.io/zone")
 UNSCHEDULABLE_TAINT = Taint(key="node.kubernetes.io/unschedulable", effect="NoSchedule")
-
-
-_NOTHING: Counter[str] = Counter()
 
 
 class PodChange(Flag):
@@ -44,33 +39,26 @@ class PodChange(Flag):
 
 
 class Snapshot(NodeColumns):
-    """All nodes and what runs on them. Not thread-safe: one event loop owns it."""
+    """All nodes (the columns that it inherits) and the ledger of the pods that run on them. Not
+    thread-safe: one event loop owns it."""
 
     def __init__(self) -> None:
         super().__init__()
         self.last_assumed: tuple[int, int, PodAmounts | None] = (0, -1, None)
         """(version, row, what it asks for) of the latest `assume`."""
-        self.pods: dict[str, PodRecord] = {}
+        self.ledger = PodLedger(FIRST_CAPACITY)
+        self.pods = self.ledger.records
         self.assumed: dict[str, PodRecord] = {}
         self.budgets: dict[str, PodDisruptionBudget] = {}
         self.groups: dict[str, PodGroup] = {}
-        self.members: Counter[str] = Counter()
-        """Pods on nodes by PodGroup."""
         self.namespaces: dict[str, Labels] = {}
         self.default_selectors = DefaultSelectors()
         self.index = PodIndex(FIRST_CAPACITY)
         self.storage = Storage(self, self.index.claim_users)
         self.index.on_claim_use = self.storage.attached.used
-        self._pods_on: list[dict[str, PodRecord]] = []
-        self._priorities: Counter[int] = Counter()
         self._labels_pods = False
         """The API server labels pods with their node's topology; what is assumed has them at
         once."""
-        self._in_namespace: dict[str, Counter[str]] = {}
-        self._requested_at: dict[int, dict[str, Ints]] = {}
-        """By priority and resource, what the pods of exactly that priority ask for, by row."""
-        self._askers: Counter[tuple[int, str]] = Counter()
-        """How many pods of a priority ask for a resource."""
 
     def matching_terms(self, pod: Pod) -> list[MatchingTerm]:
         """Affinity terms of pods on nodes that mean this pod, with how many have them by row."""
@@ -160,50 +148,21 @@ class Snapshot(NodeColumns):
 
     def remove_pod(self, key: str) -> bool:
         """Give back what the pod held. Returns whether it held anything."""
-        record = self.pods.pop(key, None)
+        record = self.pods.get(key)
         self.assumed.pop(key, None)
         if record is None:
             return False
         row = self._rows[record.node]
-        self._account(row, record, -1)
+        self.ledger.remove(record, row)
+        self._count(row, record, -1)
         self.index.remove(record.shape, row)
-        if record.group:
-            self.members[record.group] -= 1
-            if not self.members[record.group]:
-                del self.members[record.group]
-        self._priorities[record.priority] -= 1
-        if not self._priorities[record.priority]:
-            del self._priorities[record.priority]
-            self._requested_at.pop(record.priority, None)
-        del self._pods_on[row][key]
-        if not self._valid[row]:
+        if not self.valid[row]:
             self._release_row(row)
         return True
 
-    @property
-    def least_priority(self) -> int:
-        """The lowest priority of all pods on nodes; the highest possible with none."""
-        return min(self._priorities, default=2**31)
-
-    def requested_below(self, priority: int, resource: str) -> Ints:
-        """What pods of a lower priority ask for of the resource, by row. Not to be written to."""
-        columns = [
-            columns[resource]
-            for of, columns in self._requested_at.items()
-            if of < priority and resource in columns
-        ]
-        if len(columns) == 1:
-            return columns[0][: len(self.names)]
-        total: Ints = np.sum(columns, axis=0) if columns else self._nothing
-        return total[: len(self.names)]
-
-    def requested_in(self, namespace: str) -> Mapping[str, int]:
-        """What the namespace's pods on nodes ask for, by resource. Not to be written to."""
-        return self._in_namespace.get(namespace, _NOTHING)
-
     def pods_on(self, row: int) -> list[PodRecord]:
         """The pods that hold room on the row's node."""
-        return list(self._pods_on[row].values())
+        return list(self.ledger.on_row(row).values())
 
     def put_back(self, record: PodRecord) -> None:
         """Undo a `remove_pod` that only asked "what if"."""
@@ -268,52 +227,29 @@ class Snapshot(NodeColumns):
         if record.key in self.pods:
             self.remove_pod(record.key)
             row = self._claim_row(record.node)
-        self.pods[record.key] = record
-        self._pods_on[row][record.key] = record
-        self._priorities[record.priority] += 1
-        if record.group:
-            self.members[record.group] += 1
         record.shape = self.index.place(record.shape, row)
-        self._account(row, record, +1)
+        self.ledger.add(record, row)
+        self._count(row, record, +1)
 
-    def _account(self, row: int, record: PodRecord, sign: int) -> None:
-        sums = self._in_namespace.setdefault(record.shape.namespace, Counter())
-        for name, amount in record.requests.items():
-            sums[name] += sign * amount
-            if not sums[name]:
-                del sums[name]
-        if not sums:
-            del self._in_namespace[record.shape.namespace]
-        of_priority = self._requested_at.get(record.priority)
-        if of_priority is None:
-            of_priority = self._requested_at[record.priority] = {}
+    def _count(self, row: int, record: PodRecord, sign: int) -> None:
         for name, amount in record.requests.items():
             self._take(name, row, sign * amount)
-            column = of_priority.get(name)
-            if column is None:
-                column = of_priority[name] = np.zeros(len(self._valid), np.int64)
-            column[row] += sign * amount
-            self._askers[record.priority, name] += sign
-            if not self._askers[record.priority, name]:
-                del self._askers[record.priority, name], of_priority[name]
-        self._resources[CPU].score_as(row, sign * record.nonzero[0])
-        self._resources[MEMORY].score_as(row, sign * record.nonzero[1])
+        self.resources[CPU].score_as(row, sign * record.nonzero[0])
+        self.resources[MEMORY].score_as(row, sign * record.nonzero[1])
         self._touch(row)
 
     def _occupied(self, row: int) -> bool:
-        return bool(self._pods_on[row])
+        return bool(self.ledger.on_row(row))
 
     def _extend(self) -> None:
-        self._pods_on.append({})
+        self.ledger.add_row()
 
     def _shrink(self) -> None:
-        self._pods_on.pop()
+        self.ledger.drop_last_row()
 
     def _grow(self) -> None:
         super()._grow()
-        for columns in self._requested_at.values():
-            for name, column in columns.items():
-                columns[name] = np.pad(column, (0, self.capacity - len(column)))
+        self.ledger.grow(self.capacity)
         self.index.grow(self.capacity)
         self.storage.attached.grow(self.capacity)
 

@@ -43,40 +43,40 @@ class View:
     @property
     def valid(self) -> Bools:
         """Whether the row is a node (not the hole that a removed one left)."""
-        return self._snapshot._valid[self.rows]
+        return self._snapshot.valid[self.rows]
 
     @property
     def unschedulable(self) -> Bools:
-        return self._snapshot._unschedulable[self.rows]
+        return self._snapshot.unschedulable[self.rows]
 
     @property
     def taint_set(self) -> Ids:
         """Number of the node's set of taints in `snapshot.taint_sets`; 0 with no taint."""
-        return self._snapshot._taint_set[self.rows]
+        return self._snapshot.taint_set[self.rows]
 
     @property
     def feature_set(self) -> Ids:
         """Number of the node's declared features in `snapshot.feature_sets`; 0 with none."""
-        return self._snapshot._feature_set[self.rows]
+        return self._snapshot.feature_set[self.rows]
 
     def allocatable(self, resource: str) -> Ints:
         """What the node offers: milli-CPU, bytes or counts."""
-        column = self._snapshot._resources.get(resource)
-        return (self._snapshot._nothing if column is None else column.allocatable)[self.rows]
+        column = self._snapshot.resources.get(resource)
+        return (self._snapshot.nothing if column is None else column.allocatable)[self.rows]
 
     def requested(self, resource: str) -> Ints:
         """What the node's pods ask for, in the units of `allocatable`."""
-        column = self._snapshot._resources.get(resource)
-        return (self._snapshot._nothing if column is None else column.requested)[self.rows]
+        column = self._snapshot.resources.get(resource)
+        return (self._snapshot.nothing if column is None else column.requested)[self.rows]
 
     def free(self, resource: str) -> Ints:
         """What is left of `allocatable`; less than 0 on a node that was overcommitted."""
-        column = self._snapshot._resources.get(resource)
-        return (self._snapshot._nothing if column is None else column.free)[self.rows]
+        column = self._snapshot.resources.get(resource)
+        return (self._snapshot.nothing if column is None else column.free)[self.rows]
 
     def short_nowhere(self, resource: str, amount: int) -> bool:
         """Whether it is known at once that every row has so much free; False says nothing."""
-        column, snapshot = self._snapshot._resources.get(resource), self._snapshot
+        column, snapshot = self._snapshot.resources.get(resource), self._snapshot
         return column is not None and column.short_nowhere(
             amount, len(snapshot), snapshot.nodes_version
         )
@@ -84,7 +84,7 @@ class View:
     def real(self, resource: str) -> tuple[Floats, Floats, Floats]:
         """(allocatable, requested, scored): the last as `requested`, for cpu and memory with
         upstream's defaults for containers that ask for nothing. Whole numbers, exact below 2^53."""
-        column = self._snapshot._resources.get(resource)
+        column = self._snapshot.resources.get(resource)
         if column is None:
             nothing = np.zeros(len(self))
             return nothing, nothing, nothing
@@ -93,12 +93,12 @@ class View:
 
     def offered_everywhere(self, resource: str) -> bool:
         """Whether every row of the snapshot is a node that offers some of it."""
-        column = self._snapshot._resources.get(resource)
+        column = self._snapshot.resources.get(resource)
         return column is not None and column.offering == len(self._snapshot)
 
     def largest(self, resource: str) -> int:
         """An amount of the resource that no node of the cluster exceeds."""
-        column = self._snapshot._resources.get(resource)
+        column = self._snapshot.resources.get(resource)
         return 0 if column is None else column.largest
 
     def label(self, key: str) -> Ids | None:
@@ -106,7 +106,7 @@ class View:
 
         None where no node has the label.
         """
-        column = self._snapshot._labels.get(key)
+        column = self._snapshot.labels.get(key)
         return None if column is None else column.rows[self.rows]
 
     def is_row(self, row: int | None) -> Bools:

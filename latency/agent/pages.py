@@ -60,7 +60,7 @@ class AgentView:
             "probe": best.probe,
         }
 
-    def told(self, most: int) -> tuple[list[Tracked], int]:
+    def exported(self, most: int) -> tuple[list[Tracked], int]:
         """The nearest `most` fresh peers, and how many others were left out."""
         fresh = [t for t in self._prober.tracked if self._prober.fresh(t)]
         fresh.sort(key=lambda t: t.estimate.median or 0.0)
@@ -78,8 +78,8 @@ class AgentCollector(Collector):
         self._view, self._most = view, most
 
     def collect(self) -> Iterable[Metric]:
-        told, left_out = self._view.told(self._most)
-        yield from self._times(told)
+        exported, left_out = self._view.exported(self._most)
+        yield from self._times(exported)
         omitted = GaugeMetricFamily(
             "gsch_rtt_targets_omitted", "Peers left out of gsch_rtt_seconds: too many labels"
         )
@@ -90,7 +90,7 @@ class AgentCollector(Collector):
             probes.add_metric([way, result], count)
         yield probes
 
-    def _times(self, told: list[Tracked]) -> Iterator[Metric]:
+    def _times(self, exported: list[Tracked]) -> Iterator[Metric]:
         pair = ["source", "target", "source_cluster", "target_cluster"]
         times = GaugeMetricFamily(
             "gsch_rtt_seconds",
@@ -106,7 +106,7 @@ class AgentCollector(Collector):
         age = GaugeMetricFamily(
             "gsch_rtt_age_seconds", "Since the last reply, by one clock alone", labels=pair
         )
-        for tracked in told:
+        for tracked in exported:
             peer = tracked.peer
             cluster = peer.cluster or self._view.cluster
             labels = [self._view.me, peer.name, self._view.cluster, cluster]

@@ -100,7 +100,7 @@ def rebalance(
         async with ApiClient(Access(path, context)) as client:
             while True:
                 try:
-                    _tell(await _round(client, found, limits, allowed), output)
+                    _print_round(await _round(client, found, limits, allowed), output)
                 except (ApiError, TransportError, LatencyError) as error:
                     if every is None:
                         raise
@@ -197,7 +197,7 @@ def _options(step: Step) -> Row:
     return {"preconditions": {"uid": step.uid}}
 
 
-def _tell(rows: list[Row], output: str) -> None:
+def _print_round(rows: list[Row], output: str) -> None:
     if not rows and output == "table":
         click.echo("Every pod is as near as it can be, or not worth a move.")
         return

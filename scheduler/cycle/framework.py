@@ -117,14 +117,14 @@ class Framework:
             if DefaultPreemption.NAME in preempting
             else None
         )
-        self._plugins = tuple(everything.values())
-        self.watches = {kind.path: kind for p in self._plugins for kind in p.WATCHES}
+        self.instances = tuple(everything.values())
+        self.watches = {kind.path: kind for p in self.instances for kind in p.WATCHES}
         self.standard = frozenset(IN_TREE) - OUR_OWN
         """The plugins that kube-scheduler has too."""
 
     def watched(self, path: str, old: Any, new: Any) -> None:
         """Tell the plugins that watch this kind of a change."""
-        for plugin in self._plugins:
+        for plugin in self.instances:
             if any(kind.path == path for kind in plugin.WATCHES):
                 try:
                     plugin.watched(old, new)
@@ -161,7 +161,7 @@ class Framework:
     def events(self, plugins: Iterable[str]) -> Event:
         """All events that may help a pod which these plugins refused."""
         result = Event.NONE
-        for plugin in self._plugins:
+        for plugin in self.instances:
             if plugin.NAME in plugins:
                 result |= plugin.events
         return result

@@ -69,7 +69,7 @@ class Gangs:
     def waits(self, pod: Pod) -> str:
         """Why the pod cannot be looked at yet, in upstream's words; empty where it can."""
         why = self._why(pod)
-        self.gone(pod.key)
+        self.forget(pod.key)
         if why:
             self._kept.setdefault(pod.group, {})[pod.key] = None
             self._group_of[pod.key] = pod.group
@@ -87,7 +87,7 @@ class Gangs:
             return "waiting for minCount pods from a gang to appear in scheduling queue"
         return ""
 
-    def gone(self, key: str) -> None:
+    def forget(self, key: str) -> None:
         """The pod is deleted, or is to be read anew."""
         group = self._group_of.pop(key, None)
         if group is not None:
@@ -104,7 +104,7 @@ class Gangs:
             finally:
                 self._complete.discard(group)
 
-    def appeared(self, group: str, prepare: Callable[[Pod], PodInfo | None]) -> None:
+    def group_added(self, group: str, prepare: Callable[[Pod], PodInfo | None]) -> None:
         """The PodGroup itself came or changed: its members wait for something else now."""
         self._prepare(group, prepare)
 
@@ -120,7 +120,7 @@ class Gangs:
         least = self._least(group)
         queued = self._queue.groups.get(group, set[str]())
         arriving = int(bool(key) and key not in queued)
-        pending, placed = len(queued) + arriving, self._snapshot.members[group]
+        pending, placed = len(queued) + arriving, self._snapshot.ledger.members[group]
         # Those that are being bound are both: only between these bounds do they have to be told
         # apart.
         if max(pending, placed) >= least:
@@ -180,7 +180,7 @@ class Gangs:
 
     def settle(self, first: SchedulingAttempt, members: Sequence[GangMember]) -> bool:
         """Whether enough of the gang have a node; where too few have, nothing stays assumed."""
-        enough = self._snapshot.members[first.pod.group] >= self.least(first.pod)
+        enough = self._snapshot.ledger.members[first.pod.group] >= self.least(first.pod)
         if not enough:
             self._give_back(members)
         return enough

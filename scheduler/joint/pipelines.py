@@ -16,13 +16,14 @@ from filters.common.member import PipelineMember
 from scheduler.attempt import SchedulingAttempt
 from scheduler.config.gschconfig import ENV_NAME, InvalidGschConfig, of_pod
 from scheduler.cycle.trial import Trial
-from scheduler.joint.problem import Plan, together
+from scheduler.joint.problem import Plan, plan_jointly
 from scheduler.queue.scheduling_queue import Place, QueuedPod, SchedulingQueue
 
 HOLD_S = 3.0
 """Seconds that the first pod of a pipeline waits at most for the others."""
 QUIET_S = 0.5
-"""Seconds without a further mate after which a pipeline that does not name its stages is whole."""
+"""Seconds without a further member after which a pipeline that does not name its stages is
+whole."""
 RETRY_DELAY_S = 0.1
 MAX_AT_ONCE = 32
 """Pods that are placed jointly; those of a larger pipeline come in turns, near the first ones."""
@@ -50,11 +51,15 @@ class Pipelines:
         self._known: dict[str, _Pipeline] = {}
         self._of: dict[str, str] = {}
 
+    def __len__(self) -> int:
+        """How many pods are known to belong to one."""
+        return len(self._of)
+
     # -- who belongs where -----------------------------------------------------------------
 
     def waiting(self, key: str, member: PipelineMember | None) -> None:
         """A pending pod was read."""
-        self.gone(key)
+        self.forget(key)
         if member is not None and member.pipeline:
             pipeline = self._known.setdefault(member.pipeline, _Pipeline())
             pipeline.waiting[key] = member
@@ -65,7 +70,7 @@ class Pipelines:
         """A pod has a node: what it says of pipelines counts for those that come."""
         if pod.metadata.deletion_timestamp:
             # On its way out: nobody is to be placed beside it.
-            self.gone(pod.key)
+            self.forget(pod.key)
             return
         config = any(v.name == ENV_NAME for c in pod.spec.containers for v in c.env or ())
         if not config:
@@ -75,12 +80,12 @@ class Pipelines:
         except InvalidGschConfig:
             return
         member = found.member if found is not None else None
-        self.gone(pod.key)
+        self.forget(pod.key)
         if member is not None and member.pipeline:
             self._known.setdefault(member.pipeline, _Pipeline()).placed[pod.key] = member
             self._of[pod.key] = member.pipeline
 
-    def gone(self, key: str) -> None:
+    def forget(self, key: str) -> None:
         """The pod is deleted, or is to be read anew."""
         name = self._of.pop(key, None)
         if name is None:
@@ -91,10 +96,11 @@ class Pipelines:
         if not pipeline.waiting and not pipeline.placed:
             del self._known[name]
 
-    # -- waiting for mates -----------------------------------------------------------------
+    # -- waiting for members -----------------------------------------------------------------
 
     def wait(self, first: QueuedPod) -> float:
-        """Seconds after which to look again for mates of this pod; 0 where it is time to place."""
+        """Seconds after which to look again for further members of its pipeline; 0 where it is time
+        to place."""
         pipeline = self._known.get(self._of.get(first.key, ""))
         waited = self._clock() - first.added_at
         if pipeline is not None and self._being_placed(pipeline, first.key):
@@ -135,17 +141,17 @@ class Pipelines:
         return found
 
     def members(self, first: QueuedPod) -> list[QueuedPod]:
-        """The pod and every mate that waits, taken out of their queues."""
+        """The pod and every member that waits, taken out of their queues."""
         found = [first]
         pipeline = self._known.get(self._of.get(first.key, ""))
         profile = first.pod.spec.scheduler_name
         for key in self._waiting(pipeline) if pipeline is not None else ():
             queued = self._queue.pods[key]
             # A gang is decided as a gang.
-            mate = key != first.key and not queued.held and not queued.pod.group
+            member = key != first.key and not queued.held and not queued.pod.group
             if len(found) == MAX_AT_ONCE:
                 break
-            if mate and queued.pod.spec.scheduler_name == profile and self._queue.take(queued):
+            if member and queued.pod.spec.scheduler_name == profile and self._queue.take(queued):
                 found.append(queued)
         return found
 
@@ -161,4 +167,4 @@ class Pipelines:
         pipeline = self._known.get(self._of.get(attempts[0].key, ""))
         placed = {} if pipeline is None else self._placed(pipeline)
         trials = map(trial, attempts)
-        return together(trials, placed, self._snapshot, attempts[0].framework)
+        return plan_jointly(trials, placed, self._snapshot, attempts[0].framework)

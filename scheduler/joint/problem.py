@@ -63,7 +63,7 @@ def rows_of(snapshot: Snapshot, nodes: Sequence[str]) -> list[int] | None:
     return rows if len(rows) == len(nodes) else None
 
 
-def together(
+def plan_jointly(
     trials: Iterable[Trial],
     placed: dict[str, PipelineMember],
     snapshot: Snapshot,
@@ -111,8 +111,8 @@ class Plan:
         placements = {}
         for part, name in zip(self._parts, names, strict=True):
             others = len(self._parts) - 1 + len(self._placed)
-            mates = f"{others} other pod{'s' * (others > 1)} of {part.member.pipeline}"
-            whom = mates if others else "what it talks to"
+            members = f"{others} other pod{'s' * (others > 1)} of {part.member.pipeline}"
+            whom = members if others else "what it talks to"
             note = f"placed jointly with {whom}: {cost:.3g} ms of round trips a second in all"
             placements[part.key] = Placed(name, note, guessed)
         return placements
@@ -192,15 +192,15 @@ class Plan:
             yield source, 1.0, False
         for dependency in part.member.depends_on:
             yield from self._depended_on(dependency)
-        for key, mate in self._placed.items():
+        for key, running in self._placed.items():
             node = self._node_of(key)
             if node is None:
                 continue
-            for dependency in mate.depends_on:
+            for dependency in running.depends_on:
                 if dependency.kind is DependencyKind.STAGE and dependency.name == part.member.stage:
                     weight = dependency.weight / self._size(part.member.stage)
                     yield node, weight, dependency.apart
-            if part.member.apart or mate.apart:
+            if part.member.apart or running.apart:
                 yield node, 0.0, True
 
     def _depended_on(self, dependency: Dependency) -> Iterator[Anchor]:
@@ -217,7 +217,7 @@ class Plan:
                 share = float(counts[row]) / float(counts.sum())
                 yield self._snapshot.names[row], weight * share, apart
         else:
-            stage = [key for key, mate in self._placed.items() if mate.stage == dependency.name]
+            stage = [k for k, running in self._placed.items() if running.stage == dependency.name]
             for key in stage:
                 if (node := self._node_of(key)) is not None:
                     yield node, weight / self._size(dependency.name), apart
@@ -239,30 +239,30 @@ class Plan:
     def _size(self, stage: str) -> int:
         """How many pods share what goes to a stage."""
         mine = sum(part.member.stage == stage for part in self._parts)
-        return max(mine + sum(mate.stage == stage for mate in self._placed.values()), 1)
+        return max(mine + sum(running.stage == stage for running in self._placed.values()), 1)
 
     def _edges_between(self) -> Iterator[Edge]:
         for one, part in enumerate(self._parts):
-            for other, mate in enumerate(self._parts):
-                found = self._talk(part, mate) if one != other else None
+            for other, its in enumerate(self._parts):
+                found = self._dependency(part, its) if one != other else None
                 if found is not None:
-                    yield Edge(one, other, found.weight, found.apart or self._apart(part, mate))
-                elif one < other and self._apart(part, mate) and self._talk(mate, part) is None:
+                    yield Edge(one, other, found.weight, found.apart or self._apart(part, its))
+                elif one < other and self._apart(part, its) and not self._dependency(its, part):
                     yield Edge(one, other, 0.0, True)
 
     @staticmethod
-    def _apart(part: Part, mate: Part) -> bool:
-        together = bool(part.member.pipeline) and part.member.pipeline == mate.member.pipeline
-        return together and (part.member.apart or mate.member.apart)
+    def _apart(part: Part, other: Part) -> bool:
+        same = bool(part.member.pipeline) and part.member.pipeline == other.member.pipeline
+        return same and (part.member.apart or other.member.apart)
 
-    def _talk(self, part: Part, mate: Part) -> Dependency | None:
+    def _dependency(self, part: Part, other: Part) -> Dependency | None:
         """What the first says of the second, with the weight of this one pair."""
         for dependency in part.member.depends_on:
-            if dependency.kind is DependencyKind.STAGE and dependency.name == mate.member.stage:
-                pairs = self._size(mate.member.stage)
+            if dependency.kind is DependencyKind.STAGE and dependency.name == other.member.stage:
+                pairs = self._size(other.member.stage)
                 weight = dependency.weight / pairs
                 return Dependency(dependency.kind, dependency.name, weight, dependency.apart)
-            if dependency.kind is DependencyKind.POD and dependency.name == mate.key:
+            if dependency.kind is DependencyKind.POD and dependency.name == other.key:
                 return dependency
         return None
 

@@ -346,10 +346,10 @@ def _greedily(problem: Problem) -> list[int]:
         asked = problem.needs[pod] > 0
         costs[(problem.needs[pod][asked] > free[:, asked]).any(axis=1)] = np.inf
         for edge in problem.edges:
-            if pod in (edge.one, edge.other) and (mate := _parent(edge, pod)) < pod:
-                costs = costs + edge.weight * problem.distance[nodes[mate]]
+            if pod in (edge.one, edge.other) and (neighbour := _parent(edge, pod)) < pod:
+                costs = costs + edge.weight * problem.distance[nodes[neighbour]]
                 if edge.apart:
-                    costs[nodes[mate]] = np.inf
+                    costs[nodes[neighbour]] = np.inf
         nodes.append(int(costs.argmin()))
         free[nodes[-1]] -= problem.needs[pod]
     return nodes

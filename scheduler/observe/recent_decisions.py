@@ -45,7 +45,7 @@ class RecentDecisions:
         if len(self._kept) > MAX_DECISIONS:
             self._kept.popitem(last=False)
 
-    def gone(self, pod: str) -> None:
+    def forget(self, pod: str) -> None:
         """The pod was deleted."""
         self._kept.pop(pod, None)
 

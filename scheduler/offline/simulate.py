@@ -19,7 +19,7 @@ from scheduler.cycle.framework import Framework, frameworks
 from scheduler.cycle.reservation import PluginRefused, Reservation, reserve
 from scheduler.cycle.scheduling_cycle import Cycle, FitError
 from scheduler.joint.gangs import refused_group
-from scheduler.joint.problem import Placed, together
+from scheduler.joint.problem import Placed, plan_jointly
 from scheduler.joint.solver import solve
 from scheduler.offline.manifests import ManifestError, Objects
 
@@ -133,7 +133,7 @@ class _Decider:
         results = {pod.key: self._place_member(pod) for pod in members}
         gang = group.spec.scheduling_policy.gang
         least = gang.min_count if gang is not None else 0
-        placed = self._snapshot.members[name]
+        placed = self._snapshot.ledger.members[name]
         if placed >= least:
             return results
         for pod in members:
@@ -203,6 +203,6 @@ class _Decider:
                 placed[pod.key] = info.member
             elif pod.spec.scheduler_name == framework.name:
                 waiting.append(self._cycle.trial(framework, info))
-        plan = together(waiting, placed, self._snapshot, framework)
+        plan = plan_jointly(waiting, placed, self._snapshot, framework)
         nodes = solve(plan.problem) if plan is not None else None
         return plan.placed(nodes) if plan is not None and nodes else {}

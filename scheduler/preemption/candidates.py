@@ -154,7 +154,7 @@ class Search:
         if own_row is not None and not unresolvable[own_row] and self._terminating(own_row):
             return NotHelpful(TERMINATING)
         rows = np.flatnonzero(~unresolvable)
-        if self._snapshot.least_priority >= self._priority:
+        if self._snapshot.ledger.least_priority >= self._priority:
             self._refused.add(NO_VICTIMS, len(rows))
             return NotHelpful(self._message())
         wanted = self._plugin.wanted_candidates(len(rows))
@@ -185,7 +185,7 @@ class Search:
     def _relax(self, rows: NDArray[np.intp]) -> list[int]:
         """The rows on which the pod may fit with all lesser pods gone. One pass over arrays: a pod
         that no preemption can help costs no more than this."""
-        counts = self._snapshot.requested_below(self._priority, "pods")[rows]
+        counts = self._snapshot.ledger.requested_below(self._priority, "pods")[rows]
         self._refused.add(NO_VICTIMS, int(np.count_nonzero(counts == 0)))
         rows = rows[counts > 0]
         if not len(rows) or self._dry_run.rejected:

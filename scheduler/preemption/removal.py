@@ -24,7 +24,7 @@ class AllBelow:
         self._snapshot, self.rows, self._priority = snapshot, rows, priority
 
     def requested(self, resource: str) -> Ints:
-        return self._snapshot.requested_below(self._priority, resource)[self.rows]
+        return self._snapshot.ledger.requested_below(self._priority, resource)[self.rows]
 
     def matching(self, query: PodQuery) -> Ints:
         return self._snapshot.index.count(replace(query, below=self._priority))[self.rows]

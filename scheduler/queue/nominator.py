@@ -10,14 +10,14 @@ class Nominator:
     def __init__(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
         self._nodes: dict[str, str] = {}
-        self._given_up: dict[str, str] = {}
+        self.given_up: dict[str, str] = {}
         """By pod, the node that the API server may still show after the nomination was given up."""
         self._infos: dict[str, dict[str, PodInfo]] = {}
 
     def add(self, info: PodInfo, node: str) -> None:
         """The pod is nominated to the node, and to no other any more."""
         self.remove(info.pod.key)
-        self._given_up.pop(info.pod.key, None)
+        self.given_up.pop(info.pod.key, None)
         self._nodes[info.pod.key] = node
         self._infos.setdefault(node, {})[info.pod.key] = info
 
@@ -36,24 +36,24 @@ class Nominator:
         shows is the past. Whether there was a nomination."""
         node = self._nodes.get(key)
         if node is not None:
-            self._given_up[key] = node
+            self.given_up[key] = node
         return self.remove(key)
 
     def ignore(self, key: str, node: str) -> None:
         """A nomination to this node that the API server shows is the past."""
-        self._given_up[key] = node
+        self.given_up[key] = node
 
     def forget(self, key: str) -> bool:
         """The pod is deleted or bound; whether it was nominated."""
-        self._given_up.pop(key, None)
+        self.given_up.pop(key, None)
         return self.remove(key)
 
     def shown(self, key: str, node: str) -> str:
         """The node that `status.nominatedNodeName` really nominates the pod to; empty where it
         shows a nomination that was given up."""
-        given_up = self._given_up.get(key)
+        given_up = self.given_up.get(key)
         if given_up is not None and given_up != node:
-            del self._given_up[key]
+            del self.given_up[key]
         return "" if given_up == node else node
 
     def refresh(self, info: PodInfo) -> None:

@@ -35,10 +35,13 @@ class ApiServer:
         return self.uids
 
 
+def verbs(world: Snapshot) -> Verbs:
+    return Verbs(world, next(iter(frameworks(Configuration(), Matrix()).values())))
+
+
 def service(world: Snapshot, server: ApiServer) -> ExtenderService:
-    framework = next(iter(frameworks(Configuration(), Matrix()).values()))
     binder: Binder = None  # type: ignore[assignment]  # nothing is bound here
-    return ExtenderService(world, Verbs(world, framework), binder, server.running_on)
+    return ExtenderService(world, verbs(world), binder, server.running_on)
 
 
 def wanted(*nodes: str, **fields: Any) -> ExtenderArgs:
@@ -101,9 +104,7 @@ async def test_a_bind_that_ends_elsewhere_leaves_a_confirmed_pod_its_room(world:
             return BindResult(Outcome.TAKEN, "already on node n2")
 
     world.set_node(node("n2", cpu="2"))
-    served = ExtenderService(
-        world, service(world, ApiServer())._verbs, cast(Binder, Taken()), ApiServer().running_on
-    )
+    served = ExtenderService(world, verbs(world), cast(Binder, Taken()), ApiServer().running_on)
     asked = wanted("n1", "n2")
     await served.filter(asked)
     world.set_pod(pod("wanted", nodeName="n2", requests={"cpu": "1"}))

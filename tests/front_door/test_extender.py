@@ -224,7 +224,7 @@ def test_nothing_is_answered_from_caches_that_are_not_in_step(
     extender = Extender(tmp_path, nowhere, extender={"port": free_port()})
     extender.launch()
     try:
-        wait_for(lambda: extender._status("/readyz") == 503)
+        wait_for(lambda: extender.status("/readyz") == 503)
         status, answer = extender.call("/filter", args(pod("p", namespace), "near"))
         assert (status, "waiting for the first list" in answer["Error"]) == (200, True)
         assert extender.call("/prioritize", args(pod("p", namespace), "near"))[0] == 503

@@ -26,9 +26,9 @@ class Extender(Gsch):
     def start(self) -> None:
         """Start, and wait until its caches are in step."""
         super().start()
-        wait_for(lambda: self._status("/readyz") == 200)
+        wait_for(lambda: self.status("/readyz") == 200)
 
-    def _status(self, path: str) -> int:
+    def status(self, path: str) -> int:
         try:
             return self.call(path, method="GET")[0]
         except OSError:

@@ -90,7 +90,7 @@ async def test_what_follows_a_search_may_fail_too() -> None:
     def fail(*_: Any) -> str:
         raise RuntimeError("carry_out")
 
-    made._preemptor.carry_out = fail  # type: ignore[method-assign,assignment]
+    made.preemptor.carry_out = fail  # type: ignore[method-assign,assignment]
     enqueue(made, pod("high", requests={"cpu": "2"}, priority=9))
     enqueue(made, pod("none", requests={"cpu": "0"}, priority=1))
     async with scheduling(made):
@@ -113,12 +113,12 @@ async def test_nothing_is_kept_of_a_pod_that_is_deleted_while_it_waits_at_permit
     enqueue(made, waiting)
     async with scheduling(made):
         await until(lambda: waits.asked == 1, 10)
-        await until(lambda: len(made._handle.waiting_pods()) == 1, 10)
+        await until(lambda: len(made.handle.waiting_pods()) == 1, 10)
         deleted(made, waiting)
-        await until(lambda: not len(made._binding), 10)
-    assert made._handle.waiting_pods() == []
+        await until(lambda: not len(made.binding), 10)
+    assert made.handle.waiting_pods() == []
     assert not made.snapshot.pods
-    assert not made.nominator._given_up
+    assert not made.nominator.given_up
     assert not asyncio.all_tasks() - {asyncio.current_task()}
 
 
@@ -149,10 +149,10 @@ async def test_events_missed_at_permit_bring_a_refused_pod_back() -> None:
     made = one_node()
     waits = Waits()
     framework(made).permits = (waits,)
-    framework(made)._plugins += (waits,)
+    framework(made).instances += (waits,)
     enqueue(made, pod("p", requests={"cpu": "1"}))
     async with scheduling(made):
-        await until(lambda: len(made._handle.waiting_pods()) == 1, 10)
+        await until(lambda: len(made.handle.waiting_pods()) == 1, 10)
         made.queue.move(ClusterEvent(Event.NODE_TAINT, "NodeTaintChange"))
-        made._handle.reject("uid-p", "Waits", "no")
+        made.handle.reject("uid-p", "Waits", "no")
         await until(lambda: waits.asked == 2, 10)

@@ -57,7 +57,7 @@ async def churn(made: Scheduler, first: int, leading: bool) -> None:
         await until(lambda: made.queue.counts[Place.UNSCHEDULABLE] == BATCH // 2)
     for old in pods:
         made.feed.on_pod(EventType.DELETED, old, None)
-    await until(lambda: not len(made._writer) and not len(made._binding))
+    await until(lambda: not len(made.writer) and not len(made.binding))
 
 
 @pytest.mark.parametrize("leading", [True, False], ids=["leading", "standing by"])
@@ -65,7 +65,7 @@ async def test_nothing_is_kept_of_pods_that_came_and_went(leading: bool) -> None
     made = scheduler()
     sizes = []
     async with asyncio.TaskGroup() as group:
-        writing = group.create_task(made._writer.run())
+        writing = group.create_task(made.writer.run())
         if leading:
             async with scheduling(made):
                 sizes = await sizes_after_batches(made, leading)

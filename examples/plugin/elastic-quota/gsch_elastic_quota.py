@@ -40,7 +40,7 @@ class ElasticQuota(Plugin):
         own = quotas.get(namespace)
         if own is None:
             return None
-        used = snapshot.requested_in(namespace)
+        used = snapshot.ledger.requested_in(namespace)
         limits, guaranteed = amounts(own.max), amounts(own.min)
         for name, asked in info.needs.requests.items():
             wanted = used.get(name, 0) + asked
@@ -60,5 +60,5 @@ class ElasticQuota(Plugin):
 def _left(name: str, quotas: dict[str, QuotaSpec], snapshot: Snapshot) -> int:
     """What all namespaces with a quota leave of what is guaranteed to them together."""
     guaranteed = sum(amounts(spec.min).get(name, 0) for spec in quotas.values())
-    used = sum(snapshot.requested_in(namespace).get(name, 0) for namespace in quotas)
+    used = sum(snapshot.ledger.requested_in(namespace).get(name, 0) for namespace in quotas)
     return guaranteed - used

@@ -68,8 +68,8 @@ async def play(
     monkeypatch.setattr(reflector, "FIRST_BACKOFF_S", 0.01)
     script = Play(*answers)
     async with serving(script.serve, folder) as api:
-        found = Reflector(api, "/api/v1/nodes", Node, script.handle)
-        found._backoff = reflector.Backoff(0.01, 0.02)
+        backoff = reflector.Backoff(0.01, 0.02)
+        found = Reflector(api, "/api/v1/nodes", Node, script.handle, backoff=backoff)
         task = asyncio.create_task(found.run())
         try:
             await asyncio.wait_for(script.done.wait(), 10)

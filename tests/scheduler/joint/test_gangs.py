@@ -128,7 +128,7 @@ def test_nothing_is_kept_of_members_that_came_and_went() -> None:
     for number in range(1000):
         world.add(f"p{number}", ready=False)
         world.queue.delete(f"default/p{number}")
-        world.gangs.gone(f"default/p{number}")
+        world.gangs.forget(f"default/p{number}")
     world.add("a", ready=False)
     world.add("b", ready=False)
     world.gangs.changed("default/g", PodInfo.of)

@@ -148,18 +148,18 @@ def test_a_mate_whose_bind_is_under_way_counts_as_placed() -> None:
 def test_members_of_a_gang_are_left_to_their_gang() -> None:
     world = World()
     first = world.pending("a", stage="a")
-    mate = world.pending("b", stage="b")
-    mate.pod = msgspec.structs.replace(
-        mate.pod,
+    member = world.pending("b", stage="b")
+    member.pod = msgspec.structs.replace(
+        member.pod,
         spec=msgspec.structs.replace(
-            mate.pod.spec,
+            member.pod.spec,
             scheduling_group=msgspec.convert(
                 {"podGroupName": "g"},
                 type(pod("x", schedulingGroup={"podGroupName": "g"}).spec.scheduling_group),
             ),
         ),
     )
-    assert mate.pod.group
+    assert member.pod.group
     world.queue.take(first)
     assert world.pipelines.members(first) == [first]
 
@@ -175,9 +175,9 @@ def test_a_pod_that_is_gone_leaves_no_trace() -> None:
     world = World()
     world.pending("a", stage="a")
     world.running("b", "n1", stage="b")
-    world.pipelines.gone("default/a")
-    world.pipelines.gone("default/b")
-    assert (world.pipelines._known, world.pipelines._of) == ({}, {})
+    world.pipelines.forget("default/a")
+    world.pipelines.forget("default/b")
+    assert len(world.pipelines) == 0
 
 
 # -- what is not known -----------------------------------------------------------------------
