@@ -203,11 +203,11 @@ class Verbs:
         rows = {int(nodes.rows[i]): nodes.names[i] for i in np.flatnonzero(~left).tolist()}
         failed: dict[str, str] = {}
         never: dict[str, str] = {}
-        for _, reasons, unresolvable in trial.verdicts():
-            for reason, refused in reasons:
+        for verdict in trial.verdicts():
+            for reason, refused in verdict.reasons:
                 for row in np.flatnonzero(refused).tolist():
                     if row in rows:
-                        place = never if unresolvable[row] else failed
+                        place = never if verdict.unresolvable[row] else failed
                         name = rows[row]
                         place[name] = f"{place[name]}, {reason}" if name in place else reason
         return failed, never

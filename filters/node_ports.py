@@ -49,8 +49,8 @@ class NodePorts(Plugin):
 
     def remedies(self, prepared: Prepared[Ports], snapshot: Snapshot, row: int) -> list[Remedy]:
         found = []
-        for protocol, number, address in prepared.state.ports:
-            in_use = snapshot.index.ports_in_use((protocol, number, address))
+        for port in prepared.state.ports:
+            in_use = snapshot.index.ports_in_use(port)
             if in_use is not None and in_use[row]:
-                found.append(Remedy(f"host port {number}/{protocol} free"))
+                found.append(Remedy(f"host port {port.number}/{port.protocol} free"))
         return found

@@ -2,11 +2,17 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from cluster.objects.core import Labels, LabelSelector
 
-Requirement = tuple[str, str, frozenset[str]]
-"""(key, operator, values); operator In, NotIn, Exists or DoesNotExist."""
+
+class Requirement(NamedTuple):
+    """One requirement; the operator is In, NotIn, Exists or DoesNotExist."""
+
+    key: str
+    operator: str
+    values: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +59,9 @@ EVERYTHING = Selector()
 
 def equal_to(labels: Labels | None) -> Selector:
     """Objects that carry all of these labels."""
-    return Selector(tuple((k, "In", frozenset((v,))) for k, v in sorted((labels or {}).items())))
+    return Selector(
+        tuple(Requirement(k, "In", frozenset((v,))) for k, v in sorted((labels or {}).items()))
+    )
 
 
 def selector_of(given: LabelSelector | None) -> Selector:
@@ -62,7 +70,8 @@ def selector_of(given: LabelSelector | None) -> Selector:
         return NOTHING
     requirements = list(equal_to(given.match_labels).requirements)
     requirements += [
-        (r.key, r.operator, frozenset(r.values or ())) for r in given.match_expressions or ()
+        Requirement(r.key, r.operator, frozenset(r.values or ()))
+        for r in given.match_expressions or ()
     ]
     return Selector(tuple(sorted(requirements, key=_order)))
 
@@ -70,7 +79,7 @@ def selector_of(given: LabelSelector | None) -> Selector:
 def same_values(labels: Labels | None, keys: Iterable[str], operator: str = "In") -> Selector:
     """Objects that share (or, with NotIn, differ in) the values of these keys, where present."""
     own = labels or {}
-    return Selector(tuple((k, operator, frozenset((own[k],))) for k in keys if k in own))
+    return Selector(tuple(Requirement(k, operator, frozenset((own[k],))) for k in keys if k in own))
 
 
 def _order(requirement: Requirement) -> tuple[str, str, list[str]]:

@@ -6,6 +6,7 @@ both. Kept by the events that change it: nothing is counted when a pod is decide
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,8 +16,13 @@ from cluster.state.view import Ints
 
 NO_LIMIT = 2**62
 
-Triple = tuple[str, str, int]
-"""(driver, volume, row); the volume by its claim's `namespace/name`, or `/name` without a claim."""
+
+class Attached(NamedTuple):
+    """A volume on a row: by its claim's `namespace/name`, or `/name` without a claim."""
+
+    driver: str
+    volume: str
+    row: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +50,7 @@ class AttachedVolumes:
         self._driver_of, self._volume_of = driver_of, volume_of
         self._counts: dict[str, Ints] = {}
         self._limits: dict[str, Ints] = {}
-        self._reasons: dict[Triple, int] = {}
+        self._reasons: dict[Attached, int] = {}
         self._attached: Counter[str] = Counter()
         """Volumes that are counted, and below nodes that tell a limit, by driver: with the last of
         them its column goes."""
@@ -54,7 +60,7 @@ class AttachedVolumes:
         self._limits_of: dict[str, dict[str, int]] = {}
         """By node name, whether or not there is such a node."""
         self._lingering: dict[str, Lingering] = {}
-        self._counted: dict[str, Triple] = {}
+        self._counted: dict[str, Attached] = {}
         self._by_node: dict[str, set[str]] = {}
         self._by_volume: dict[str, set[str]] = {}
         """Attachments by node and by volume name."""
@@ -88,7 +94,7 @@ class AttachedVolumes:
             if driver:
                 self._drivers[claim] = driver
         if driver:
-            self._count((driver, claim, row), change)
+            self._count(Attached(driver, claim, row), change)
         if change < 0 and claim not in self._users:
             self._drivers.pop(claim, None)
 
@@ -104,9 +110,9 @@ class AttachedVolumes:
             self._drivers[claim] = new
             for row in users:
                 if old:
-                    self._count((old, claim, row), -1)
+                    self._count(Attached(old, claim, row), -1)
                 if new:
-                    self._count((new, claim, row), +1)
+                    self._count(Attached(new, claim, row), +1)
 
     def volume_changed(self, name: str) -> None:
         """Attachments of the volume may be of another claim."""
@@ -168,17 +174,17 @@ class AttachedVolumes:
             return
         volume, row = self._volume_of(lingering.volume), self._rows.row(lingering.node)
         if volume is not None and row is not None:
-            new = self._counted[attachment] = lingering.driver, volume, row
+            new = self._counted[attachment] = Attached(lingering.driver, volume, row)
             self._count(new, +1)
 
-    def _count(self, triple: Triple, change: int) -> None:
-        driver, _, row = triple
-        before = self._reasons.get(triple, 0)
+    def _count(self, attached: Attached, change: int) -> None:
+        driver, _, row = attached
+        before = self._reasons.get(attached, 0)
         after = before + change
         if after:
-            self._reasons[triple] = after
+            self._reasons[attached] = after
         else:
-            self._reasons.pop(triple, None)
+            self._reasons.pop(attached, None)
         if bool(before) is not bool(after):
             column = self._counts.get(driver)
             if column is None:

@@ -7,6 +7,7 @@ import bisect
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -24,8 +25,14 @@ HOSTNAME = "kubernetes.io/hostname"
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
-Offer = tuple[str, str, str, frozenset[str]]
-"""(class, volume mode, attributes class, access modes): what else than size and place counts."""
+
+class Offer(NamedTuple):
+    """What counts of a volume beside its size and its place."""
+
+    storage_class: str
+    volume_mode: str
+    attributes_class: str
+    access_modes: frozenset[str]
 
 
 def hostname_of(volume: PersistentVolume) -> str:
@@ -97,7 +104,7 @@ class AvailableVolumes:
         self.discard(name)
         spec = volume.spec
         modes = frozenset(spec.access_modes or ())
-        offer = storage_class, spec.volume_mode, spec.volume_attributes_class_name, modes
+        offer = Offer(storage_class, spec.volume_mode, spec.volume_attributes_class_name, modes)
         size = value((spec.capacity or {}).get("storage", 0))
         self._offered[name] = volume, storage_class, offer, size
         groups = self._groups.setdefault(storage_class, {})

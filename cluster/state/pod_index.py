@@ -8,7 +8,7 @@ by the events that place and remove pods; no pod is looked at when it is asked a
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
@@ -34,8 +34,13 @@ TermPlace = tuple[str | None, tuple[str, str] | None]
 MatchingTerm = tuple[Term, Counts]
 """A term with the number of placed pods that have it, by row."""
 
-HostPort = tuple[str, int, str]
-"""(protocol, port, address); the address is 0.0.0.0 where none is given."""
+
+class HostPort(NamedTuple):
+    """A port of the node; the address is 0.0.0.0 where none is given."""
+
+    protocol: str
+    number: int
+    address: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +108,7 @@ def host_ports(pod: Pod) -> tuple[HostPort, ...]:
     containers = [c for c in pod.spec.init_containers or () if c.restart_policy == "Always"]
     containers += pod.spec.containers
     return tuple(
-        (port.protocol or "TCP", port.host_port, port.host_ip or ANY_ADDRESS)
+        HostPort(port.protocol or "TCP", port.host_port, port.host_ip or ANY_ADDRESS)
         for container in containers
         for port in container.ports or ()
         if port.host_port > 0
@@ -130,9 +135,10 @@ def _same_look(one: Pod, other: Pod) -> bool:
 
 def conflicting(port: HostPort, shape: Shape) -> int:
     """How many of the shape's host ports conflict with this one."""
-    address = port[2]
+    address = port.address
     return sum(
-        other[:2] == port[:2] and (address == ANY_ADDRESS or other[2] in (ANY_ADDRESS, address))
+        other[:2] == port[:2]
+        and (address == ANY_ADDRESS or other.address in (ANY_ADDRESS, address))
         for other in shape.ports
     )
 
@@ -363,7 +369,7 @@ class PodIndex:
         if address == ANY_ADDRESS:
             known = self._ports.get((protocol, number))
             return known.rows if known else None
-        found = [self._ports.get((protocol, number, a)) for a in (ANY_ADDRESS, address)]
+        found = [self._ports.get(HostPort(protocol, number, a)) for a in (ANY_ADDRESS, address)]
         rows = [count.rows for count in found if count is not None]
         return np.sum(rows, axis=0) if rows else None
 

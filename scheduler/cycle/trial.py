@@ -3,7 +3,7 @@
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +14,25 @@ from filters.common.plugin import UNRESOLVABLE, FilterPlugin, PodInfo, Prepared,
 from scheduler.cycle.diagnosis import Diagnosis
 from scheduler.cycle.evaluation import NOT_FEASIBLE, Evaluation, PluginSet, Prefiltered, prefilter
 
-Verdict = tuple[str, list[tuple[str, Bools]], Bools]
-"""(plugin, [(reason, rows that it names)], rows that it calls unresolvable)."""
+
+class Verdict(NamedTuple):
+    """The rows that a plugin refused."""
+
+    plugin: str
+    reasons: list[tuple[str, Bools]]
+    """Each with the rows that it names."""
+    unresolvable: Bools
+    """The rows where removing pods would not help."""
+
+
+class PluginScores(NamedTuple):
+    """One plugin's scores of the feasible rows, before and after `normalize`."""
+
+    plugin: str
+    weight: int
+    raw: Ints
+    normalized: Ints
+
 
 Nominated = Sequence[tuple[int, Sequence[PodInfo]]]
 """Rows on which pods of at least the pod's priority are about to be placed, with those pods."""
@@ -200,19 +217,19 @@ class Trial:
             return Diagnosis(total, {}, frozenset((plugin,)), reason, self.resolvable)
         counts: dict[str, int] = {}
         plugins: set[str] = set()
-        for plugin, reasons, _ in self.verdicts():
-            for reason, nodes in reasons:
+        for verdict in self.verdicts():
+            for reason, nodes in verdict.reasons:
                 number = int(np.count_nonzero(nodes))
                 if number:
                     counts[reason] = counts.get(reason, 0) + number
-                    plugins.add(plugin)
+                    plugins.add(verdict.plugin)
         return Diagnosis(total, counts, frozenset(plugins))
 
     def unresolvable(self) -> Bools:
         """Rows where removing pods would not help."""
         rows = ~self.snapshot.view().valid
-        for _, _, never in self.verdicts():
-            rows |= never
+        for verdict in self.verdicts():
+            rows |= verdict.unresolvable
         return rows
 
     def verdicts(self) -> Iterator[Verdict]:
@@ -228,7 +245,7 @@ class Trial:
                 (reason, (bits & np.int64(1 << index)) != 0)
                 for index, reason in enumerate(prepared.reasons)
             ]
-            yield plugin.NAME, reasons, (bits & np.int64(UNRESOLVABLE)) != 0
+            yield Verdict(plugin.NAME, reasons, (bits & np.int64(UNRESOLVABLE)) != 0)
             open_rows &= bits == 0
 
     def _narrowed(self, view: View, open_rows: Bools) -> Iterator[Verdict]:
@@ -241,18 +258,18 @@ class Trial:
         kept = np.logical_and.reduce(left)
         refused = open_rows & ~kept
         reason = f"node(s) didn't satisfy plugin(s) [{' '.join(names)}]"
-        yield names[0], [(reason, refused)], refused
+        yield Verdict(names[0], [(reason, refused)], refused)
         open_rows &= kept
 
-    def score_table(self) -> list[tuple[str, int, Ints, Ints]]:
-        """(plugin, weight, raw, normalised) of every score over the feasible rows."""
+    def score_table(self) -> list[PluginScores]:
+        """Every score over the feasible rows."""
         rows = np.flatnonzero(self.feasible)
         view = self.snapshot.view(rows)
         found = [(plugin, weight, raw[rows]) for plugin, weight, raw in self.evaluation.scores()]
         found += [(p, weight, p.score(state, view)) for p, weight, state in self._states()]
         return [
-            (plugin.NAME, weight, raw, plugin.normalize(raw) if plugin.RELATIVE else raw)
-            for plugin, weight, raw in found
+            PluginScores(p.NAME, weight, raw, p.normalize(raw) if p.RELATIVE else raw)
+            for p, weight, raw in found
         ]
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,8 +28,23 @@ GUESSED = (
     "regions, and took what is wholly unknown for far away"
 )
 
-Anchor = tuple[str, float, bool]
-"""(place, round trips a second to it, whether the pod may not be on that node)."""
+
+class Anchor(NamedTuple):
+    """What a pod talks to that has its place already."""
+
+    place: str
+    weight: float
+    """Round trips a second to it."""
+    apart: bool
+    """Whether the pod may not be on that node."""
+
+
+class Comparison(NamedTuple):
+    """What rows cost, in milliseconds of round trips a second, and better ones."""
+
+    before: float
+    after: float
+    rows: list[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +132,9 @@ class Plan:
             placements[part.key] = Placed(name, note, guessed)
         return placements
 
-    def compare(self, here: Sequence[int]) -> tuple[float, float, list[int]] | None:
-        """(what these rows cost, what the best ones cost, the best ones); None where there are no
-        better ones, or where that rests on times that nobody measured."""
+    def compare(self, here: Sequence[int]) -> Comparison | None:
+        """These rows beside the best ones; None where there are no better ones, or where that rests
+        on times that nobody measured."""
         problem, names = self.problem, self._snapshot.names
         at = {name: index for index, name in enumerate(self._nodes)}
         if any(names[row] not in at for row in here):
@@ -131,7 +146,7 @@ class Plan:
         there = rows_of(self._snapshot, [self._nodes[node] for node in nodes])
         if there is None or not self._known(here) or not self._known(there):
             return None
-        return before, problem.cost(nodes), there
+        return Comparison(before, problem.cost(nodes), there)
 
     def _known(self, rows: Sequence[int], predicted: bool = False) -> bool:
         """Whether all times that make up the cost of these rows were measured (or `predicted`)."""
@@ -189,7 +204,7 @@ class Plan:
         if info.near_pod is not None:
             source = self._node_of(info.near_pod)
         if source:
-            yield source, 1.0, False
+            yield Anchor(source, 1.0, False)
         for dependency in part.member.depends_on:
             yield from self._depended_on(dependency)
         for key, running in self._placed.items():
@@ -199,28 +214,28 @@ class Plan:
             for dependency in running.depends_on:
                 if dependency.kind is DependencyKind.STAGE and dependency.name == part.member.stage:
                     weight = dependency.weight / self._size(part.member.stage)
-                    yield node, weight, dependency.apart
+                    yield Anchor(node, weight, dependency.apart)
             if part.member.apart or running.apart:
-                yield node, 0.0, True
+                yield Anchor(node, 0.0, True)
 
     def _depended_on(self, dependency: Dependency) -> Iterator[Anchor]:
         weight, apart = dependency.weight, dependency.apart
         if dependency.kind is DependencyKind.NODE:
-            yield dependency.name, weight, apart
+            yield Anchor(dependency.name, weight, apart)
         elif dependency.kind is DependencyKind.POD:
             if (node := self._node_of(dependency.name)) is not None:
-                yield node, weight, apart
+                yield Anchor(node, weight, apart)
         elif dependency.kind is DependencyKind.SERVICE:
             namespace, name = ObjectKey.parse(dependency.name)
             counts = self._serving(namespace, name)
             for row in np.flatnonzero(counts).tolist():
                 share = float(counts[row]) / float(counts.sum())
-                yield self._snapshot.names[row], weight * share, apart
+                yield Anchor(self._snapshot.names[row], weight * share, apart)
         else:
             stage = [k for k, running in self._placed.items() if running.stage == dependency.name]
             for key in stage:
                 if (node := self._node_of(key)) is not None:
-                    yield node, weight / self._size(dependency.name), apart
+                    yield Anchor(node, weight / self._size(dependency.name), apart)
 
     def _serving(self, namespace: str, name: str) -> Floats:
         """How many pods of the Service run on every row."""

@@ -193,10 +193,10 @@ def _verdicts(
 def _refusals(trial: Trial) -> dict[int, tuple[str, list[str]]]:
     """The plugin that refused a row first, with its reasons, by row."""
     found: dict[int, tuple[str, list[str]]] = {}
-    for plugin, reasons, _ in trial.verdicts():
-        for reason, nodes in reasons:
+    for verdict in trial.verdicts():
+        for reason, nodes in verdict.reasons:
             for row in np.flatnonzero(nodes).tolist():
-                found.setdefault(row, (plugin, []))[1].append(reason)
+                found.setdefault(row, (verdict.plugin, []))[1].append(reason)
     return found
 
 

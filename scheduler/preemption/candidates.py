@@ -24,7 +24,7 @@ from filters.common.plugin import PodInfo
 from filters.default_preemption import DefaultPreemption
 from scheduler.cycle.diagnosis import Diagnosis
 from scheduler.cycle.framework import Framework
-from scheduler.cycle.trial import Trial
+from scheduler.cycle.trial import Nominated, Trial
 from scheduler.preemption.budgets import Budgets
 from scheduler.preemption.dry_run import (
     NO_VICTIMS,
@@ -48,8 +48,6 @@ NOT_HELPFUL = "Preemption is not helpful for scheduling"
 NO_CLAIMS = "no new claims to deallocate"
 NOT_PREPARED = "not found"
 
-Nominated = Sequence[tuple[int, Sequence[PodInfo]]]
-"""Rows with the pods that are nominated to them."""
 
 MAX_BATCH = 256
 """Rows whose victims are chosen side by side."""

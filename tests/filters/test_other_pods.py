@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.objects.core import Node, Pod
-from cluster.objects.label_selectors import Selector
+from cluster.objects.label_selectors import Requirement, Selector
 from cluster.state.pod_index import QUERIES_KEPT, PodQuery
 from cluster.state.resource_types import put
 from cluster.state.snapshot import Snapshot
@@ -324,11 +324,11 @@ def test_questions_are_forgotten_and_asked_anew_without_losing_count() -> None:
 
     def ask(number: int) -> list[int]:
         namespaces = frozenset((f"ns{number % 7}",)) if number % 3 else None
-        selector = Selector((("app", "In", frozenset((f"x{number % 11}", "web"))),))
-        nobody = (None, Selector((("n", "Exists", frozenset()),)))
+        selector = Selector((Requirement("app", "In", frozenset((f"x{number % 11}", "web"))),))
+        nobody = (None, Selector((Requirement("n", "Exists", frozenset()),)))
         query = PodQuery(((namespaces, selector), nobody))
         assert index.count(query)[:2].tolist() == [0, 0]
-        selector = Selector((("app", "In", frozenset(("web", str(number)))),))
+        selector = Selector((Requirement("app", "In", frozenset(("web", str(number)))),))
         plain = PodQuery(((namespaces, selector),))
         counted: list[int] = index.count(plain)[:2].tolist()
         return counted
