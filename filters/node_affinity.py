@@ -1,11 +1,13 @@
 """NodeAffinity: nodeSelector, required and preferred node affinity (upstream plugin)."""
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 import numpy as np
+from msgspec.structs import replace
 
 from cluster.objects.core import Labels, NodeSelector, NodeSelectorTerm, PreferredSchedulingTerm
 from cluster.objects.core import NodeAffinity as Affinity
@@ -14,6 +16,7 @@ from filters.common.node_selectors import matches_labels, matches_selector, matc
 from filters.common.plugin import (
     UNRESOLVABLE,
     Event,
+    NamedNode,
     Plugin,
     PodInfo,
     Prepared,
@@ -63,6 +66,26 @@ class NodeAffinity(Plugin):
 
     def sign(self, info: PodInfo) -> Any:
         return info.pod.spec.node_selector, _affinity(info)
+
+    def named_node(self, info: PodInfo) -> NamedNode | None:
+        """As the DaemonSet controller writes it: a required affinity to one name and nothing
+        else."""
+        spec = info.pod.spec
+        if spec.affinity is None or (affinity := spec.affinity.node_affinity) is None:
+            return None
+        required = affinity.required_during_scheduling_ignored_during_execution
+        if required is None or len(required.node_selector_terms) != 1:
+            return None
+        term = required.node_selector_terms[0]
+        named = _named_by(term)
+        if term.match_expressions or named is None or len(named) != 1:
+            return None
+        if len(term.match_fields or ()) != 1:
+            return None
+        rest = replace(affinity, required_during_scheduling_ignored_during_execution=None)
+        affinities = replace(spec.affinity, node_affinity=rest)
+        pod = replace(info.pod, spec=replace(spec, affinity=affinities))
+        return NamedNode(next(iter(named)), dataclasses.replace(info, pod=pod))
 
     def pre_filter(
         self, info: PodInfo, snapshot: Snapshot

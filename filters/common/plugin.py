@@ -97,6 +97,14 @@ class Prepared(Generic[State]):
 
 
 @dataclass(frozen=True, slots=True)
+class NamedNode:
+    """A pod that may go to one node only, and the same pod without what says so."""
+
+    node: str
+    without: PodInfo
+
+
+@dataclass(frozen=True, slots=True)
 class Remedy:
     """One change that would take a refusal away; `lack` says how large a change, 1 at most.
 
@@ -207,6 +215,14 @@ class Plugin:
             raise ValueError(f"{cls.NAME} takes no arguments, got {', '.join(sorted(args))}")
         return cls()
 
+    def named_node(self, info: PodInfo) -> NamedNode | None:
+        """The one node that the pod asks for, where this plugin lets it go nowhere else.
+
+        Pods that differ in it alone then share all results but this plugin's. None, as for a plugin
+        that does not say: there is no such node.
+        """
+        return None
+
     def sign(self, info: PodInfo) -> Any:
         """All that this plugin reads of the pod, as a value that msgspec can encode.
 
@@ -223,6 +239,8 @@ class FilterPlugin(Protocol):
     LOCAL: ClassVar[bool]
     LOOKS_AT_PODS: ClassVar[bool]
     BY_COLUMNS: ClassVar[bool]
+
+    def named_node(self, info: PodInfo) -> NamedNode | None: ...
 
     def sign(self, info: PodInfo) -> Any: ...
 

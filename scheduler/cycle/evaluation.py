@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from cluster.state.snapshot import Bools, Ints, Snapshot, View
 from filters.common.plugin import (
     FilterPlugin,
+    NamedNode,
+    Plugin,
     PodInfo,
     PreferPlugin,
     Prepared,
@@ -24,6 +26,7 @@ from scheduler.cycle.ahead import Ahead
 from scheduler.cycle.diagnosis import Diagnosis
 
 NOT_FEASIBLE = -1
+DEFAULT = Plugin.named_node
 # Past this share of changed rows, computing all of them is cheaper than picking them out.
 PATCH_SHARE = 8
 # With fewer than this share of the nodes left, these are computed alone.
@@ -47,12 +50,22 @@ class PluginSet:
         prefers: Sequence[PreferPlugin] = (),
     ) -> None:
         self.filters, self.scores, self.prefers = filters, scores, prefers
+        self.naming = [p for p in filters if getattr(type(p), "named_node", None) is not DEFAULT]
+        """Those that may leave a pod one node by its name."""
         self.node_filters = [p for p in filters if p.LOCAL and not p.LOOKS_AT_PODS]
         self.row_filters = [p for p in filters if p.LOCAL and p.LOOKS_AT_PODS]
         self.pod_filters = [p for p in filters if not p.LOCAL]
         self.node_scores = [s for s in scores if s[0].LOCAL and not s[0].LOOKS_AT_PODS]
         self.row_scores = [s for s in scores if s[0].LOCAL and s[0].LOOKS_AT_PODS]
         self.pod_scores = [s for s in scores if not s[0].LOCAL]
+
+    def named_node(self, info: PodInfo) -> tuple[FilterPlugin, NamedNode] | None:
+        """The plugin that leaves the pod one node, and that node."""
+        for plugin in self.naming:
+            named = plugin.named_node(info)
+            if named is not None:
+                return plugin, named
+        return None
 
 
 @dataclass(slots=True)

@@ -95,8 +95,11 @@ class Cycle:
     ) -> Trial:
         """The pod against every node of the snapshot as it is; unless `scored`, filters alone."""
         plugins = framework.plugins(info.policy, info.weights) if scored else framework.filtering
-        evaluation = self._evaluation(framework, plugins, info)
-        return Trial(plugins, evaluation, info, self._snapshot, nominated)
+        named = plugins.named_node(info)
+        shared = info if named is None else named[1].without
+        evaluation = self._evaluation(framework, plugins, shared)
+        naming = None if named is None else named[0]
+        return Trial(plugins, evaluation, info, self._snapshot, nominated, naming)
 
     def _evaluation(self, framework: Framework, plugins: PluginSet, info: PodInfo) -> Evaluation:
         """The pod's class, up to date with the snapshot."""

@@ -51,10 +51,16 @@ class Trial:
         info: PodInfo,
         snapshot: Snapshot,
         nominated: Nominated = (),
+        naming: FilterPlugin | None = None,
     ) -> None:
+        """`naming` is the plugin that leaves the pod one node, which the evaluation, shared with
+        pods of other nodes, does not know."""
         self.plugins, self.evaluation = plugins, evaluation
         self.info, self.snapshot = info, snapshot
-        self.own = prefilter(plugins.pod_filters, info, snapshot)
+        self._pod_filters = (
+            plugins.pod_filters if naming is None else [naming, *plugins.pod_filters]
+        )
+        self.own = prefilter(self._pod_filters, info, snapshot)
         own, shared = self.own, evaluation.prefiltered
         self.rejection = shared.rejection or own.rejection
         """(plugin, reason) where a plugin found that no node can do."""
@@ -86,12 +92,18 @@ class Trial:
 
     def _feasible(self) -> Bools:
         feasible = self.evaluation.feasible
-        if self.own.only is not None:
-            feasible = feasible & self.own.only
-        view = self.snapshot.view()
+        if self.own.only is None:
+            view = self.snapshot.view()
+            for plugin, prepared in self.own.engaged:
+                feasible = feasible & (plugin.filter(prepared, view) == 0)
+            return feasible
+        rows = np.flatnonzero(self.own.only)
+        view, fits = self.snapshot.view(rows), feasible[rows]
         for plugin, prepared in self.own.engaged:
-            feasible = feasible & (plugin.filter(prepared, view) == 0)
-        return feasible
+            fits = fits & (plugin.filter(prepared, view) == 0)
+        narrowed = np.zeros(len(self.snapshot), np.bool_)
+        narrowed[rows[fits]] = True
+        return narrowed
 
     def _add_nominated(self, row: int, infos: Sequence[PodInfo]) -> None:
         """A node has to do with the pods that are nominated to it, and without them too."""
@@ -125,7 +137,7 @@ class Trial:
 
     def _own_again(self) -> Prefiltered:
         """The pod's own plugins after pods came or went; those that do not look at pods stay."""
-        again = (p for p in self.plugins.pod_filters if p.LOOKS_AT_PODS)
+        again = (p for p in self._pod_filters if p.LOOKS_AT_PODS)
         result = prefilter(again, self.info, self.snapshot)
         kept = [entry for entry in self.own.engaged if not entry[0].LOOKS_AT_PODS]
         return replace(result, engaged=[*kept, *result.engaged])
@@ -156,6 +168,11 @@ class Trial:
         """The rows that score most; none where no row is feasible."""
         if self.rejection is not None or not len(self.feasible):
             return _NONE
+        if self.own.only is not None:
+            rows = np.flatnonzero(self.feasible)
+            if len(rows) < 2:
+                # As upstream: the only feasible node is not scored.
+                return rows
         masked = self.evaluation.masked
         if self.feasible is not self.evaluation.feasible:
             masked = np.where(self.feasible, self.evaluation.fixed, NOT_FEASIBLE)

@@ -325,3 +325,61 @@ def test_a_pod_on_a_node_that_is_not_there_stops_no_other() -> None:
     assert int(cycle.trial(framework, info).feasible.sum()) == 19
     world.remove_pod("default/left")
     assert int(cycle.trial(framework, info).feasible.sum()) == 19
+
+
+def required(*terms: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "nodeAffinity": {
+            "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": list(terms)}
+        }
+    }
+
+
+def named(node: str) -> dict[str, Any]:
+    return {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]}
+
+
+def uneven() -> Snapshot:
+    return snapshot(
+        node("free", labels={"zone": "a"}),
+        node("full", cpu="1", labels={"zone": "a"}),
+        node("cordoned", unschedulable=True, labels={"zone": "a"}),
+        node("tainted", taints=[{"key": "k", "effect": "NoSchedule"}], labels={"zone": "a"}),
+        node("elsewhere", labels={"zone": "b"}),
+    )
+
+
+@pytest.mark.parametrize("name", ["free", "full", "cordoned", "tainted", "elsewhere", "missing"])
+def test_a_pod_for_one_node_by_name_fares_as_one_that_shares_nothing(name: str) -> None:
+    """A second term that matches nothing keeps the other pod from sharing results."""
+    found = uneven()
+    plugins, cycle = framework(), Cycle(found, 1)
+    spec: dict[str, Any] = {"requests": {"cpu": "2"}, "nodeSelector": {"zone": "a"}}
+    # The class has results of another node by then.
+    cycle.decide(plugins, pod_info(pod("before", affinity=required(named("free")), **spec)))
+    shares = pod_info(pod("p", affinity=required(named(name)), **spec))
+    alone = pod_info(pod("p", affinity=required(named(name), named(name)), **spec))
+    one, other = cycle.decide(plugins, shares), Cycle(found, 1).decide(plugins, alone)
+    assert one.trial.feasible.tolist() == other.trial.feasible.tolist()
+    assert one.trial.unresolvable().tolist() == other.trial.unresolvable().tolist()
+    if name == "free":
+        assert chosen_row(one) == chosen_row(other) == row_of(found, "free")
+        return
+    assert isinstance(one, FitError)
+    assert isinstance(other, FitError)
+    assert one.diagnosis.message == other.diagnosis.message
+
+
+def test_pods_for_nodes_by_name_share_one_evaluation() -> None:
+    found = uneven()
+    plugins, cycle = framework(), Cycle(found, 1)
+    trials = [
+        cycle.trial(plugins, pod_info(pod(name, affinity=required(named(name)))))
+        for name in ("free", "full", "elsewhere")
+    ]
+    assert len({id(trial.evaluation) for trial in trials}) == 1
+    assert [found.names[int(np.flatnonzero(t.feasible)[0])] for t in trials] == [
+        "free",
+        "full",
+        "elsewhere",
+    ]
