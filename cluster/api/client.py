@@ -114,22 +114,28 @@ class ApiClient:
         await asyncio.sleep(CLOSE_GRACE_S)
 
     async def request(
-        self, method: str, path: str, body: Any = None, content_type: str = JSON
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        content_type: str = JSON,
+        as_user: str = "",
     ) -> Reply:
         """One attempt, with one more after a 401 for a rotated credential.
 
-        `body` is bytes as they go out, or a value to be encoded. Raises NotSent or ReplyLost.
+        `body` is bytes as they go out, or a value to be encoded; `as_user`, where given, is
+        impersonated. Raises NotSent or ReplyLost.
         """
         data = body if body is None or isinstance(body, bytes) else _encode(body)
         client = self._client
-        reply = await self._attempt(method, path, data, content_type)
+        reply = await self._attempt(method, path, data, content_type, as_user)
         if reply.status == 401:
             await self._renew(client)
-            reply = await self._attempt(method, path, data, content_type)
+            reply = await self._attempt(method, path, data, content_type, as_user)
         return reply
 
     async def _attempt(
-        self, method: str, path: str, data: bytes | None, content_type: str
+        self, method: str, path: str, data: bytes | None, content_type: str, as_user: str
     ) -> Reply:
         authorization = await self._access.authorization()
         cancels = _cancels()
@@ -137,6 +143,8 @@ class ApiClient:
             builder = self._client.request(method, self._base + path).timeout(REQUEST_TIMEOUT)
             if authorization:
                 builder = builder.header("authorization", authorization, is_sensitive=True)
+            if as_user:
+                builder = builder.header("impersonate-user", as_user)
             if data is not None:
                 builder = builder.header("content-type", content_type).body_bytes(data)
             response = await builder.build().send()

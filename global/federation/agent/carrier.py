@@ -1,0 +1,185 @@
+"""Carries attempts out in one cluster, and undoes them: once each, however often it is told."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import msgspec
+import structlog
+
+from federation.agent.objects import ObjectRefused, Objects
+from federation.agent.pods import RequestPods
+from federation.agent.rewrite import Target, rewrite
+from federation.agent.room import Room
+from federation.agent.works import (
+    REVOKED,
+    Reference,
+    Work,
+    WorkMeta,
+    WorkResult,
+    Works,
+    WorkSpec,
+)
+from federation.documents import BadDocument, Document, read
+from federation.wire import ApplyBody, AskBody, ResultBody, RevokeBody
+
+log = structlog.get_logger(__name__)
+
+GONE_WITHIN_S = 60.0
+"""Seconds within which the pods of a revoked attempt have to be gone; told again after that."""
+SUCCESS, FAIL = "success", "fail"
+
+Fetch = Callable[[str], Awaitable[str]]
+"""The YAML of a file id. Raises GschError."""
+
+
+class Carrier:
+    """One cluster's hands."""
+
+    def __init__(
+        self,
+        target: Target,
+        fetch: Fetch,
+        works: Works,
+        objects: Objects,
+        pods: RequestPods,
+        room: Room,
+    ) -> None:
+        self._target, self._fetch = target, fetch
+        self._works, self._objects, self._pods, self._room = works, objects, pods, room
+
+    # -- asking ----------------------------------------------------------------------------
+
+    async def ask(self, order: AskBody) -> ResultBody:
+        """Whether the request fits; the room is held for it."""
+        try:
+            documents = rewrite(read(await self._fetch(order.file_id)), order, self._target)
+        except BadDocument as error:
+            return ResultBody(status=FAIL, error_msg=str(error))
+        found = self._room.ask(
+            order.request_id, order.attempt, documents, mode=order.mode, partial=order.partial
+        )
+        return msgspec.structs.replace(found, cluster_name=self._target.cluster)
+
+    # -- applying --------------------------------------------------------------------------
+
+    async def apply(self, order: ApplyBody) -> ResultBody:
+        """Carry an attempt out, or say again how it ended."""
+        work = await self._works.get(order.request_id)
+        if work is not None:
+            if order.attempt < work.spec.attempt:
+                return _refused(f"attempt {order.attempt} is over: {work.spec.attempt} is in force")
+            if order.attempt == work.spec.attempt:
+                if work.spec.state == REVOKED:
+                    return _refused(f"attempt {order.attempt} was revoked")
+                if work.finished:
+                    return self._result(work)
+            elif work.spec.state != REVOKED:
+                work = await self._remove_objects(work, keep_claims=True)
+        try:
+            documents = rewrite(read(await self._fetch(order.file_id)), order, self._target)
+        except BadDocument as error:
+            return _refused(str(error))
+        work = await self._works.put(_planned(order, documents, work))
+        result = await self._carry_out(order, documents, work)
+        # Held room is real pods by now, or nothing.
+        self._room.release(order.request_id)
+        work.spec.result = result
+        return self._result(await self._works.put(work))
+
+    async def _carry_out(
+        self, order: ApplyBody, documents: list[Document], work: Work
+    ) -> WorkResult:
+        try:
+            for index, document in enumerate(documents):
+                reference = await self._objects.apply(document.body, order.request_id)
+                work.spec.objects[index] = reference
+        except ObjectRefused as error:
+            return WorkResult(FAIL, str(error))
+        expected = sum(d.replicas for d in documents if d.template is not None)
+        try:
+            async with asyncio.timeout(order.accept_within_s):
+                await self._pods.wait_until_scheduled(order.request_id, expected)
+        except TimeoutError:
+            there = len(self._pods.scheduled(order.request_id))
+            why = self._pods.problem(order.request_id) or "no scheduler took them"
+            return WorkResult(
+                FAIL,
+                f"{there} of {expected} pods were scheduled within {order.accept_within_s:g} s: "
+                f"{why}",
+            )
+        nodes = list(self._pods.scheduled(order.request_id).values())
+        return WorkResult(SUCCESS, node=nodes[0] if nodes else "")
+
+    def _result(self, work: Work) -> ResultBody:
+        result = work.spec.result
+        return ResultBody(
+            status=result.status,
+            error_msg=result.message,
+            cluster_name=self._target.cluster,
+            node_name=result.node,
+        )
+
+    # -- undoing ---------------------------------------------------------------------------
+
+    async def revoke(self, order: RevokeBody) -> ResultBody:
+        """Undo an attempt for good. Raises GschError or TimeoutError where something is left: it
+        has to be told again."""
+        self._room.release(order.request_id, None if order.close else order.attempt)
+        if order.close:
+            await self._works.remove(order.request_id)
+            self._pods.forget(order.request_id)
+            return ResultBody(cluster_name=self._target.cluster)
+        if not order.held_only:
+            work = await self._works.get(order.request_id)
+            if work is None:
+                spec = WorkSpec(order.attempt, REVOKED)
+                await self._works.put(Work(WorkMeta(order.request_id), spec))
+            elif work.spec.attempt <= order.attempt:
+                work.spec.attempt = order.attempt
+                await self._remove_objects(work, order.keep_claims)
+        return ResultBody(cluster_name=self._target.cluster)
+
+    async def _remove_objects(self, work: Work, keep_claims: bool) -> Work:
+        """Leave a tombstone. Revoked is said first: what comes of the attempt meanwhile is refused;
+        the references go last: what failed half-way is done again."""
+        request_id = work.metadata.name
+        if work.spec.state != REVOKED:
+            work.spec.state = REVOKED
+            work = await self._works.put(work)
+        for reference in reversed(work.spec.objects):
+            await self._objects.remove(reference, request_id, keep_claims)
+        async with asyncio.timeout(GONE_WITHIN_S):
+            await self._pods.wait_until_gone(request_id)
+        if work.spec.objects:
+            work.spec.objects = []
+            work = await self._works.put(work)
+        self._pods.forget(request_id)
+        return work
+
+
+def _planned(order: ApplyBody, documents: list[Document], before: Work | None) -> Work:
+    """What is about to be applied, by reference, before any of it is."""
+    references = [
+        Reference(
+            d.body["apiVersion"],
+            d.kind,
+            d.body["metadata"]["name"],
+            d.body["metadata"]["namespace"],
+        )
+        for d in documents
+    ]
+    spec = WorkSpec(
+        order.attempt,
+        namespace=order.namespace,
+        cluster_lost=order.cluster_lost,
+        objects=references,
+    )
+    if before is not None and before.spec.attempt == order.attempt:
+        known = {(r.kind, r.name): r.uid for r in before.spec.objects}
+        for reference in references:
+            reference.uid = known.get((reference.kind, reference.name), "")
+    return Work(before.metadata if before is not None else WorkMeta(order.request_id), spec)
+
+
+def _refused(message: str) -> ResultBody:
+    return ResultBody(status=FAIL, error_msg=message)

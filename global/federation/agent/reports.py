@@ -1,0 +1,65 @@
+"""What an agent reports of its cluster: nodes by shape, storage classes, times to other clusters."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from cluster.state.snapshot import Ints, Snapshot
+from federation.fleet import MAX_SHAPES, NodeShape, Report
+
+
+def report(
+    snapshot: Snapshot,
+    cluster: str,
+    *,
+    location: str = "edge",
+    rtts_ms: Mapping[str, float] | None = None,
+    agent: str = "",
+) -> Report:
+    """The cluster as it is now."""
+    return Report(
+        cluster,
+        shapes(snapshot),
+        location,
+        dict(rtts_ms or {}),
+        sorted(snapshot.storage.classes),
+        agent,
+    )
+
+
+def shapes(snapshot: Snapshot, most: int = MAX_SHAPES) -> list[NodeShape]:
+    """Nodes that pods may go to, alike ones together.
+
+    Those that offer the same and have about the same left are one shape, which stands for the most
+    that one of them has left: a report may promise too much, and never too little.
+    """
+    view = snapshot.view()
+    rows = np.flatnonzero(view.valid & ~view.unschedulable)
+    if not len(rows):
+        return []
+    names = snapshot.resource_names
+    offered = np.stack([view.allocatable(name)[rows] for name in names], axis=1)
+    free = np.stack([view.free(name)[rows] for name in names], axis=1)
+    _, kind = np.unique(offered, axis=0, return_inverse=True)
+    kind = kind.reshape(-1)
+    # By what they offer, then by how much CPU is left: neighbours are alike.
+    order = np.lexsort((free[:, names.index("cpu")], kind))
+    kinds = np.unique(kind)
+    each = max(most // len(kinds), 1)
+    found = []
+    for group in kinds[:most]:
+        mine = order[kind[order] == group]
+        for part in np.array_split(mine, min(each, len(mine))):
+            left = np.maximum(free[part].max(axis=0), 0)
+            found.append(
+                NodeShape(
+                    len(part),
+                    _amounts(names, offered[part[0]]),
+                    _amounts(names, left),
+                )
+            )
+    return found
+
+
+def _amounts(names: list[str], numbers: Ints) -> dict[str, int]:
+    return {name: int(n) for name, n in zip(names, numbers.tolist(), strict=True) if n}

@@ -1,0 +1,168 @@
+"""The Work of a request: what one cluster remembers of it, in the cluster itself.
+
+A Work says which attempt is in force, which objects it has (references, never contents), and how
+it ended. It is written before the first object is, and stays as a tombstone when the attempt is
+revoked, so that a message that comes late or twice does no harm.
+"""
+
+from typing import Any
+
+import msgspec
+
+from cluster.api.client import ApiClient, ApiError
+from cluster.errors import ClusterError
+
+GROUP, VERSION = "federation.gsch.io", "v1alpha1"
+COLLECTION = f"/apis/{GROUP}/{VERSION}/works"
+APPLIED, REVOKED = "Applied", "Revoked"
+CRD_PATH = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+
+
+class Reference(msgspec.Struct, rename="camel", omit_defaults=True):
+    """One object of a Work. The uid is known once it was applied."""
+
+    api_version: str
+    kind: str
+    name: str
+    namespace: str = ""
+    uid: str = ""
+
+
+class WorkResult(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """How applying ended."""
+
+    status: str = ""
+    message: str = ""
+    node: str = ""
+
+
+class WorkSpec(msgspec.Struct, rename="camel", omit_defaults=True):
+    attempt: int
+    state: str = APPLIED
+    namespace: str = ""
+    cluster_lost: str = "keep"
+    objects: list[Reference] = []
+    result: WorkResult = WorkResult()
+
+
+class WorkMeta(msgspec.Struct, rename="camel", omit_defaults=True):
+    name: str
+    resource_version: str = ""
+    uid: str = ""
+
+
+class Work(msgspec.Struct, rename="camel"):
+    metadata: WorkMeta
+    spec: WorkSpec
+    api_version: str = f"{GROUP}/{VERSION}"
+    kind: str = "Work"
+
+    @property
+    def finished(self) -> bool:
+        """Whether applying came to its end, for better or worse."""
+        return bool(self.spec.result.status)
+
+
+class WorkConflict(ClusterError):
+    """Somebody else wrote the Work meanwhile: read it again."""
+
+
+class Works:
+    """Reads and writes Works. Raises ApiError, TransportError, WorkConflict."""
+
+    def __init__(self, client: ApiClient) -> None:
+        self._client = client
+
+    async def get(self, request_id: str) -> Work | None:
+        reply = await self._client.request("GET", f"{COLLECTION}/{request_id}")
+        if reply.status == 404:
+            return None
+        if not reply.ok:
+            raise ApiError(reply, f"read Work {request_id}")
+        return reply.decode(Work)
+
+    async def put(self, work: Work) -> Work:
+        """Create or replace it, on the version that was read."""
+        name = work.metadata.name
+        if work.metadata.resource_version:
+            reply = await self._client.request("PUT", f"{COLLECTION}/{name}", work)
+        else:
+            reply = await self._client.request("POST", COLLECTION, work)
+        if reply.status == 409:
+            raise WorkConflict(f"Work {name} changed meanwhile")
+        if not reply.ok:
+            raise ApiError(reply, f"write Work {name}")
+        return reply.decode(Work)
+
+    async def remove(self, request_id: str) -> None:
+        reply = await self._client.request("DELETE", f"{COLLECTION}/{request_id}")
+        if not reply.ok and reply.status != 404:
+            raise ApiError(reply, f"remove Work {request_id}")
+
+    async def ensure_kind(self) -> None:
+        """Make the CRD where it is missing. Raises ClusterError where that is not allowed."""
+        reply = await self._client.request("GET", f"{CRD_PATH}/works.{GROUP}")
+        if reply.ok:
+            return
+        reply = await self._client.request("POST", CRD_PATH, definition())
+        if not reply.ok and reply.status != 409:
+            raise ClusterError(
+                f"the CRD works.{GROUP} is missing and cannot be made ({reply.error.message}): "
+                "kubectl apply -k manifests/global/agent"
+            )
+
+
+def definition() -> dict[str, Any]:
+    """The CustomResourceDefinition."""
+    text: dict[str, Any] = {"type": "string"}
+    reference = {
+        "type": "object",
+        "required": ["apiVersion", "kind", "name"],
+        "properties": {name: text for name in ("apiVersion", "kind", "name", "namespace", "uid")},
+    }
+    spec = {
+        "type": "object",
+        "required": ["attempt"],
+        "properties": {
+            "attempt": {"type": "integer", "minimum": 0},
+            "state": {"type": "string", "enum": [APPLIED, REVOKED]},
+            "namespace": text,
+            "clusterLost": text,
+            "objects": {"type": "array", "items": reference},
+            "result": {
+                "type": "object",
+                "properties": {name: text for name in ("status", "message", "node")},
+            },
+        },
+    }
+    columns = [
+        {"name": "Attempt", "type": "integer", "jsonPath": ".spec.attempt"},
+        {"name": "State", "type": "string", "jsonPath": ".spec.state"},
+        {"name": "Result", "type": "string", "jsonPath": ".spec.result.status"},
+        {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
+    ]
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"works.{GROUP}"},
+        "spec": {
+            "group": GROUP,
+            "scope": "Cluster",
+            "names": {"kind": "Work", "plural": "works", "singular": "work"},
+            "versions": [
+                {
+                    "name": VERSION,
+                    "served": True,
+                    "storage": True,
+                    "schema": {
+                        "openAPIV3Schema": {
+                            "type": "object",
+                            "required": ["spec"],
+                            "properties": {"spec": spec},
+                        }
+                    },
+                    "additionalPrinterColumns": columns,
+                }
+            ],
+        },
+    }

@@ -1,0 +1,212 @@
+"""What the layer knows of its clusters, from their agents' reports, and which of them to ask.
+
+Reports are kept as arrays, one row a node shape, so that a thousand clusters are ranked at once.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from federation.request import LOW_LATENCY, PodNeeds, Request
+
+LEASE_S = 15.0
+"""Seconds without a report after which a cluster is lost."""
+FIRST_RESOURCES = ("cpu", "memory", "nvidia.com/gpu", "pods")
+UNKNOWN_RTT_MS = 1e6
+MAX_SHAPES = 20
+"""Node shapes that are kept of one cluster; agents send no more."""
+
+
+class NodeShape(msgspec.Struct, frozen=True):
+    """Nodes that are alike: how many, what each offers and what each has left, at least."""
+
+    count: int
+    allocatable: dict[str, int]
+    free: dict[str, int]
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What a cluster's agent says of it, every few seconds."""
+
+    cluster: str
+    shapes: list[NodeShape] = []
+    location: str = "edge"
+    """`edge`, `near` or `cloud`."""
+    rtts_ms: dict[str, float] = {}
+    """Round-trip times to other clusters."""
+    storage_classes: list[str] = []
+    agent: str = ""
+    """Which of the agent's replicas speaks."""
+
+
+class Known(msgspec.Struct):
+    """The latest report of a cluster, and when it came (Unix time)."""
+
+    report: Report
+    heard_at: float
+    abandoned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """A cluster with room, by its report: the higher `score` (0..100), the better; under low
+    latency the lower `rtt_ms`."""
+
+    cluster: str
+    score: float
+    rtt_ms: float
+
+
+class Fleet:
+    """All clusters that ever reported. Reports are taken on one thread while another ranks: a
+    ranking may mix two reports of a cluster, which the cluster itself then puts right."""
+
+    def __init__(self) -> None:
+        self.clusters: dict[str, Known] = {}
+        self._shapes = _Shapes()
+
+    def set(self, report: Report, heard_at: float, abandoned: bool = False) -> None:
+        known = Known(report, heard_at, abandoned)
+        if report.cluster in self.clusters:
+            self.clusters[report.cluster] = known
+        else:
+            # Replaced, not changed: somebody may be going through it.
+            self.clusters = {**self.clusters, report.cluster: known}
+        self._shapes.set(report)
+
+    def lost(self, cluster: str, now: float) -> bool:
+        """Whether the cluster's agent was not heard of for a lease."""
+        known = self.clusters.get(cluster)
+        return known is None or known.abandoned or now - known.heard_at > LEASE_S
+
+    def rank(
+        self, request: Request, names: Sequence[str], now: float
+    ) -> tuple[list[Ranked], dict[str, str]]:
+        """(those of the clusters that may have room, best first; why each other one is out)."""
+        out: dict[str, str] = {}
+        there = []
+        for name in names:
+            known = self.clusters.get(name)
+            if known is None:
+                out[name] = "no agent of this cluster has ever reported"
+            elif self.lost(name, now):
+                silence = now - known.heard_at
+                out[name] = f"lost: its agent was last heard of {silence:.0f} s ago"
+            else:
+                there.append(name)
+        if not there:
+            return [], out
+        judged = self._shapes.judge(request.pods, there)
+        ranked = []
+        for index, name in enumerate(there):
+            if judged.fits[index]:
+                rtt = self._rtt(request.source.cluster, name)
+                ranked.append(Ranked(name, float(judged.score[index]), rtt))
+            else:
+                out[name] = f"no node has room: {judged.why(index)}"
+        if request.policy == LOW_LATENCY:
+            ranked.sort(key=lambda one: (one.rtt_ms, -one.score))
+        else:
+            ranked.sort(key=lambda one: -one.score)
+        return ranked, out
+
+    def _rtt(self, source: str, target: str) -> float:
+        """Between two clusters, from whichever of them measured it."""
+        if not source or source == target:
+            return 0.0
+        for one, other in ((source, target), (target, source)):
+            known = self.clusters.get(one)
+            if known is not None and other in known.report.rtts_ms:
+                return known.report.rtts_ms[other]
+        return UNKNOWN_RTT_MS
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """By cluster: whether each kind of pod fits on some node there, how full (0..100) the fullest
+    such node would be, and by resource, where no node has enough of it."""
+
+    fits: NDArray[np.bool_]
+    score: NDArray[np.float64]
+    short: dict[str, NDArray[np.bool_]]
+
+    def why(self, index: int) -> str:
+        names = sorted(name for name, short in self.short.items() if short[index])
+        return f"insufficient {', '.join(names)}" if names else "what is free lies on other nodes"
+
+
+class _Shapes:
+    """Node shapes as arrays: cluster × shape × resource. A shape that a cluster lacks has less than
+    nothing free."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, int] = {}
+        self._columns = {name: index for index, name in enumerate(FIRST_RESOURCES)}
+        self._free = np.full((0, MAX_SHAPES, len(FIRST_RESOURCES)), -1.0)
+        self._offered = np.zeros((0, MAX_SHAPES, len(FIRST_RESOURCES)))
+
+    def set(self, report: Report) -> None:
+        shapes = report.shapes[:MAX_SHAPES]
+        names = {name for shape in shapes for name in (*shape.allocatable, *shape.free)}
+        for name in names - self._columns.keys():
+            self._columns = {**self._columns, name: len(self._columns)}
+        self._make_room(report.cluster)
+        row = self._rows[report.cluster]
+        free = np.full(self._free.shape[1:], -1.0)
+        offered = np.zeros(self._offered.shape[1:])
+        for index, shape in enumerate(shapes):
+            free[index] = 0.0
+            for name, amount in shape.free.items():
+                free[index, self._columns[name]] = amount
+            for name, amount in shape.allocatable.items():
+                offered[index, self._columns[name]] = amount
+        self._free[row], self._offered[row] = free, offered
+
+    def judge(self, pods: Sequence[PodNeeds], names: Sequence[str]) -> _Judged:
+        """Of these clusters, which have all reported."""
+        rows = np.fromiter((self._rows[name] for name in names), np.intp, len(names))
+        free, offered, columns = self._free[rows], self._offered[rows], self._columns
+        fits = (free[:, :, 0] >= 0).any(axis=1)
+        score = np.zeros(len(names))
+        short: dict[str, NDArray[np.bool_]] = {}
+        nowhere, none = np.zeros(free.shape[:2], np.bool_), np.zeros(len(names), np.bool_)
+        for needs in pods:
+            suits = free[:, :, 0] >= 0
+            for name, amount in needs.requests.items():
+                if not amount:
+                    continue
+                column = columns.get(name)
+                enough = nowhere if column is None else free[:, :, column] >= amount
+                short[name] = short.get(name, none) | ~enough.any(axis=1)
+                suits = suits & enough
+            fits &= suits.any(axis=1)
+            shares = [
+                np.clip(
+                    (offered[:, :, c] - free[:, :, c] + needs.requests.get(name, 0))
+                    / np.maximum(offered[:, :, c], 1.0),
+                    0.0,
+                    1.0,
+                )
+                for name in ("cpu", "memory")
+                for c in (columns[name],)
+            ]
+            # Upstream's MostAllocated, of the shapes on which the pod fits.
+            fullness = np.where(suits, 50.0 * (shares[0] + shares[1]), 0.0)
+            score = np.maximum(score, fullness.max(axis=1))
+        return _Judged(np.asarray(fits), score, short)
+
+    def _make_room(self, cluster: str) -> None:
+        clusters, _, resources = self._free.shape
+        row = self._rows.setdefault(cluster, len(self._rows))
+        more = max(clusters, 8) if row >= clusters else 0
+        wider = len(self._columns) - resources
+        if not more and not wider:
+            return
+        padding = ((0, more), (0, 0), (0, wider))
+        free = np.pad(self._free, padding, constant_values=-1.0)
+        # Of a shape that is there, nothing is free of a resource that it does not offer.
+        free[:clusters, :, resources:] = np.where(self._free[:, :, :1] >= 0, 0.0, -1.0)
+        self._offered, self._free = np.pad(self._offered, padding), free

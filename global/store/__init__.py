@@ -1,0 +1,1 @@
+"""The global layer's database: one schema and one Alembic history, for SQLite and PostgreSQL."""

@@ -1,0 +1,291 @@
+"""A request's way from its queue to a cluster: whatever agents answer, and in whatever order."""
+
+from collections.abc import Iterable
+
+import pytest
+from federation import dispatch
+from federation.dispatch import (
+    ACCEPT_MARGIN_S,
+    ASK_WITHIN_S,
+    Apply,
+    Ask,
+    Done,
+    Offer,
+    Refusal,
+    Revoke,
+    Send,
+    advance,
+    divide,
+    take_answer,
+)
+from federation.fleet import LEASE_S, Fleet, NodeShape, Report
+from federation.request import (
+    FINAL,
+    LOW_LATENCY,
+    MOST_REQUESTED,
+    SET,
+    AttemptState,
+    Case,
+    ClusterLost,
+    Owner,
+    PodNeeds,
+    Queue,
+    Request,
+    Source,
+    State,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+NODE = {"cpu": 4000, "memory": 8 << 30, "pods": 110}
+
+
+def fleet(*names: str, now: float = 0.0, rtts: dict[str, float] | None = None) -> Fleet:
+    found = Fleet()
+    for name in names:
+        report = Report(name, [NodeShape(2, NODE, NODE)], rtts_ms=rtts or {})
+        found.set(report, now)
+    return found
+
+
+def case(levels: list[list[str]], policy: str = MOST_REQUESTED, **fields: object) -> Case:
+    request = Request(
+        "req-1",
+        Owner("u"),
+        policy,
+        "file-1",
+        levels,
+        0.0,
+        pods=[PodNeeds(1, {"cpu": 100, "pods": 1})],
+        state=State.SCHEDULING,
+    )
+    for name, value in fields.items():
+        setattr(request, name, value)
+    return Case(request)
+
+
+def asked(sends: Iterable[Send]) -> list[str]:
+    return [send.attempt.cluster for send in sends if isinstance(send, Ask)]
+
+
+def applied(sends: Iterable[Send]) -> list[str]:
+    return [send.attempt.cluster for send in sends if isinstance(send, Apply)]
+
+
+def revoked(sends: Iterable[Send]) -> list[str]:
+    return [send.attempt.cluster for send in sends if isinstance(send, Revoke)]
+
+
+def answer(made: Case, cluster: str, what: dispatch.Answer, now: float = 1.0) -> bool:
+    newest = [a for a in made.attempts if a.cluster == cluster][-1]
+    return take_answer(made, newest.number, what, now)
+
+
+def test_the_outer_list_is_tried_in_order_and_the_inner_one_competes() -> None:
+    made, known = case([["c1"], ["c2", "c3"]]), fleet("c1", "c2", "c3")
+    assert asked(advance(made, known, 0.0)) == ["c1"]
+    answer(made, "c1", Refusal("full"))
+    assert sorted(asked(advance(made, known, 1.0))) == ["c2", "c3"]
+    answer(made, "c2", Offer("n1", 10.0, 1))
+    assert advance(made, known, 1.0) == []
+    answer(made, "c3", Offer("n2", 90.0, 1))
+    assert applied(advance(made, known, 1.0)) == ["c3"]
+    answer(made, "c3", Done("n2"))
+    sends = advance(made, known, 1.0)
+    assert revoked(sends) == ["c2"]
+    assert made.request.state is State.COMPLETED
+
+
+def test_low_latency_goes_by_the_end_to_end_time_of_the_best_node() -> None:
+    made, known = case([["c1", "c2"]], LOW_LATENCY), fleet("c1", "c2")
+    advance(made, known, 0.0)
+    answer(made, "c1", Offer("n", 99.0, 1, rtt_ms=20.0))
+    answer(made, "c2", Offer("n", 1.0, 1, rtt_ms=15.0))
+    assert applied(advance(made, known, 1.0)) == ["c2"]
+
+
+def test_the_next_cluster_is_tried_only_when_the_last_one_is_known_to_be_undone() -> None:
+    made, known = case([["c1"], ["c2"]]), fleet("c1", "c2")
+    advance(made, known, 0.0)
+    answer(made, "c1", Offer("n", 1.0, 1))
+    advance(made, known, 1.0)
+    answer(made, "c1", Refusal("quota"))
+    assert revoked(advance(made, known, 2.0)) == ["c1"]
+    assert advance(made, fleet("c1", "c2", now=1000.0), 1000.0) == []
+    answer(made, "c1", Done())
+    assert asked(advance(made, fleet("c1", "c2", now=1000.0), 1000.0)) == ["c2"]
+
+
+def test_pods_that_are_not_scheduled_in_time_are_revoked() -> None:
+    made, known = case([["c1"]]), fleet("c1")
+    advance(made, known, 0.0)
+    answer(made, "c1", Offer("n", 1.0, 1))
+    advance(made, known, 0.0)
+    late = made.request.accept_within_s + ACCEPT_MARGIN_S
+    assert made.request.wake_at == late
+    assert revoked(advance(made, known, late)) == ["c1"]
+    assert "not scheduled within 30 s" in made.attempts[0].message
+
+
+def test_a_silent_cluster_is_passed_over_and_fenced() -> None:
+    made, known = case([["c1"], ["c2"]]), fleet("c1", "c2")
+    advance(made, known, 0.0)
+    sends = advance(made, known, ASK_WITHIN_S)
+    assert (revoked(sends), asked(sends)) == (["c1"], ["c2"])
+    assert not take_answer(made, 1, Offer("n", 1.0, 1), ASK_WITHIN_S)
+
+
+def test_a_lost_cluster_is_not_even_asked() -> None:
+    made, known = case([["c1"], ["c2"]]), fleet("c1")
+    known.set(fleet("c2").clusters["c2"].report, 100.0)
+    assert asked(advance(made, known, 100.0)) == ["c2"]
+    assert "last heard of 100 s ago" in made.request.excluded["c1"]
+
+
+def test_failures_go_first_and_too_many_end_it() -> None:
+    made = case([["c1"]])
+    queues = []
+    for number in range(6):
+        made.request.state = State.SCHEDULING
+        advance(made, Fleet(), float(number))
+        queues.append((made.request.state, made.request.queue))
+    assert queues[:2] == [(State.QUEUED, Queue.BASE)] * 2
+    assert queues[2:5] == [(State.QUEUED, Queue.FIRST)] * 3
+    assert made.request.state is State.FAILED
+    assert made.request.message == "c1: no agent of this cluster has ever reported"
+
+
+def test_without_a_list_the_source_cluster_comes_first_and_then_all_others() -> None:
+    made = case([], source=Source("c2"))
+    known = fleet("c1", "c2", "c3")
+    assert asked(advance(made, known, 0.0)) == ["c2"]
+    answer(made, "c2", Refusal("full"))
+    assert sorted(asked(advance(made, known, 1.0))) == ["c1", "c3"]
+
+
+def test_cancelling_undoes_what_there_is_and_then_ends() -> None:
+    made, known = case([["c1"]]), fleet("c1")
+    advance(made, known, 0.0)
+    answer(made, "c1", Offer("n", 1.0, 1))
+    advance(made, known, 0.0)
+    made.request.cancel = True
+    assert revoked(advance(made, known, 1.0)) == ["c1"]
+    assert made.request.state is State.SCHEDULING
+    answer(made, "c1", Done())
+    advance(made, known, 2.0)
+    assert made.request.state is State.CANCELED
+
+
+def test_a_set_is_placed_in_every_cluster_or_in_none() -> None:
+    made, known = case([["c1", "c2"]], SET), fleet("c1", "c2")
+    assert asked(advance(made, known, 0.0)) == ["c1", "c2"]
+    answer(made, "c1", Offer("n", 1.0, 1))
+    answer(made, "c2", Offer("n", 1.0, 1))
+    assert applied(advance(made, known, 1.0)) == ["c1", "c2"]
+    answer(made, "c1", Done())
+    answer(made, "c2", Refusal("denied"))
+    advance(made, known, 2.0)
+    answer(made, "c2", Done())
+    assert revoked(advance(made, known, 2.0)) == ["c1"]
+    answer(made, "c1", Done())
+    advance(made, known, 3.0)
+    assert made.request.state is State.QUEUED
+
+
+def test_a_divided_set_shares_pods_out_by_the_room_that_there_is() -> None:
+    made, known = case([["c1", "c2", "c3"]], SET, divided=True), fleet("c1", "c2", "c3")
+    made.request.pods = [PodNeeds(6, {"cpu": 100})]
+    advance(made, known, 0.0)
+    answer(made, "c1", Offer("n", 1.0, 2))
+    answer(made, "c2", Offer("n", 1.0, 4))
+    answer(made, "c3", Refusal("full"))
+    assert applied(advance(made, known, 1.0)) == ["c1", "c2"]
+    assert [a.replicas for a in made.attempts] == [2, 4, None]
+    answer(made, "c1", Done())
+    answer(made, "c2", Done())
+    advance(made, known, 1.0)
+    assert made.request.state is State.COMPLETED
+
+
+@given(st.integers(0, 50), st.lists(st.integers(0, 20), min_size=1, max_size=6))
+def test_shares_add_up_and_exceed_no_room(total: int, room: list[int]) -> None:
+    shares = divide(total, room)
+    if total > sum(room):
+        assert shares is None
+        return
+    assert shares is not None
+    assert sum(shares) == total
+    assert all(0 <= share <= most for share, most in zip(shares, room, strict=True))
+
+
+@pytest.mark.parametrize("mode", [ClusterLost.STOP_AND_MOVE, ClusterLost.MOVE])
+def test_a_request_moves_on_when_its_cluster_is_lost(mode: ClusterLost) -> None:
+    made, known = case([["c1", "c2"]], cluster_lost=mode), fleet("c1", "c2")
+    advance(made, known, 0.0)
+    answer(made, "c1", Offer("n", 9.0, 1))
+    answer(made, "c2", Offer("n", 1.0, 1))
+    advance(made, known, 0.0)
+    answer(made, "c1", Done("n"))
+    advance(made, known, 0.0)
+    assert made.request.state is State.COMPLETED
+    late = LEASE_S + 1
+    known.set(known.clusters["c2"].report, late)
+    assert revoked(dispatch.lost(made, "c1", late)) == ["c1"]
+    assert asked(advance(made, known, late)) == ["c2"]
+    answer(made, "c2", Offer("n", 1.0, 1), late)
+    assert applied(advance(made, known, late)) == ["c2"]
+
+
+def test_a_request_that_keeps_its_cluster_stays_where_it_is() -> None:
+    made, known = case([["c1"]]), fleet("c1")
+    advance(made, known, 0.0)
+    answer(made, "c1", Offer("n", 9.0, 1))
+    advance(made, known, 0.0)
+    answer(made, "c1", Done("n"))
+    advance(made, known, 0.0)
+    assert dispatch.lost(made, "c1", 100.0) == []
+    assert made.request.state is State.COMPLETED
+
+
+STEPS = st.lists(
+    st.tuples(st.integers(0, 5), st.integers(0, 30), st.sampled_from([0.0, 1.0, 20.0, 60.0])),
+    max_size=80,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(STEPS, st.booleans())
+def test_whatever_agents_answer_no_two_clusters_run_it(
+    steps: list[tuple[int, int, float]], cancel: bool
+) -> None:
+    """Answers come late, twice, never, or to attempts that are over; deadlines pass."""
+    made, now = case([["c1"], ["c2", "c3"]]), 0.0
+    holds: set[int] = set()
+    """Attempts that may have something in their cluster: applied, and not known to be undone."""
+    numbers: list[int] = []
+    for kind, which, later in steps:
+        now += later
+        known = fleet("c1", "c2", "c3", now=now)
+        if made.attempts:
+            number = made.attempts[which % len(made.attempts)].number
+            answers = (Offer("n", 1.0, 1), Refusal("no"), Done("n"), Done("n"))
+            if kind < 4:
+                before = made.attempts[which % len(made.attempts)].state
+                changed = take_answer(made, number, answers[kind], now)
+                if changed and kind > 1 and before is AttemptState.REVOKING:
+                    holds.discard(number)
+        if cancel and kind == 5:
+            made.request.cancel = True
+        if made.request.state is State.QUEUED:
+            made.request.state = State.SCHEDULING
+        sends = advance(made, known, now)
+        for send in sends:
+            if isinstance(send, Ask):
+                numbers.append(send.attempt.number)
+            if isinstance(send, Apply):
+                assert not holds, "applied while another may still be there"
+                holds.add(send.attempt.number)
+        if made.request.state in FINAL:
+            assert made.request.state is State.COMPLETED or not holds
+            assert not [a for a in made.attempts if a.open]
+    assert numbers == sorted(set(numbers))

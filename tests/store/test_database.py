@@ -1,0 +1,97 @@
+"""The database by itself: its schema, its lock, moving to another one, and what is sealed in it."""
+
+from pathlib import Path
+
+import pytest
+from sqlalchemy import insert, inspect, select
+from store import sealing
+from store.database import Database, DatabaseError, copy_all
+from store.schema import clusters, documents, metadata
+
+
+def url(folder: Path, name: str = "gsch.db") -> str:
+    return f"sqlite:///{folder / name}"
+
+
+def test_migrations_make_what_the_schema_says(tmp_path: Path) -> None:
+    with Database(url(tmp_path)) as made:
+        found = inspect(made.engine)
+        for table in metadata.sorted_tables:
+            columns = {column["name"] for column in found.get_columns(table.name)}
+            assert columns == set(table.columns.keys())
+            indexes = {index["name"] for index in found.get_indexes(table.name)}
+            assert {index.name for index in table.indexes} <= indexes
+
+
+def test_a_second_process_is_refused_a_sqlite_file(tmp_path: Path) -> None:
+    with Database(url(tmp_path)), pytest.raises(DatabaseError, match="serves one process"):
+        Database(url(tmp_path))
+    Database(url(tmp_path)).close()
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("nonsense", "is no database URL"),
+        ("mysql://u:secret@h/d", "only sqlite and postgresql"),
+        ("sqlite:////proc/none/x.db", "No such file or directory"),
+    ],
+)
+def test_a_url_that_cannot_be_used_is_refused_without_its_password(text: str, what: str) -> None:
+    with pytest.raises(DatabaseError, match=what) as caught:
+        Database(text)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_transaction_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    with Database(url(tmp_path)) as made:
+        with pytest.raises(RuntimeError), made.begin() as connection:
+            connection.execute(insert(documents).values(file_id="f", sealed=b"x"))
+            raise RuntimeError
+        with made.begin() as connection:
+            assert connection.execute(select(documents)).all() == []
+
+
+def test_all_rows_move_to_an_empty_database_and_to_no_other(tmp_path: Path) -> None:
+    with Database(url(tmp_path)) as source, Database(url(tmp_path, "new.db")) as target:
+        with source.begin() as connection:
+            rows = [{"file_id": f"f{n}", "sealed": bytes([n % 256])} for n in range(1200)]
+            connection.execute(insert(documents), rows)
+            row = {"name": "c1", "heard_at": 1.5, "report": "{}", "abandoned": False}
+            connection.execute(insert(clusters).values(row))
+        copied = copy_all(source, target)
+        assert (copied["documents"], copied["clusters"]) == (1200, 1)
+        with source.begin() as old, target.begin() as new:
+            for table in (documents, clusters):
+                assert old.execute(select(table)).all() == new.execute(select(table)).all()
+        with pytest.raises(DatabaseError, match="is not empty"):
+            copy_all(source, target)
+
+
+def test_a_key_file_is_made_for_its_owner_alone_and_opens_what_it_sealed(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "key"
+    sealed = sealing.of_file(path).seal("kind: Pod")
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert b"Pod" not in sealed
+    assert sealing.of_file(path).open(sealed) == "kind: Pod"
+
+
+def test_keys_are_rotated_by_a_new_first_line(tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    sealed = sealing.of_file(old).seal("text")
+    sealing.of_file(new)
+    new.write_bytes(new.read_bytes() + old.read_bytes())
+    both = sealing.of_file(new)
+    assert both.open(sealed) == "text"
+    with pytest.raises(sealing.SealError, match="does not open"):
+        sealing.of_file(old).open(both.seal("text"))
+
+
+def test_a_broken_key_file_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    path.write_text("short\n")
+    with pytest.raises(sealing.SealError, match="key"):
+        sealing.of_file(path)
+    path.write_text("")
+    with pytest.raises(sealing.SealError, match="has no key"):
+        sealing.of_file(path)

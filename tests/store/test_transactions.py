@@ -1,0 +1,75 @@
+"""Works that wait together are committed together, and fail alone."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Connection, func, insert, select
+
+from store.database import Database
+from store.schema import documents
+from store.transactions import Transactions
+
+
+def add(name: str) -> "Work":
+    return Work(name)
+
+
+class Work:
+    """Inserts a document; fails after that where its name says so."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __call__(self, connection: Connection) -> int:
+        connection.execute(insert(documents).values(file_id=self.name, sealed=b""))
+        if self.name.startswith("bad"):
+            raise ValueError(self.name)
+        return count(connection)
+
+
+def count(connection: Connection) -> int:
+    return int(connection.execute(select(func.count()).select_from(documents)).scalar_one())
+
+
+async def test_each_work_gets_its_result_and_one_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    with Database(f"sqlite:///{tmp_path}/x.db") as database, Transactions(database) as made:
+        names = [f"{'bad' if n % 3 == 0 else 'good'}-{n}" for n in range(90)]
+        results = await asyncio.gather(
+            *(made.run(add(name)) for name in names), return_exceptions=True
+        )
+        assert [isinstance(r, ValueError) for r in results] == [n % 3 == 0 for n in range(90)]
+        assert await made.run(count) == 60
+
+
+async def test_a_broken_constraint_is_the_work_s_own_error(tmp_path: Path) -> None:
+    with Database(f"sqlite:///{tmp_path}/x.db") as database, Transactions(database) as made:
+        first, second, other = await asyncio.gather(
+            *(made.run(add(name)) for name in ("same", "same", "other")), return_exceptions=True
+        )
+        assert first == 1
+        assert "UNIQUE" in str(second)
+        assert other == 2
+
+
+async def test_what_was_committed_is_there_after_a_restart(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/x.db"
+    with Database(url) as database, Transactions(database) as made:
+        await made.run(add("kept"))
+    with Database(url) as database, Transactions(database) as made:
+        assert await made.run(count) == 1
+
+
+async def test_works_that_are_handed_in_before_the_end_are_done(tmp_path: Path) -> None:
+    with Database(f"sqlite:///{tmp_path}/x.db") as database:
+        with Transactions(database) as made:
+            tasks = [asyncio.create_task(made.run(add(f"w{n}"))) for n in range(20)]
+            await asyncio.sleep(0)
+        assert sorted(await asyncio.gather(*tasks)) == list(range(1, 21))
+
+
+@pytest.mark.parametrize("number", [1, 200])
+async def test_groups_keep_the_order_of_works(tmp_path: Path, number: int) -> None:
+    with Database(f"sqlite:///{tmp_path}/x.db") as database, Transactions(database) as made:
+        results = await asyncio.gather(*(made.run(add(f"w{n}")) for n in range(number)))
+        assert results == list(range(1, number + 1))
