@@ -29,6 +29,7 @@ COMMANDS = {
         "rebalance",
         "Say (or make) moves that bring pods nearer.",
     ),
+    "global": ("federation.commands", "global_", "Place workloads across clusters."),
     "agent": ("latency.commands", "agent", "Measure round-trip times from a node."),
     "console": ("console.commands", "console", "Show clusters in the browser."),
     "config": ("scheduler.cli.commands", "config", "Print or check a configuration."),
@@ -36,7 +37,7 @@ COMMANDS = {
     "completion": ("gsch.completion", "completion", "Print the shell completion script."),
 }
 
-EXTRAS = {"console": "console"}
+EXTRAS = {"console": "console", "global": "global"}
 """Commands that need an extra of the package."""
 
 

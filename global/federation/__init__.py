@@ -1,1 +1,1 @@
-"""The global layer: requests that are placed across clusters, and the agents that carry them out."""
+"""The global layer: requests that are placed across clusters, and agents that carry them out."""

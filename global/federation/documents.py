@@ -20,7 +20,7 @@ MAX_NODES = 100_000
 """YAML nodes in all, aliases counted each time that they are used."""
 MAX_DEPTH = 64
 
-_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?", re.ASCII)
+NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?", re.ASCII)
 
 POD_TEMPLATES: dict[str, tuple[str, ...]] = {
     "Pod": (),
@@ -147,7 +147,10 @@ def _keep(raw: dict[str, Any], meta: dict[str, Any]) -> dict[str, Any]:
 # -- reading -------------------------------------------------------------------------------------
 
 
-class _Loader(yaml.SafeLoader):
+_Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _Loader(_Base):  # type: ignore[misc]
     """SafeLoader of one document at a time, with times left as text."""
 
 
@@ -249,7 +252,7 @@ def _check_name(document: Document, meta: dict[str, Any]) -> None:
     name = meta.get("name")
     if name is None and isinstance(meta.get("generateName"), str) and meta["generateName"]:
         return
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
+    if not isinstance(name, str) or not NAME.fullmatch(name):
         raise BadDocument(
             f"line {document.line}, {document.kind}: metadata.name {name!r} is no name: lower case "
             "letters, digits, '-' and '.' are"

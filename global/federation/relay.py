@@ -1,6 +1,7 @@
 """Sends the outbox: what a transaction wrote goes out after it, in order, until it is delivered."""
 
 import asyncio
+from functools import partial
 
 import structlog
 from store.transactions import DatabaseUnavailable, Transactions
@@ -12,7 +13,7 @@ from federation.repository import OutboxMessage
 log = structlog.get_logger(__name__)
 
 MAX_IN_FLIGHT = 1000
-"""Messages of one topic that are on their way at once: of a bus inside the process, being handled."""
+"""Messages of one topic that are on their way at once."""
 POLL_INTERVAL_S = 1.0
 """Seconds after which the outbox is looked at, though nobody said that there is something."""
 RETRY_DELAY_S = 1.0
@@ -78,7 +79,7 @@ class _Sender:
                 continue
             try:
                 messages = await self._transactions.run(
-                    lambda c: repository.unsent(c, self._topic, self._last, room)
+                    partial(repository.unsent, topic=self._topic, after=self._last, limit=room)
                 )
             except DatabaseUnavailable as error:
                 log.warning("outbox not read", topic=self._topic, error=str(error))

@@ -191,6 +191,11 @@ def counts(connection: Connection) -> dict[str, int]:
     return {str(state): int(number) for state, number in connection.execute(query)}
 
 
+def state(connection: Connection, request_id: str) -> State | None:
+    found = connection.execute(select(requests.c.state).where(requests.c.id == request_id)).scalar()
+    return None if found is None else State(found)
+
+
 def count(connection: Connection, state: State) -> int:
     return int(
         connection.execute(select(func.count()).where(requests.c.state == state)).scalar_one()

@@ -1,21 +1,22 @@
 """Which clusters are asked, by what their agents reported last."""
 
-import pytest
+from typing import Any
 
+import pytest
 from federation.fleet import LEASE_S, MAX_SHAPES, Fleet, NodeShape, Report
 from federation.request import LOW_LATENCY, MOST_REQUESTED, Owner, PodNeeds, Request, Source
 
 GPU = "nvidia.com/gpu"
 
 
-def shape(cpu: int, free: int, count: int = 1, **more: int) -> NodeShape:
+def shape(cpu: int, free: int, count: int = 1, **more: Any) -> NodeShape:
     offered = {"cpu": cpu, "memory": 8 << 30, "pods": 110}
     left = {**offered, "cpu": free}
     named = {name.replace("__", "/"): amount for name, amount in more.items()}
     return NodeShape(count, {**offered, **named}, {**left, **named})
 
 
-def request(policy: str = MOST_REQUESTED, source: str = "", **needs: int) -> Request:
+def request(policy: str = MOST_REQUESTED, source: str = "", **needs: Any) -> Request:
     asked = {name.replace("__", "/"): amount for name, amount in needs.items()}
     pods = [PodNeeds(1, asked)]
     return Request("r", Owner(), policy, "f", [], 0.0, pods=pods, source=Source(source))
@@ -45,7 +46,7 @@ def test_low_latency_ranks_by_the_round_trip_from_the_source_whoever_measured_it
 
 def test_resources_that_nobody_offers_leave_no_cluster() -> None:
     made = fleet(a=[shape(4000, 4000)])
-    assert made.rank(request(**{"example.com__fpga": 1}), ["a"], 0.0) == (
+    assert made.rank(request(MOST_REQUESTED, "", **{"example.com__fpga": 1}), ["a"], 0.0) == (
         [],
         {"a": "no node has room: insufficient example.com/fpga"},
     )
@@ -53,14 +54,16 @@ def test_resources_that_nobody_offers_leave_no_cluster() -> None:
 
 def test_a_pod_has_to_fit_on_one_node() -> None:
     made = fleet(a=[shape(4000, 100, nvidia__com=0, **{"nvidia.com__gpu": 2}), shape(4000, 4000)])
-    _, out = made.rank(request(cpu=1000, **{"nvidia.com__gpu": 1}), ["a"], 0.0)
+    _, out = made.rank(request(MOST_REQUESTED, "", cpu=1000, **{"nvidia.com__gpu": 1}), ["a"], 0.0)
     assert out == {"a": "no node has room: what is free lies on other nodes"}
 
 
 def test_resources_of_later_reports_are_known_of_earlier_clusters_as_not_offered() -> None:
     made = fleet(plain=[shape(4000, 4000)], gpu=[shape(4000, 4000, **{"nvidia.com__gpu": 1})])
     made.set(Report("odd", [shape(4000, 4000, **{"example.com__x": 3})]), 0.0)
-    ranked, out = made.rank(request(**{"example.com__x": 2}), ["plain", "gpu", "odd"], 0.0)
+    ranked, out = made.rank(
+        request(MOST_REQUESTED, "", **{"example.com__x": 2}), ["plain", "gpu", "odd"], 0.0
+    )
     assert [one.cluster for one in ranked] == ["odd"]
     assert sorted(out) == ["gpu", "plain"]
 

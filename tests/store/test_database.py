@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import insert, inspect, select
+from sqlalchemy.exc import IntegrityError
 from store import sealing
 from store.database import Database, DatabaseError, copy_all
 from store.schema import clusters, documents, metadata
@@ -45,9 +46,8 @@ def test_a_url_that_cannot_be_used_is_refused_without_its_password(text: str, wh
 
 def test_a_transaction_that_fails_leaves_nothing(tmp_path: Path) -> None:
     with Database(url(tmp_path)) as made:
-        with pytest.raises(RuntimeError), made.begin() as connection:
-            connection.execute(insert(documents).values(file_id="f", sealed=b"x"))
-            raise RuntimeError
+        with pytest.raises(IntegrityError), made.begin() as connection:
+            connection.execute(insert(documents), [{"file_id": "f", "sealed": b"x"}] * 2)
         with made.begin() as connection:
             assert connection.execute(select(documents)).all() == []
 

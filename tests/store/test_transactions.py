@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, func, insert, select
-
 from store.database import Database
 from store.schema import documents
 from store.transactions import Transactions

@@ -1,4 +1,4 @@
-"""What an agent reports of its cluster: nodes by shape, storage classes, times to other clusters."""
+"""What an agent reports: its cluster's nodes by shape, and round-trip times to other clusters."""
 
 from collections.abc import Mapping
 

@@ -118,7 +118,7 @@ def definition() -> dict[str, Any]:
     reference = {
         "type": "object",
         "required": ["apiVersion", "kind", "name"],
-        "properties": {name: text for name in ("apiVersion", "kind", "name", "namespace", "uid")},
+        "properties": dict.fromkeys(("apiVersion", "kind", "name", "namespace", "uid"), text),
     }
     spec = {
         "type": "object",
@@ -131,7 +131,7 @@ def definition() -> dict[str, Any]:
             "objects": {"type": "array", "items": reference},
             "result": {
                 "type": "object",
-                "properties": {name: text for name in ("status", "message", "node")},
+                "properties": dict.fromkeys(("status", "message", "node"), text),
             },
         },
     }

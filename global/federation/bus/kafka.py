@@ -144,10 +144,8 @@ class KafkaBus:
             await self._until_connected(admin.start)
             for topic in missing:
                 new = NewTopic(topic, PARTITIONS.get(topic, 1), self._settings.replication)
-                try:
+                with contextlib.suppress(TopicAlreadyExistsError):
                     await admin.create_topics([new])
-                except TopicAlreadyExistsError:
-                    pass
                 self._known.add(topic)
         except KafkaError as error:
             raise BusError(f"kafka at {self._settings.servers}: {error!r}") from error

@@ -43,6 +43,9 @@ def upgrade() -> None:
         sa.Column("created_at", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_outbox")),
     )
+    with op.batch_alter_table("outbox", schema=None) as batch_op:
+        batch_op.create_index("ix_outbox_topic", ["topic", "id"], unique=False)
+
     op.create_table(
         "poison",
         sa.Column("id", sa.Integer(), autoincrement=True, nullable=False),
@@ -130,6 +133,9 @@ def downgrade() -> None:
     op.drop_table("requests")
     op.drop_table("policies")
     op.drop_table("poison")
+    with op.batch_alter_table("outbox", schema=None) as batch_op:
+        batch_op.drop_index("ix_outbox_topic")
+
     op.drop_table("outbox")
     with op.batch_alter_table("history", schema=None) as batch_op:
         batch_op.drop_index("ix_history_request_id")

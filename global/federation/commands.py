@@ -1,0 +1,288 @@
+"""`gsch global …`: run the layer, and hand requests to it."""
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import click
+import uvloop
+from rich.progress import Progress
+from store.database import Database, copy_all
+
+from cluster.errors import ClusterError, ConfigError
+from federation import layer
+from federation.request import POLICIES
+from federation.settings import API_VERSION, KIND, ClusterSettings, GlobalConfiguration, check, load
+from federation.submit import clusters_of_text
+from scheduler.cli.output import output_option, show
+from serving import logs
+
+TIMEOUT_S = 60.0
+
+url_option = click.option(
+    "--url",
+    default="http://127.0.0.1:8090",
+    show_default=True,
+    envvar="GSCH_GLOBAL_URL",
+    help="Where the layer's front is.",
+)
+token_option = click.option(
+    "--token-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    envvar="GSCH_GLOBAL_TOKEN_FILE",
+    help="File with the bearer token.",
+)
+STYLES = {"completed": "green", "failed": "red", "canceled": "yellow", "scheduling": "cyan"}
+
+
+@click.group("global")
+def global_() -> None:
+    """Place workloads across clusters.
+
+    \b
+    Run it:      gsch global up --cluster c1=c1.yaml --cluster c2=c2.yaml
+    Hand in:     gsch global submit web.yaml --clusters "['c1', ['c2', 'c3']]"
+    Look:        gsch global list; gsch global explain REQUEST
+    """
+
+
+@global_.command()
+@click.option("-c", "--config", "config_file", help="A GlobalConfiguration.")
+@click.option("--cluster", "clusters", multiple=True, help="NAME=KUBECONFIG; may be repeated.")
+@click.option("--database", help="SQLAlchemy URL; beats the configuration's.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Beats the configuration's.")
+@click.option("-v", "--verbose", is_flag=True, help="Debug lines too.")
+def up(
+    config_file: str | None,
+    clusters: tuple[str, ...],
+    database: str | None,
+    port: int | None,
+    verbose: bool,
+) -> None:
+    """Run the whole layer: front, worker, and an agent for each cluster.
+
+    \b
+    Example:  gsch global up --cluster c1=c1.yaml --cluster c2=c2.yaml
+    """
+    logs.configure(verbose)
+    found = load(config_file) if config_file else GlobalConfiguration(API_VERSION, KIND)
+    changes: dict[str, Any] = {}
+    if clusters:
+        changes["clusters"] = [*found.clusters, *map(_cluster, clusters)]
+    if database is not None:
+        changes["database"] = database
+    if port is not None:
+        changes["port"] = port
+    fields = {name: getattr(found, name) for name in found.__struct_fields__}
+    found = check(GlobalConfiguration(**{**fields, **changes}), config_file or "options")
+    uvloop.run(layer.serve(found))
+
+
+def _cluster(text: str) -> ClusterSettings:
+    name, equals, path = text.partition("=")
+    if not equals or not name or not path:
+        raise click.BadParameter(f"{text!r}: NAME=KUBECONFIG is expected", param_hint="--cluster")
+    return ClusterSettings(name, path)
+
+
+@global_.command()
+@click.argument("file", type=click.File("r"))
+@click.option(
+    "--policy",
+    type=click.Choice(POLICIES),
+    default="GMostRequestedPriority",
+    show_default=True,
+)
+@click.option("--clusters", default="", help="Levels, such as ['c1', ['c2', 'c3']].")
+@click.option("--source-cluster", default="", help="Where what talks to the workload is.")
+@click.option("--source-node", default="")
+@click.option("--namespace", default="default", show_default=True)
+@click.option("--fast", is_flag=True, help="Before requests without it.")
+@click.option("--dry-run", is_flag=True, help="Say which clusters would be asked.")
+@click.option("--key", help="Idempotency key: the same key and body make one request.")
+@url_option
+@token_option
+def submit(
+    file: Any,
+    policy: str,
+    clusters: str,
+    source_cluster: str,
+    source_node: str,
+    namespace: str,
+    fast: bool,
+    dry_run: bool,
+    key: str | None,
+    url: str,
+    token_file: Path | None,
+) -> None:
+    """Hand in the YAML of a file (- for standard input), and print the request's id.
+
+    \b
+    Example:  gsch global submit web.yaml --policy GLowLatencyPriority --source-cluster c1
+    """
+    body = {
+        "yaml": file.read(),
+        "policy": policy,
+        "clusters": clusters_of_text(clusters),
+        "sourceCluster": source_cluster,
+        "sourceNode": source_node,
+        "namespace": namespace,
+        "fast": fast,
+    }
+    query = "?dryRun=All" if dry_run else ""
+    headers = {"Idempotency-Key": key} if key else {}
+    found = _ask("POST", f"{url}/api/v1/requests{query}", token_file, body, headers)
+    click.echo(json.dumps(found, indent=2) if dry_run else found["id"])
+
+
+@global_.command("list")
+@click.option("--state", help="Only those in this state.")
+@click.option("--limit", type=click.IntRange(1, 500), default=50, show_default=True)
+@output_option
+@url_option
+@token_option
+def list_(state: str | None, limit: int, output: str, url: str, token_file: Path | None) -> None:
+    """Requests, newest first."""
+    query = f"?limit={limit}" + (f"&state={state}" if state else "")
+    found = _ask("GET", f"{url}/api/v1/requests{query}", token_file)
+    columns = {
+        "id": "REQUEST",
+        "state": "STATE",
+        "policy": "POLICY",
+        "namespace": "NAMESPACE",
+        "failures": "FAILURES",
+        "message": "MESSAGE",
+    }
+    show(found["items"], columns, output, STYLES)
+
+
+@global_.command()
+@click.argument("request_id")
+@output_option
+@url_option
+@token_option
+def explain(request_id: str, output: str, url: str, token_file: Path | None) -> None:
+    """Say which clusters a request was tried in, and why it is where it is."""
+    found = _ask("GET", f"{url}/api/v1/requests/{request_id}", token_file)
+    if output != "table":
+        show([found], {}, output)
+        return
+    click.echo(f"{found['id']}: {found['state']}{_because(found['message'])}")
+    columns = {
+        "number": "ATTEMPT",
+        "cluster": "CLUSTER",
+        "state": "STATE",
+        "node": "NODE",
+        "score": "SCORE",
+        "rttMs": "RTT ms",
+        "message": "WHY",
+    }
+    show(found["attempts"], columns, output, STYLES)
+    for cluster, why in found["leftOut"].items():
+        click.echo(f"not asked: {cluster}: {why}")
+
+
+@global_.command()
+@click.argument("request_id")
+@url_option
+@token_option
+def cancel(request_id: str, url: str, token_file: Path | None) -> None:
+    """Remove a request and all that it made."""
+    _ask("DELETE", f"{url}/api/v1/requests/{request_id}", token_file)
+    click.echo(f"{request_id}: is being removed")
+
+
+@global_.command()
+@output_option
+@url_option
+@token_option
+def clusters(output: str, url: str, token_file: Path | None) -> None:
+    """Clusters, and when their agents were last heard of."""
+    found = _ask("GET", f"{url}/api/v1/clusters", token_file)
+    columns = {
+        "name": "CLUSTER",
+        "location": "LOCATION",
+        "nodes": "NODES",
+        "lost": "LOST",
+        "heardSecondsAgo": "HEARD s AGO",
+    }
+    show(found["items"], columns, output)
+
+
+@global_.command()
+@click.argument("cluster")
+@click.confirmation_option(prompt="Is it certain that nothing runs in that cluster any more?")
+@url_option
+@token_option
+def abandon(cluster: str, url: str, token_file: Path | None) -> None:
+    """Give up a lost cluster: its requests may start elsewhere.
+
+    What the layer cannot know and a person can: a cluster that is only cut off may still run
+    everything, and each request then runs twice.
+    """
+    found = _ask("POST", f"{url}/api/v1/clusters/{cluster}/abandon", token_file)
+    click.echo(f"{cluster}: abandoned; {found['requests']} requests go on elsewhere")
+
+
+@global_.command()
+@click.argument("source")
+@click.option("--to", "target", required=True, help="SQLAlchemy URL of an empty database.")
+def migrate(source: str, target: str) -> None:
+    """Carry a database over to another one, with requests in flight. The layer has to be stopped.
+
+    \b
+    Example:  gsch global migrate sqlite:///gsch-global.db --to postgresql://gsch@db/gsch
+    """
+    with Progress(disable=not sys.stderr.isatty()) as progress:
+        progress.add_task("copying", total=None)
+        with Database(source) as old, Database(target) as new:
+            copied = copy_all(old, new)
+    for table, rows in copied.items():
+        if rows:
+            click.echo(f"{table}: {rows} rows")
+
+
+def _because(message: str) -> str:
+    return f": {message}" if message else ""
+
+
+def _ask(
+    method: str,
+    url: str,
+    token_file: Path | None,
+    body: Any = None,
+    headers: dict[str, str] | None = None,
+) -> Any:
+    """The front's answer. Raises ClusterError with its words."""
+    given = dict(headers or {})
+    if token_file is not None:
+        try:
+            given["Authorization"] = f"Bearer {token_file.read_text().strip()}"
+        except OSError as error:
+            raise ConfigError(f"{token_file}: {error.strerror}") from error
+    return asyncio.run(_request(method, url, body, given))
+
+
+async def _request(method: str, url: str, body: Any, headers: dict[str, str]) -> Any:
+    timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=timeout) as session,
+            session.request(method, url, json=body, headers=headers) as reply,
+        ):
+            text = await reply.text()
+    except (aiohttp.ClientError, TimeoutError) as error:
+        raise ClusterError(
+            f"no answer from {url.partition('/api/')[0]}: {str(error) or 'timed out'}; is "
+            "`gsch global up` running there?"
+        ) from error
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise ClusterError(f"{url}: {reply.status}, which is no answer of the layer") from error
+    if reply.status >= 400:
+        raise ClusterError(found["error"]["message"])
+    return found

@@ -1,0 +1,86 @@
+"""Who asks: bearer tokens of a file, each of one user in one workspace and project.
+
+- {token: <at least 16 characters>, user: ann, workspace: ws1, project: p1}
+- {token: …, agent: c1}
+"""
+
+import hmac
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from cluster.errors import ConfigError
+from federation.request import Owner
+from serving.security import MIN_TOKEN
+
+MAX_BYTES = 1024 * 1024
+
+
+class TokenEntry(msgspec.Struct, forbid_unknown_fields=True):
+    """One line of the token file."""
+
+    token: str
+    user: str = ""
+    workspace: str = ""
+    project: str = ""
+    agent: str = ""
+    """The cluster whose agent has this token: it may read YAML, and nothing else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Whom a token belongs to."""
+
+    owner: Owner
+    agent: str = ""
+
+
+class Tokens:
+    """The token file, read once. Without a file everybody is `anonymous` (loopback only)."""
+
+    def __init__(self, entries: list[TokenEntry] | None) -> None:
+        self._entries = entries
+
+    @property
+    def open(self) -> bool:
+        """Whether nobody has to show a token."""
+        return self._entries is None
+
+    def identify(self, authorization: str) -> Identity | None:
+        """By the Authorization header; None for a token that is nobody's."""
+        if self._entries is None:
+            return Identity(Owner("anonymous"))
+        given = authorization.encode("utf-8", "replace")
+        found = None
+        for entry in self._entries:
+            # All of them, so that the time says nothing about which one came close.
+            if hmac.compare_digest(given, b"Bearer " + entry.token.encode()):
+                found = entry
+        if found is None:
+            return None
+        return Identity(Owner(found.user, found.workspace, found.project), found.agent)
+
+
+def of_file(path: str) -> Tokens:
+    """Raises ConfigError."""
+    if not path:
+        return Tokens(None)
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    if len(data) > MAX_BYTES:
+        raise ConfigError(f"{path}: {len(data):,} bytes, at most {MAX_BYTES:,} are read")
+    try:
+        entries = msgspec.yaml.decode(data, type=list[TokenEntry])
+    except msgspec.DecodeError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    for number, entry in enumerate(entries, 1):
+        if len(entry.token) < MIN_TOKEN:
+            raise ConfigError(
+                f"{path}: entry {number}: a token has at least {MIN_TOKEN} characters"
+            )
+        if bool(entry.user) == bool(entry.agent):
+            raise ConfigError(f"{path}: entry {number}: say either user or agent")
+    return Tokens(entries)

@@ -1,0 +1,185 @@
+"""From what a user hands in to a request: read, checked against what there is, and refused with
+the reason where it cannot be."""
+
+import json
+import uuid
+from typing import Any
+
+import msgspec
+
+from cluster.errors import GschError
+from federation import documents
+from federation.documents import BadDocument, Document
+from federation.request import (
+    POLICIES,
+    SELECTED,
+    SET,
+    ClusterLost,
+    Owner,
+    Queue,
+    Request,
+    Source,
+)
+
+MAX_CLUSTERS = 1000
+MODES = ("default", "gpu", "cpu", "memory", "node", "fromnode", "frompod")
+MAX_ACCEPT_WITHIN_S = 3600.0
+
+
+class BadRequest(GschError):
+    """A request that cannot be taken; the text names the field and how to fix it."""
+
+    status = 400
+
+
+class Submission(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
+    """The body of `POST /api/v1/requests`."""
+
+    yaml: str
+    """Kubernetes objects, documents parted by ---."""
+    policy: str
+    """GLowLatencyPriority, GMostRequestedPriority, GSelectedCluster(s) or GSetClusters."""
+    clusters: list[str | list[str]] = []
+    """Clusters in the order in which they are tried; a list within competes. Empty: the source
+    cluster first, then all others."""
+    mode: str = "default"
+    source_cluster: str = ""
+    source_node: str = ""
+    source_pod: str = ""
+    """`namespace/name`."""
+    node: str = ""
+    """With mode `node`, the node of the one selected cluster."""
+    namespace: str = "default"
+    fast: bool = False
+    """Dispatched before requests without it."""
+    accept_within_seconds: float = 30.0
+    """Seconds in which a cluster has to have scheduled the pods."""
+    cluster_lost: ClusterLost = ClusterLost.KEEP
+    replica_scheduling: str = "Duplicated"
+    """Of GSetClusters: `Duplicated` or `Divided`."""
+    keep_claims: bool = True
+    """Whether claims stay when the request is removed."""
+    callback_url: str = ""
+
+
+def read_body(body: bytes) -> Submission:
+    """Raises BadRequest."""
+    try:
+        return msgspec.json.decode(body, type=Submission)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise BadRequest(f"request body: {error}") from error
+
+
+def request_of(given: Submission, owner: Owner, known: frozenset[str], now: float) -> Request:
+    """Raises BadRequest, BadDocument."""
+    _check(given)
+    levels = _levels(given.clusters, known)
+    _check_policy(given, levels)
+    if given.source_cluster and given.source_cluster not in known:
+        raise BadRequest(f"sourceCluster: {_unknown(given.source_cluster, known)}")
+    found = documents.read(given.yaml)
+    _check_namespaces(found, given.namespace)
+    return Request(
+        id=f"req-{uuid.uuid4()}",
+        owner=owner,
+        policy=given.policy,
+        file_id=str(uuid.uuid4()),
+        levels=levels,
+        created_at=now,
+        mode=given.mode,
+        source=Source(given.source_cluster, given.source_node, given.source_pod),
+        node=given.node,
+        namespace=given.namespace,
+        fast=given.fast,
+        queue=Queue.FAST if given.fast else Queue.BASE,
+        callback_url=given.callback_url,
+        pods=documents.pods_of(found),
+        accept_within_s=given.accept_within_seconds,
+        cluster_lost=given.cluster_lost,
+        divided=given.replica_scheduling == "Divided",
+        keep_claims=given.keep_claims,
+    )
+
+
+def clusters_of_text(text: str) -> list[str | list[str]]:
+    """The nested list of GS's forms (`['c1',['c2','c3'],'c4']`), which is Python's way to write
+    it; read, not evaluated. Raises BadRequest."""
+    if not text.strip():
+        return []
+    try:
+        found = json.loads(text.replace("'", '"'))
+    except ValueError as error:
+        raise BadRequest(
+            f"select_clusters: {text[:80]!r} is no list: ['c1', ['c2', 'c3']] is one"
+        ) from error
+    return _nested(found if isinstance(found, list) else [found])
+
+
+def _nested(found: list[Any]) -> list[str | list[str]]:
+    try:
+        return msgspec.convert(found, list[str | list[str]])
+    except msgspec.ValidationError as error:
+        raise BadRequest(
+            f"select_clusters: {error}; a list of names, or of lists of names, is expected"
+        ) from error
+
+
+def _check(given: Submission) -> None:
+    if given.policy not in POLICIES:
+        raise BadRequest(f"policy: {given.policy!r} is none: one of {', '.join(POLICIES)}")
+    if given.mode not in MODES:
+        raise BadRequest(f"mode: {given.mode!r} is none: one of {', '.join(MODES)}")
+    if not 0 < given.accept_within_seconds <= MAX_ACCEPT_WITHIN_S:
+        raise BadRequest(f"acceptWithinSeconds: more than 0 and at most {MAX_ACCEPT_WITHIN_S:g}")
+    if given.replica_scheduling not in ("Duplicated", "Divided"):
+        raise BadRequest("replicaScheduling: Duplicated or Divided")
+    if given.source_pod and given.source_node:
+        raise BadRequest("sourceNode and sourcePod: latency counts from one of them, leave one out")
+    if (given.source_node or given.source_pod) and not given.source_cluster:
+        raise BadRequest("sourceCluster: say in which cluster the source is")
+    if not documents.NAME.fullmatch(given.namespace):
+        raise BadRequest(f"namespace: {given.namespace!r} is no name")
+
+
+def _levels(given: list[str | list[str]], known: frozenset[str]) -> list[list[str]]:
+    levels = [[level] if isinstance(level, str) else level for level in given]
+    names = [name for level in levels for name in level]
+    if len(names) > MAX_CLUSTERS:
+        raise BadRequest(f"clusters: at most {MAX_CLUSTERS}")
+    if any(not level for level in levels):
+        raise BadRequest("clusters: a level is empty")
+    for name in names:
+        if name not in known:
+            raise BadRequest(f"clusters: {_unknown(name, known)}")
+        if names.count(name) > 1:
+            raise BadRequest(f"clusters: {name} is there twice")
+    return levels
+
+
+def _unknown(name: str, known: frozenset[str]) -> str:
+    there = ", ".join(sorted(known)[:10]) or "none yet"
+    return f"no agent of a cluster {name!r} has reported; there are: {there}"
+
+
+def _check_policy(given: Submission, levels: list[list[str]]) -> None:
+    if given.policy in (*SELECTED, SET) and not levels:
+        raise BadRequest(f"clusters: {given.policy} needs the clusters by name")
+    if given.mode == "node":
+        if given.policy not in SELECTED or len(levels) != 1 or len(levels[0]) != 1:
+            raise BadRequest("mode node: GSelectedCluster with exactly one cluster takes it")
+        if not given.node:
+            raise BadRequest("node: mode node needs the node's name")
+    elif given.node:
+        raise BadRequest("node: is only read with mode node")
+
+
+def _check_namespaces(found: list[Document], namespace: str) -> None:
+    for document in found:
+        own = document.body["metadata"].get("namespace")
+        if own not in (None, "", namespace):
+            raise BadDocument(
+                document.where(
+                    f"metadata.namespace is {own!r}, the request's namespace is {namespace!r}: "
+                    "make them equal, or leave it out"
+                )
+            )
