@@ -1,6 +1,7 @@
 """Tables of the global layer. The database is the truth: whatever else dies, nothing is lost.
 
-Times are Unix times in seconds. What is only read and written as a whole is JSON text."""
+Times are Unix times in seconds. What is only read and written as a whole is JSON text. Numbers of
+rows only grow (sqlite_autoincrement): they are used as places in an order."""
 
 from sqlalchemy import (
     Boolean,
@@ -57,6 +58,7 @@ requests = Table(
     Index("ix_requests_state_queue", "state", "queue", "sequence"),
     Index("ix_requests_wake_at", "wake_at"),
     Index("ix_requests_dispatch", "state", "policy", "dispatch_order"),
+    sqlite_autoincrement=True,
 )
 
 documents = Table(
@@ -87,6 +89,7 @@ outbox = Table(
     Column("body", Text, nullable=False),
     Column("created_at", Float, nullable=False),
     Index("ix_outbox_topic", "topic", "id"),
+    sqlite_autoincrement=True,
 )
 
 history = Table(
@@ -97,6 +100,7 @@ history = Table(
     Column("at", Float, nullable=False),
     Column("text", Text, nullable=False),
     Index("ix_history_request_id", "request_id"),
+    sqlite_autoincrement=True,
 )
 
 clusters = Table(
@@ -125,4 +129,5 @@ poison = Table(
     Column("at", Float, nullable=False),
     Column("problem", Text, nullable=False),
     Column("body", LargeBinary, nullable=False),
+    sqlite_autoincrement=True,
 )

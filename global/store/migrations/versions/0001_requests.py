@@ -30,6 +30,7 @@ def upgrade() -> None:
         sa.Column("at", sa.Float(), nullable=False),
         sa.Column("text", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_history")),
+        sqlite_autoincrement=True,
     )
     with op.batch_alter_table("history", schema=None) as batch_op:
         batch_op.create_index("ix_history_request_id", ["request_id"], unique=False)
@@ -42,6 +43,7 @@ def upgrade() -> None:
         sa.Column("body", sa.Text(), nullable=False),
         sa.Column("created_at", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_outbox")),
+        sqlite_autoincrement=True,
     )
     with op.batch_alter_table("outbox", schema=None) as batch_op:
         batch_op.create_index("ix_outbox_topic", ["topic", "id"], unique=False)
@@ -54,6 +56,7 @@ def upgrade() -> None:
         sa.Column("problem", sa.Text(), nullable=False),
         sa.Column("body", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_poison")),
+        sqlite_autoincrement=True,
     )
     op.create_table(
         "policies",
@@ -91,6 +94,7 @@ def upgrade() -> None:
         sa.UniqueConstraint(
             "user", "idempotency_key", name=op.f("uq_requests_user_idempotency_key")
         ),
+        sqlite_autoincrement=True,
     )
     with op.batch_alter_table("requests", schema=None) as batch_op:
         batch_op.create_index(

@@ -1,0 +1,239 @@
+"""Requests over HTTP, placed in two real clusters, each with a scheduler of its own."""
+
+import signal
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.harness.kube import Kube, wait_for
+from tests.harness.layer import Layer, Member, members, pods_by_request
+from tests.harness.make import pod_json
+
+pytestmark = pytest.mark.lab
+
+
+@pytest.fixture(scope="module")
+def clusters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Member]]:
+    with members(tmp_path_factory.mktemp("members"), "c1", "c2") as made:
+        yield made
+
+
+@pytest.fixture
+def layer(clusters: list[Member], tmp_path: Path) -> Iterator[Layer]:
+    with Layer(tmp_path, clusters) as running:
+        yield running
+    for one in clusters:
+        for kind in ("/apis/apps/v1/namespaces/default/deployments",
+                     "/apis/batch/v1/namespaces/default/jobs",
+                     "/api/v1/namespaces/default/pods",
+                     "/api/v1/namespaces/default/configmaps"):  # fmt: skip
+            one.kube.delete(kind)
+        one.kube.delete("/apis/federation.gsch.io/v1alpha1/works")
+        wait_for(partial(_no_pods, one.kube))
+
+
+def _no_pods(kube: Kube) -> bool:
+    return not kube.items("/api/v1/pods")
+
+
+def pod(name: str, cpu: str = "10m", **spec: Any) -> str:
+    made = pod_json(name, {"cpu": cpu}, **spec)
+    del made["metadata"]["namespace"]
+    return yaml.safe_dump(made)
+
+
+def deployment(name: str, replicas: int, cpu: str = "10m") -> str:
+    container = {"name": "c", "image": "i", "resources": {"requests": {"cpu": cpu}}}
+    return yaml.safe_dump(
+        {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {"name": name},
+            "spec": {
+                "replicas": replicas,
+                "selector": {"matchLabels": {"app": name}},
+                "template": {
+                    "metadata": {"labels": {"app": name}},
+                    "spec": {"containers": [container]},
+                },
+            },
+        }
+    )
+
+
+def test_a_request_runs_in_the_first_cluster_that_has_room(
+    layer: Layer, clusters: list[Member]
+) -> None:
+    small, large = pod("small"), deployment("large", 4, cpu="2500m")
+    first = layer.ended(layer.submit(small, clusters=["c1", "c2"]))
+    assert (first["state"], first["attempts"][-1]["cluster"]) == ("completed", "c1")
+    # Three nodes of 4 CPUs each take three of these and not four.
+    beyond = layer.ended(layer.submit(large, clusters=["c1"]))
+    assert beyond["state"] == "failed"
+    assert "Insufficient cpu" in beyond["message"]
+    assert pods_by_request(clusters) == {first["id"]: ["c1"]}
+
+
+def test_pods_get_our_scheduler_a_config_and_labels_and_run_there(
+    layer: Layer, clusters: list[Member]
+) -> None:
+    found = layer.ended(
+        layer.submit(deployment("web", 2), clusters=["c2"], policy="GSelectedCluster")
+    )
+    assert found["state"] == "completed", found
+    pods = clusters[1].kube.pods("default").values()
+    assert {pod["spec"]["schedulerName"] for pod in pods} == {"gsch"}
+    assert all(pod["spec"]["nodeName"].startswith("c2-") for pod in pods)
+    (env,) = {v["value"] for p in pods for v in p["spec"]["containers"][0]["env"]}
+    assert yaml.safe_load(env) == {"type": "local"}
+    work = clusters[1].kube.get(f"/apis/federation.gsch.io/v1alpha1/works/{found['id']}")
+    (reference,) = work["spec"]["objects"]
+    assert (reference["kind"], reference["name"]) == ("Deployment", "web")
+    assert work["spec"]["result"]["status"] == "success"
+
+
+def test_cancelling_a_completed_request_removes_all_of_it(
+    layer: Layer, clusters: list[Member]
+) -> None:
+    request_id = layer.submit(deployment("web", 2) + "---\n" + pod("beside"), clusters=["c1"])
+    assert layer.ended(request_id)["state"] == "completed"
+    layer.ok("DELETE", f"/requests/{request_id}")
+    wait_for(lambda: layer.ok("GET", f"/requests/{request_id}")["state"] == "canceled")
+    assert pods_by_request(clusters) == {}
+    assert clusters[0].kube.items("/apis/apps/v1/namespaces/default/deployments") == []
+
+
+def test_a_set_gets_its_copies_in_every_cluster(layer: Layer, clusters: list[Member]) -> None:
+    found = layer.ended(
+        layer.submit(deployment("every", 2), "GSetClusters", clusters=[["c1", "c2"]])
+    )
+    assert found["state"] == "completed", found
+    assert sorted(pods_by_request(clusters)[found["id"]]) == ["c1", "c1", "c2", "c2"]
+
+
+def test_a_divided_set_shares_its_pods_out(layer: Layer, clusters: list[Member]) -> None:
+    found = layer.ended(
+        layer.submit(
+            deployment("shared", 6, cpu="1900m"),
+            "GSetClusters",
+            clusters=[["c1", "c2"]],
+            replicaScheduling="Divided",
+        )
+    )
+    assert found["state"] == "completed", found
+    where = pods_by_request(clusters)[found["id"]]
+    assert len(where) == 6
+    assert set(where) == {"c1", "c2"}
+
+
+def test_what_another_made_is_neither_taken_over_nor_removed(
+    layer: Layer, clusters: list[Member]
+) -> None:
+    clusters[0].kube.create(pod_json("mine", {"cpu": "10m"}, scheduler="other"))
+    found = layer.ended(layer.submit(pod("mine"), clusters=["c1", "c2"]))
+    assert found["attempts"][0]["message"].startswith("Pod mine exists already")
+    assert (found["state"], found["attempts"][-1]["cluster"]) == ("completed", "c2")
+    assert clusters[0].kube.pod("default", "mine")["spec"]["schedulerName"] == "other"
+
+
+BAD = [
+    ({"yaml": "kind: Pod"}, "line 1: apiVersion is missing"),
+    ({"yaml": "a: [1, 2"}, "no YAML: line 2, column 1"),
+    ({"yaml": "- 1"}, "line 1: an object is expected, this is a list"),
+    ({"yaml": ""}, "the YAML has no object"),
+    ({"yaml": pod("Upper")}, "is no name"),
+    ({"yaml": pod("p", cpu="1x")}, "1x"),
+    ({"yaml": pod("p") + "---\n" + pod("p")}, "is there already, in line 1"),
+    ({"yaml": pod("p", nodeName="n")}, "nodeName names a node"),
+    ({"yaml": "apiVersion: v1\nkind: Node\nmetadata: {name: n}"}, "belongs to the cluster itself"),
+    ({"yaml": "x" * (1 << 20) + "yz"}, "bytes, at most"),
+    ({"policy": "GBest"}, "policy: 'GBest' is none"),
+    ({"clusters": ["c9"]}, "no agent of a cluster 'c9' has reported; there are: c1, c2"),
+    ({"clusters": ["c1", "c1"]}, "c1 is there twice"),
+    ({"clusters": [["c1", ["c2"]]]}, "request body: Expected `str`"),
+    ({"clusters": [[]]}, "a level is empty"),
+    ({"surprise": 1}, "unknown field `surprise`"),
+    ({"mode": "node", "node": "n"}, "mode node: GSelectedCluster with exactly one"),
+    ({"sourceNode": "n"}, "sourceCluster: say in which cluster"),
+    ({"acceptWithinSeconds": 0}, "acceptWithinSeconds"),
+]
+
+
+def test_bad_input_is_refused_with_what_is_wrong_and_where(layer: Layer) -> None:
+    for fields, message in BAD:
+        body: dict[str, Any] = {"yaml": pod("p"), "policy": "GMostRequestedPriority"}
+        body.update(fields)
+        status, found = layer.call("POST", "/requests", body)
+        assert status == 400, (fields, found)
+        assert message in found["error"]["message"], (fields, found)
+    assert layer.call("POST", "/requests", b"{nonsense")[0] == 400
+    assert layer.call("GET", "/requests/none")[0] == 404
+    assert layer.ok("GET", "/requests")["items"] == []
+
+
+def test_an_alias_bomb_is_refused_at_once(layer: Layer) -> None:
+    levels = "".join(
+        f"{chr(98 + n)}: &{chr(98 + n)} [{', '.join(['*' + chr(97 + n)] * 9)}]\n" for n in range(9)
+    )
+    started = time.monotonic()
+    status, found = layer.call(
+        "POST",
+        "/requests",
+        {"yaml": f"a: &a [x]\n{levels}", "policy": "GMostRequestedPriority"},
+    )
+    assert (status, "unfold to more than" in found["error"]["message"]) == (400, True)
+    assert time.monotonic() - started < 5
+
+
+def test_an_idempotency_key_makes_one_request(layer: Layer, clusters: list[Member]) -> None:
+    body = {"yaml": pod("once"), "policy": "GMostRequestedPriority"}
+    key = {"Idempotency-Key": "k1"}
+    ids = {layer.ok("POST", "/requests", body, **key)["id"] for _ in range(3)}
+    assert len(ids) == 1
+    status, found = layer.call("POST", "/requests", body | {"fast": True}, **key)
+    assert (status, "another body" in found["error"]["message"]) == (409, True)
+    assert layer.ended(ids.pop())["state"] == "completed"
+    assert len(pods_by_request(clusters)) == 1
+
+
+def test_a_dry_run_ranks_clusters_and_makes_nothing(layer: Layer) -> None:
+    body = {"yaml": pod("p", cpu="100"), "policy": "GMostRequestedPriority", "clusters": ["c1"]}
+    found = layer.ok("POST", "/requests?dryRun=All", body)
+    assert found["levels"] == [
+        {"asked": [], "leftOut": {"c1": "no node has room: insufficient cpu"}}
+    ]
+    assert layer.ok("GET", "/requests")["items"] == []
+
+
+def test_no_request_is_lost_or_doubled_while_the_layer_is_killed_again_and_again(
+    clusters: list[Member], layer: Layer
+) -> None:
+    """kill -9 at random moments: every request completes, and has exactly one pod."""
+    number = 60
+    with ThreadPoolExecutor(8) as pool:
+        ids = list(
+            pool.map(lambda n: layer.submit(pod(f"p{n}"), clusters=[["c1", "c2"]]), range(number))
+        )
+    for _ in range(4):
+        before = len(pods_by_request(clusters))
+        wait_for(partial(_more_than, clusters, min(before, number - 1)), pause=0.01)
+        layer.signal(signal.SIGKILL)
+        layer.process.wait(10)
+        layer.start()
+    ended = [layer.ended(request_id) for request_id in ids]
+    assert {found["state"] for found in ended} == {"completed"}, ended
+    where = pods_by_request(clusters)
+    assert {request_id: len(where[request_id]) for request_id in ids} == dict.fromkeys(ids, 1)
+    for found in ended:
+        running = [a["cluster"] for a in found["attempts"] if a["state"] == "succeeded"]
+        assert running == where[found["id"]]
+
+
+def _more_than(clusters: list[Member], number: int) -> bool:
+    return len(pods_by_request(clusters)) > number
