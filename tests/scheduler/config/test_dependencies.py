@@ -13,7 +13,8 @@ from scheduler.config.dependencies import WINDOW, BadDependency, parse
     [
         ([], ()),
         ("decode", (Dependency(DependencyKind.STAGE, "decode"),)),
-        (["a", "b"], (Dependency(DependencyKind.STAGE, "a"), Dependency(DependencyKind.STAGE, "b"))),
+        (["a", "b"],
+         (Dependency(DependencyKind.STAGE, "a"), Dependency(DependencyKind.STAGE, "b"))),
         ({"stage": "a"}, (Dependency(DependencyKind.STAGE, "a"),)),
         # Pods and Services are of the pod's own namespace unless they say otherwise.
         ([{"pod": "cache"}], (Dependency(DependencyKind.POD, "shop/cache"),)),
