@@ -1,5 +1,6 @@
 """Round trips as a heat map and as a map of who is near whom."""
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,8 @@ def test_names_sort_by_the_numbers_in_them(names: list[str], expected: list[str]
 
 @given(st.lists(st.text(alphabet="ab0123456789²-", max_size=30)))
 def test_any_names_can_be_sorted(names: list[str]) -> None:
-    assert sorted(sorted(names, key=natural), key=natural) == sorted(names, key=natural)
+    keys = [natural(name) for name in sorted(names, key=natural)]
+    assert all(one <= other for one, other in pairwise(keys))
 
 
 def test_a_heat_map_has_a_cell_for_every_pair_that_is_known() -> None:
