@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 import yaml
-
 from console.settings import MAX_BYTES, Cluster, SettingsError, SourceAddress, check, load
 
 HTTP = SourceAddress("http://x")

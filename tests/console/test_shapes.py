@@ -5,11 +5,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
 from console.readings import RoundTrip
 from console.shapes import EDGES, MAX_CELLS, heat, layout, natural
+from hypothesis import given
+from hypothesis import strategies as st
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,11 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-
 from console import sources
 from console.readings import NodeUse, Overview, PodPlacement, RoundTrip, Unavailable
 from console.settings import Cluster, SettingsError, SourceAddress
 from console.sources import FromPrometheus, FromScheduler, HttpSource, samples, source_of
+
 from tests.harness.kube import wait_for
 
 Answer = Callable[[str, dict[str, str]], tuple[int, bytes]]
@@ -83,9 +83,11 @@ def test_a_page_is_fetched_with_the_token_of_its_file(tmp_path: Path) -> None:
     ],
 )
 def test_an_answer_that_is_of_no_use_is_told(status: int, body: bytes, words: str) -> None:
-    with serving(lambda path, headers: (status, body)) as url:
-        with pytest.raises(Unavailable, match=words):
-            HttpSource(SourceAddress(url)).json("/x")
+    with (
+        serving(lambda path, headers: (status, body)) as url,
+        pytest.raises(Unavailable, match=words),
+    ):
+        HttpSource(SourceAddress(url)).json("/x")
 
 
 def test_a_body_that_is_too_large_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,7 +115,7 @@ def test_a_token_file_that_cannot_be_read_is_a_mistake_of_the_settings(tmp_path:
 def test_text_that_is_no_page_of_metrics_is_told() -> None:
     with pytest.raises(Unavailable, match="not a page of metrics"):
         samples("a{ 1\n")
-    assert samples("# TYPE a gauge\na 1\na{x=\"y\"} 2\n") == {"a": [({}, 1.0), ({"x": "y"}, 2.0)]}
+    assert samples('# TYPE a gauge\na 1\na{x="y"} 2\n') == {"a": [({}, 1.0), ({"x": "y"}, 2.0)]}
 
 
 # -- the scheduler itself ----------------------------------------------------------------------
@@ -331,9 +333,7 @@ def test_round_trips_of_a_cluster_come_with_loss_and_age() -> None:
 
 
 def test_of_several_clusters_only_the_labelled_one_is_asked_for() -> None:
-    wanted = (
-        r'^query gsch_rtt_seconds\{quantile="0\.5",source_cluster="x",target_cluster="x"\}$'
-    )
+    wanted = r'^query gsch_rtt_seconds\{quantile="0\.5",source_cluster="x",target_cluster="x"\}$'
     ends = {"source": "a", "target": "b", "source_cluster": "x", "target_cluster": "x"}
     with prometheus({wanted: vector((ends, 0.001))}, label="x") as found:
         assert found.pairs(False) == [RoundTrip("a", "b", 1.0, None, None)]

@@ -4,7 +4,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-
 from console.readings import NodeUse, Overview, PodPlacement, RoundTrip, Series
 from console.views import (
     PAGE,

@@ -12,7 +12,7 @@ from aiohttp import ClientSession, web
 from cluster.errors import ClusterError, ConfigError
 from serving import http_server
 from serving.http_server import Endpoint, HttpServer, content, health, run_until_stopped
-from serving.security import ServingError
+from serving.security import Handler, ServingError
 
 LOCAL = "127.0.0.1"
 
@@ -22,7 +22,7 @@ async def hello(_: web.Request) -> web.Response:
 
 
 @asynccontextmanager
-async def serving(**paths: http_server.Handler) -> AsyncIterator[tuple[HttpServer, str]]:
+async def serving(**paths: Handler) -> AsyncIterator[tuple[HttpServer, str]]:
     """A server with these paths, and its URL."""
     application = web.Application()
     for name, handler in paths.items():

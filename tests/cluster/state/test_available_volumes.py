@@ -126,7 +126,7 @@ def test_a_selector_means_the_volumes_of_the_class_that_carry_its_labels() -> No
                              ("far", {"disk": "ssd"}, "other")):  # fmt: skip
         offer(found, volume(name, {"labels": labels}, storageClassName=of))
     mine = wanting(selector={"matchLabels": {"disk": "ssd"}})
-    assert found.selected(mine, "late") == {found.id("ssd")}
+    assert found.selected(mine, "late") == frozenset((found.id("ssd"),))
     assert found.selected(wanting(), "late") is None
 
 
@@ -183,7 +183,7 @@ def test_what_is_offered_is_what_was_offered_last(steps: list[Any]) -> None:
             found.discard(name)
             known.pop(name, None)
             continue
-        affinity = {"nodeAffinity": on_node(host)} if host else {}
+        affinity: Any = {"nodeAffinity": on_node(host)} if host else {}
         offer(found, volume(name, size=f"{size}Gi", storageClassName=of, **affinity))
         known[name] = of, size
     for of in ("late", "other"):

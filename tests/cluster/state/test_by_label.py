@@ -65,9 +65,7 @@ class AgainstADictionary(RuleBasedStateMachine):
 
 
 TestAgainstADictionary = AgainstADictionary.TestCase
-TestAgainstADictionary.settings = settings(
-    max_examples=60, stateful_step_count=30, deadline=None
-)
+TestAgainstADictionary.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
 
 
 def test_more_entries_than_the_first_columns_hold_are_all_kept() -> None:

@@ -21,9 +21,7 @@ def columns(*nodes: Node) -> NodeColumns:
 
 
 def with_status(plain: Node, **fields: Any) -> Node:
-    return msgspec.structs.replace(
-        plain, status=msgspec.structs.replace(plain.status, **fields)
-    )
+    return msgspec.structs.replace(plain, status=msgspec.structs.replace(plain.status, **fields))
 
 
 @pytest.mark.parametrize(

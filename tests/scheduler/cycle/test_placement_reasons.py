@@ -1,11 +1,14 @@
 """What is said of a pod that got a node."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from cluster.objects.core import Node
+from cluster.state.snapshot import Snapshot
+from filters.common.plugin import PodInfo
 from latency.matrix import Matrix, Readings
 from latency.pairs import Pair
 from scheduler.config.configuration import Profile
@@ -13,6 +16,7 @@ from scheduler.config.pod_info import pod_info
 from scheduler.cycle.framework import Framework
 from scheduler.cycle.placement_reasons import latency_note, why, why_in_short
 from scheduler.cycle.scheduling_cycle import Cycle
+from scheduler.cycle.trial import Trial
 from tests.harness.make import node, pod, snapshot
 from tests.harness.objects import row_of
 
@@ -23,18 +27,27 @@ def config(**option: Any) -> str:
     return json.dumps({"priority": "GLowLatencyPriority", "option": option})
 
 
-def said(what: Any, new: Any, *nodes: Node, at: str, pairs: Any = ()) -> str:
+Said = Callable[[Framework, PodInfo, Trial, Snapshot, int], str]
+
+
+def said(what: Said, new: Any, *nodes: Node, at: str, pairs: Any = ()) -> str:
     """What is said of the pod on the node `at`."""
     matrix = Matrix()
     matrix.replace(Readings.of([Pair(*pair) for pair in pairs]))
     found = snapshot(*nodes)
     framework = Framework(Profile("gsch"), matrix)
     info = pod_info(new)
-    if what is latency_note:
-        return latency_note(framework, info, found, row_of(found, at))
     trial = Cycle(found).trial(framework, info)
-    text: str = what(framework, info, trial, found, row_of(found, at))
-    return text
+    return what(framework, info, trial, found, row_of(found, at))
+
+
+def note(new: Any, *nodes: Node, at: str, pairs: Any = ()) -> str:
+    """What the owner of the pod is warned of."""
+
+    def told(framework: Framework, info: PodInfo, _: Trial, found: Snapshot, row: int) -> str:
+        return latency_note(framework, info, found, row)
+
+    return said(told, new, *nodes, at=at, pairs=pairs)
 
 
 def test_one_node_of_several_is_named_by_its_scores() -> None:
@@ -69,7 +82,7 @@ def test_with_weights_nearness_is_one_score_among_others() -> None:
 
 
 @pytest.mark.parametrize(
-    ("labels", "pairs", "note"),
+    ("labels", "pairs", "warning"),
     [
         ({}, [("a", "b", 2.0)], ""),
         ({}, [], "no fresh round-trip time is known from a to any node that fits: placed by the "
@@ -82,13 +95,12 @@ def test_with_weights_nearness_is_one_score_among_others() -> None:
     ids=["measured", "nothing", "labels", "zone"],
 )  # fmt: skip
 def test_a_pod_that_was_placed_by_what_nobody_measured_is_told(
-    labels: Any, pairs: Any, note: str
+    labels: Any, pairs: Any, warning: str
 ) -> None:
     nodes = [node(name, labels=labels) for name in ("a", "b", "c")]
-    assert said(latency_note, pod(config=config(sourceNode="a")), *nodes, at="b", pairs=pairs) == (
-        note
-    )
+    new = pod(config=config(sourceNode="a"))
+    assert note(new, *nodes, at="b", pairs=pairs) == warning
 
 
 def test_a_pod_with_no_wish_for_nearness_gets_no_note() -> None:
-    assert said(latency_note, pod(), node("a"), at="a") == ""
+    assert note(pod(), node("a"), at="a") == ""

@@ -27,7 +27,7 @@ def budget(
         "spec": {"selector": selector},
         "status": {
             "disruptionsAllowed": allowed,
-            "disruptedPods": {pod: "2024-01-01T00:00:00Z" for pod in disrupted},
+            "disruptedPods": dict.fromkeys(disrupted, "2024-01-01T00:00:00Z"),
         },
     }
     found: PodDisruptionBudget = read(raw)

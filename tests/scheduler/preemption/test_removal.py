@@ -45,9 +45,7 @@ def placed(number: int, spec: Any) -> Pod:
         }
     ]
     more = {"affinity": AFFINITY} if keeps_away else {}
-    found = pod(
-        f"p{number}", nodeName=f"n{row}", priority=priority, containers=containers, **more
-    )
+    found = pod(f"p{number}", nodeName=f"n{row}", priority=priority, containers=containers, **more)
     return labelled(found, app=app)
 
 

@@ -72,9 +72,7 @@ class AgainstASortedList(RuleBasedStateMachine):
 
 
 TestAgainstASortedList = AgainstASortedList.TestCase
-TestAgainstASortedList.settings = settings(
-    max_examples=60, stateful_step_count=40, deadline=None
-)
+TestAgainstASortedList.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 
 
 def test_a_pod_that_leaves_is_not_popped() -> None:
