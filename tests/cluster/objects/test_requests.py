@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from cluster.objects.core import Pod
-from cluster.objects.requests import CEILING, nonzero_requests, pod_requests
+from cluster.objects.requests import CEILING, nonzero_requests, pod_requests, written
 
 Json = dict[str, Any]
 
@@ -115,3 +115,36 @@ def test_requests(case: str) -> None:
 def test_scores_count_a_container_without_requests_as_100m_and_200mi() -> None:
     found = nonzero_requests(pod({"containers": [{"name": "a"}, container("b", cpu="0")]}))
     assert found == {"cpu": 100, "memory": 2 * 200 * 2**20}
+
+
+@pytest.mark.parametrize(
+    ("resource", "amount", "text"),
+    [
+        ("cpu", 500, "500m"),
+        ("cpu", 2000, "2"),
+        ("cpu", 2001, "2001m"),
+        ("memory", 512, "512"),
+        ("memory", 1024, "1Ki"),
+        ("memory", 3 * 1024**3 // 2, "1.5Gi"),
+        ("ephemeral-storage", 10 * 1024**2, "10Mi"),
+        ("hugepages-2Mi", 4 * 1024**2, "4Mi"),
+        ("nvidia.com/gpu", 2048, "2048"),
+    ],
+)
+def test_amounts_are_written_as_people_write_them(resource: str, amount: int, text: str) -> None:
+    assert written(resource, amount) == text
+
+
+def test_what_the_pod_asks_for_as_a_whole_goes_before_its_containers() -> None:
+    """KEP-2837: only cpu, memory and huge pages may be set for the pod."""
+    level = {"requests": {"cpu": "3", "example.com/x": "9"}}
+    containers = [container("c", cpu="1", memory="1Gi")]
+    found = pod({"containers": containers, "resources": level, "overhead": {"cpu": "100m"}})
+    assert pod_requests(found) == {"cpu": 3100, "memory": 1024**3}
+
+
+def test_a_pod_that_is_being_resized_as_a_whole_holds_the_most_of_both() -> None:
+    level = {"requests": {"cpu": "2"}}
+    status = {"resources": {"requests": {"cpu": "3"}}, "allocatedResources": {"cpu": "2500m"}}
+    found = pod({"containers": [container("c", cpu="1")], "resources": level}, status)
+    assert pod_requests(found) == {"cpu": 3000}
