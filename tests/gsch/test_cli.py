@@ -77,3 +77,27 @@ def test_every_package_of_the_checkout_is_installed() -> None:
         if path.relative_to(base).parts[0] in folders
     }
     assert there == set(settings["packages"])
+
+
+def test_an_unknown_command_is_refused_and_the_known_ones_are_told() -> None:
+    result = CliRunner().invoke(main, ["fly"])
+    assert result.exit_code == 2
+    assert "No such command 'fly'" in result.output
+    listed = CliRunner().invoke(main, ["--help"]).output
+    assert all(re.search(rf"^  {name} +\S", listed, re.MULTILINE) for name in COMMANDS)
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    result = CliRunner().invoke(main, ["--version"])
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert result.output == f"gsch, version {settings['version']}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [(["--version"], 0), (["fly"], 2), (["config", "check", "/none/there"], 1)],
+)
+def test_a_command_s_exit_code_is_that_of_the_process(words: list[str], code: int) -> None:
+    done = run(f"import sys; sys.argv = {['gsch', *words]!r}\nfrom gsch.cli import entry; entry()")
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr

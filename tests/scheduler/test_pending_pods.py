@@ -1,5 +1,6 @@
 """What each event of the cluster does to snapshot and queue."""
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import msgspec
@@ -28,7 +29,8 @@ class World:
         self.queue = SchedulingQueue()
         self.nominator = Nominator(self.snapshot)
         self.gangs = Gangs(self.snapshot, self.queue)
-        pending = PendingPods(
+        self.admit_by: Callable[[Pod], PodInfo | None] = self.admit
+        self.pending = PendingPods(
             self.snapshot,
             self.queue,
             self.nominator,
@@ -36,10 +38,10 @@ class World:
             Pipelines(self.snapshot, self.queue),
             ObjectWaiters(),
             ours=lambda name: name == "gsch",
-            admit=self.admit,
+            admit=lambda new: self.admit_by(new),
             forget=lambda pod: None,
         )
-        self.feed = ClusterFeed(cast(ApiClient, None), self.snapshot, listener=pending)
+        self.feed = ClusterFeed(cast(ApiClient, None), self.snapshot, listener=self.pending)
 
     def admit(self, pod: Pod) -> PodInfo | None:
         return None if self.gangs.waits(pod) else PodInfo.of(pod)
@@ -224,3 +226,34 @@ def test_pods_of_one_controller_share_their_spec() -> None:
     assert (two.metadata.name, two.metadata.uid) == ("b", "uid-b")
     assert other.spec is not one.spec
     assert share(other) == other
+
+
+def test_pods_that_become_ours_by_a_new_configuration_are_queued() -> None:
+    world = World()
+    listener = world.pending
+    world.see(pod("known"))
+    pods = [pod("known"), pod("new"), pod("theirs", scheduler="other"), pod("bound", nodeName="a")]
+    known = world.queue.pods["default/known"]
+    listener.adopt(pods)
+    assert sorted(world.queue.pods) == ["default/known", "default/new"]
+    assert world.queue.pods["default/known"] is known
+
+
+def test_gated_pods_are_read_anew_by_the_process_that_takes_over() -> None:
+    world = World()
+    waits, ready = pod("waits"), pod("ready")
+    world.queue.add(ready, None)
+    world.queue.add(waits, None)
+    admitted = world.admit
+    world.admit_by = lambda new: None if new.key == waits.key else admitted(new)
+    world.pending.admit_gated()
+    assert world.queue.pods[ready.key].place is Place.ACTIVE
+    assert world.queue.pods[waits.key].place is Place.GATED
+
+
+def test_a_pod_that_is_on_its_way_out_is_not_queued_any_more() -> None:
+    world = World()
+    world.see(pod("p"))
+    leaving = changed(pod("p"), deletion_timestamp="2024-01-01T00:00:00Z")
+    world.see(leaving, pod("p"))
+    assert world.queue.pods == {}
