@@ -6,11 +6,13 @@ import time
 from typing import Any
 
 import numpy as np
+import pytest
 
 from cluster.api.reflector import EventType
 from cluster.objects.core import Pod
 from latency.matrix import Matrix, Readings
 from latency.pairs import Pair
+from scheduler.attempts import pipeline as attempts
 from scheduler.queue.scheduling_queue import Place
 from scheduler.scheduler import Scheduler
 from tests.harness.in_process import scheduler, scheduling, until
@@ -119,3 +121,42 @@ async def test_what_is_being_searched_for_is_given_up_at_the_end() -> None:
         made.stop()
         await made.drain()
     assert not on_nodes(made)
+
+
+async def test_a_bug_in_a_plan_costs_the_pipeline_a_backoff(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(*_: Any, **__: Any) -> Any:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(attempts, "solve_forest", broken)
+    made = edge_cluster()
+    async with scheduling(made):
+        arrive(made, *map(stage, range(STAGES)))
+        await until(lambda: made.queue.counts[Place.BACKOFF] == STAGES)
+        assert on_nodes(made) == set()
+
+
+async def test_a_bug_in_a_search_costs_the_pipeline_a_backoff(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(*_: Any) -> Any:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(attempts, "solve", broken)
+    made = edge_cluster()
+    async with scheduling(made):
+        arrive(made, *map(stage, range(STAGES)))
+        await until(lambda: made.queue.counts[Place.BACKOFF] == STAGES)
+
+
+async def test_beyond_so_many_searches_pipelines_wait_for_their_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(attempts, "MAX_SEARCHES", 1)
+    monkeypatch.setattr(attempts, "RETRY_DELAY_S", 0.01)
+    made = edge_cluster()
+    async with scheduling(made):
+        for name in ("one", "two"):
+            arrive(made, *(stage(number, name) for number in range(STAGES)))
+        await until(lambda: len(on_nodes(made, "one")) == len(on_nodes(made, "two")) == STAGES)
