@@ -56,6 +56,13 @@ def test_more_resources_are_balanced_by_their_standard_deviation() -> None:
     assert scores(THREE, found, {"cpu": "2", "memory": "4Gi", GPU: "2"}) == [75, 75]
 
 
+def test_of_two_resources_one_that_a_node_lacks_does_not_count() -> None:
+    args = {"resources": [{"name": name, "weight": 1} for name in ("cpu", GPU)]}
+    found = snapshot(node("gpu", **{"nvidia.com__gpu": "4"}), node("none"))
+    # Half of one: a deviation of 0.25, so 75, from 100.
+    assert scores(args, found, {GPU: "2"}) == [62, 75]
+
+
 def test_a_pod_that_asks_for_nothing_tells_no_nodes_apart() -> None:
     plugin = NodeResourcesBalancedAllocation()
     assert plugin.pre_score(PodInfo.of(pod()), snapshot(node("a"))) is None

@@ -7,6 +7,7 @@ import pytest
 
 from cluster.api.client import ApiClient
 from cluster.api.writer import ApiWriter
+from filters.common.plugin import Event
 from filters.node_ports import NodePorts
 from latency.matrix import Matrix
 from scheduler.attempt import SchedulingAttempt
@@ -62,6 +63,12 @@ def test_a_pod_that_a_plugin_refused_waits_for_that_plugin_s_events_and_new_node
     assert NodePorts.events in queued.waits_for
     assert world.counted(UNSCHEDULABLE)
     assert len(world.writer) == 2
+
+
+def test_a_pod_that_was_refused_waits_for_a_new_node_whatever_the_plugin_waits_for() -> None:
+    world = World()
+    world.outcomes.refused(world.attempt, PluginRefused("ImageLocality", "x"))
+    assert world.attempt.queued.waits_for == Event.NODE_ADD
 
 
 @pytest.mark.parametrize("end", ["failed", "refused"])

@@ -180,7 +180,8 @@ async def test_a_plugin_that_fails_before_the_bind_sends_the_pod_back(
         plugin.outcome.set_exception(error)
         await until(lambda: place(made) is Place.BACKOFF)
         assert made.snapshot.pods == {}
-        # What was shown of the node is taken back.
+        # What was shown of the node is taken back, and is not believed until then.
+        assert made.nominator.shown("default/p", "a") == ""
         await until(lambda: {"nominatedNodeName": None} in server.patches)
         await until(lambda: note in server.notes)
     assert server.bound == []

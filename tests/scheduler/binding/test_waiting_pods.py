@@ -88,9 +88,10 @@ async def test_a_pod_whose_wait_is_given_up_is_held_no_more() -> None:
 async def test_a_pod_that_is_held_anew_waits_by_its_latest_terms() -> None:
     found = WaitingPods()
     found.hold(pod("p"), "a", {"one": 0.01})
-    found.hold(pod("p"), "b", {"two": LONG})
+    found.hold(pod("p"), "b", {"one": LONG})
     task = asyncio.create_task(found.wait("uid-p"))
     await timers_up_to(0.02)
-    assert [(one.node, one.pending) for one in found.all()] == [("b", frozenset({"two"}))]
-    found.allow("uid-p", "two")
+    assert [(one.node, one.pending) for one in found.all()] == [("b", frozenset({"one"}))]
+    assert not task.done()
+    found.allow("uid-p", "one")
     await task
