@@ -49,6 +49,8 @@ def from_file(path: Path) -> list[dict[str, Any]]:
     nodes: list[dict[str, Any]] = []
     for document in documents:
         items = document.get("items", [document]) if isinstance(document, dict) else []
+        if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+            raise LabError(f"{path}: items: a list of objects is expected")
         nodes += [item for item in items if item.get("kind", "Node") == "Node"]
     if not nodes:
         raise LabError(f"{path}: no Node objects in it")

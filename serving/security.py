@@ -48,7 +48,7 @@ def read_token(path: str | Path, at_least: int = MIN_TOKEN) -> bytes:
     except OSError as error:
         raise ServingError(f"{path}: {error.strerror}") from error
     if len(found) < at_least:
-        raise ServingError(f"at least {at_least} characters are needed")
+        raise ServingError(f"{path}: at least {at_least} characters are needed")
     return found
 
 
@@ -72,18 +72,36 @@ def tls(certificate: str, key: str, client_ca: str = "") -> ssl.SSLContext | Non
     return context
 
 
+PRIVATE = tuple(
+    ipaddress.ip_network(text)
+    for text in (
+        "127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10",
+        "::1/128", "fc00::/7",
+    )
+)  # fmt: skip
+"""Loopback, RFC 1918, RFC 6598 and unique local addresses (RFC 4193)."""
+
+
 def is_loopback(address: str) -> bool:
-    return address in ("localhost", "::1") or address.startswith("127.")
+    found = _address(address)
+    return address == "localhost" or (found is not None and found.is_loopback)
 
 
 def is_private(address: str) -> bool:
     """Whether only the cluster's own network leads here: loopback, RFC 1918, ULA, RFC 6598."""
     if address == "localhost":
         return True
+    found = _address(address)
+    return found is not None and any(
+        found.version == network.version and found in network for network in PRIVATE
+    )
+
+
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The address, of an IPv4 one that is written as IPv6 that one; None for a host's name."""
     try:
-        found = ipaddress.ip_address(address)
+        found = ipaddress.ip_address(text)
     except ValueError:
-        return False
-    shared = ipaddress.ip_network("100.64.0.0/10")
-    inside = found.version == 4 and found in shared
-    return (found.is_private or inside) and not found.is_unspecified
+        return None
+    mapped = found.ipv4_mapped if found.version == 6 else None
+    return mapped or found

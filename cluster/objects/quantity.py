@@ -38,6 +38,10 @@ def ceil_div(numerator: int, denominator: int) -> int:
     return numerator // denominator
 
 
+MAX_CHARS = 1000
+"""Characters that a quantity has at most: Python refuses to read far longer numbers."""
+
+
 @lru_cache(maxsize=65536)
 def nano(quantity: type_) -> int:
     """The quantity in nano-units, exact.
@@ -46,9 +50,9 @@ def nano(quantity: type_) -> int:
     """
     text = str(quantity)
     match = _FORM.fullmatch(text)
-    if match is None or isinstance(quantity, bool):
+    if match is None or isinstance(quantity, bool) or len(text) > MAX_CHARS:
         raise QuantityError(
-            f"{text!r} is not a quantity: expected a number with an optional suffix "
+            f"{text[:MAX_CHARS]!r} is not a quantity: expected a number with an optional suffix "
             "such as 250m, 1.5, 64Mi, 2G or 1e3"
         )
     whole, fraction = match["whole"], match["fraction"] or ""

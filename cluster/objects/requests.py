@@ -44,7 +44,8 @@ def written(resource: str, amount: int) -> str:
     if resource in (MEMORY, EPHEMERAL_STORAGE) or resource.startswith("hugepages-"):
         for unit, size in (("Gi", 1024**3), ("Mi", 1024**2), ("Ki", 1024)):
             if amount >= size:
-                return f"{amount / size:.3g}{unit}" if amount % size else f"{amount // size}{unit}"
+                whole = f"{amount // size}{unit}"
+                return whole if amount % size == 0 else f"{round(amount / size, 2):g}{unit}"
     return str(amount)
 
 

@@ -51,7 +51,7 @@ def load(path: Path) -> tuple[Cluster, ...]:
         found = msgspec.convert(yaml.safe_load(text), tuple[Cluster, ...])
     except OSError as error:
         raise SettingsError(f"{path}: {error.strerror}") from error
-    except (yaml.YAMLError, msgspec.ValidationError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise SettingsError(f"{path}: {error}; expected a list of clusters") from error
     return check(found)
 
@@ -59,6 +59,8 @@ def load(path: Path) -> tuple[Cluster, ...]:
 def check(clusters: tuple[Cluster, ...]) -> tuple[Cluster, ...]:
     """The same clusters. Raises SettingsError for what cannot be."""
     if not clusters:
+        raise SettingsError("no cluster: give --prometheus, --scheduler, or --clusters FILE")
+    if len(clusters) == 1 and not clusters[0].prometheus.url and not clusters[0].scheduler.url:
         raise SettingsError("no cluster: give --prometheus, --scheduler, or --clusters FILE")
     names = [cluster.name for cluster in clusters]
     for cluster in clusters:

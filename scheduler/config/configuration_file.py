@@ -37,7 +37,7 @@ def parse(text: bytes, where: str) -> Configuration:
         raise ConfigError(f"{where}: larger than {MAX_BYTES} bytes")
     try:
         raw = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"{where}: not YAML: {error}") from error
     if not isinstance(raw, dict):
         raise ConfigError(f"{where}: expected a mapping with apiVersion and kind")

@@ -99,7 +99,7 @@ class Metrics:
     def scheduled(self, attempts: int, seconds: float) -> None:
         """A pod was bound after so many attempts, so long after it was first seen."""
         self._pod_attempts.observe(attempts)
-        label = str(attempts) if attempts < 16 else "16+"
+        label = str(attempts) if attempts < 15 else "15+"
         self._sli_seconds.labels(label).observe(seconds)
 
     def incoming(self, queue: str, event: str) -> None:

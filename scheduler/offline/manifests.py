@@ -65,14 +65,17 @@ def _read_file(path: Path, objects: Objects) -> None:
         documents = list(yaml.load_all(text, Loader=_Loader))
     except OSError as error:
         raise ManifestError(f"{path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ManifestError(f"{path}: not YAML: {error}") from error
     for number, document in enumerate(documents, 1):
         where = f"{path}, document {number}" if len(documents) > 1 else str(path)
         if isinstance(document, list):
             _take_latency(document, where, objects)
         elif document is not None:
-            _take(document, where, objects)
+            try:
+                _take(document, where, objects)
+            except RecursionError as error:
+                raise ManifestError(f"{where}: a list that contains itself") from error
 
 
 def _take_latency(document: list[Any], where: str, objects: Objects) -> None:

@@ -121,7 +121,10 @@ class _Decider:
         members = [
             pod
             for pod in self._pods
-            if pod.group == name and not pod.terminal and not pod.spec.node_name
+            if pod.group == name
+            and not pod.terminal
+            and not pod.spec.node_name
+            and not pod.spec.scheduling_gates
         ]
         group = self._snapshot.groups.get(name)
         if group is None:

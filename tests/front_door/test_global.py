@@ -142,7 +142,7 @@ def test_what_another_made_is_neither_taken_over_nor_removed(
     assert clusters[0].kube.pod("default", "mine")["spec"]["schedulerName"] == "other"
 
 
-BAD = [
+BAD: list[tuple[dict[str, Any], str]] = [
     ({"yaml": "kind: Pod"}, "line 1: apiVersion is missing"),
     ({"yaml": "a: [1, 2"}, "no YAML: line 2, column 1"),
     ({"yaml": "- 1"}, "line 1: an object is expected, this is a list"),
