@@ -53,7 +53,9 @@ def console(
     from console.app import serve
 
     logs.configure()
-    clusters = load(clusters_file) if clusters_file else check((_one(name, endpoints),))
+    one = _one(name, endpoints)
+    given = (one,) if one.prometheus.url or one.scheduler.url else ()
+    clusters = load(clusters_file) if clusters_file else check(given)
     token = read_token(token_file)
     if not is_loopback(bind_address) and not (token and tls_cert_file):
         raise SettingsError(

@@ -60,8 +60,6 @@ def check(clusters: tuple[Cluster, ...]) -> tuple[Cluster, ...]:
     """The same clusters. Raises SettingsError for what cannot be."""
     if not clusters:
         raise SettingsError("no cluster: give --prometheus, --scheduler, or --clusters FILE")
-    if len(clusters) == 1 and not clusters[0].prometheus.url and not clusters[0].scheduler.url:
-        raise SettingsError("no cluster: give --prometheus, --scheduler, or --clusters FILE")
     names = [cluster.name for cluster in clusters]
     for cluster in clusters:
         if not cluster.name or names.count(cluster.name) > 1:

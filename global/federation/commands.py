@@ -43,9 +43,10 @@ def global_() -> None:
     """Place workloads across clusters.
 
     \b
-    Run it:      gsch global up --cluster c1=c1.yaml --cluster c2=c2.yaml
-    Hand in:     gsch global submit web.yaml --clusters "['c1', ['c2', 'c3']]"
-    Look:        gsch global list; gsch global explain REQUEST
+    Examples:
+      gsch global up --cluster c1=c1.yaml --cluster c2=c2.yaml
+      gsch global submit web.yaml --clusters "['c1', ['c2', 'c3']]"
+      gsch global explain REQUEST
     """
 
 
