@@ -64,7 +64,9 @@ class Fleet:
     """All clusters that ever reported. Reports are taken on one thread while another ranks: a
     ranking may mix two reports of a cluster, which the cluster itself then puts right."""
 
-    def __init__(self) -> None:
+    def __init__(self, since: float = 0.0) -> None:
+        """`since` is when we began to listen (Unix time): our own absence is no cluster's."""
+        self._since = since
         self.clusters: dict[str, Known] = {}
         self._shapes = _Shapes()
 
@@ -80,7 +82,9 @@ class Fleet:
     def lost(self, cluster: str, now: float) -> bool:
         """Whether the cluster's agent was not heard of for a lease."""
         known = self.clusters.get(cluster)
-        return known is None or known.abandoned or now - known.heard_at > LEASE_S
+        if known is None or known.abandoned:
+            return True
+        return now - max(known.heard_at, self._since) > LEASE_S
 
     def rank(
         self, request: Request, names: Sequence[str], now: float

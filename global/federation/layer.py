@@ -105,7 +105,7 @@ async def serve(configuration: GlobalConfiguration) -> None:
         database = stack.enter_context(Database(configuration.database))
         transactions = stack.enter_context(Transactions(database))
         bus = await _bus(configuration, closing)
-        fleet, relay = Fleet(), Relay(transactions, bus)
+        fleet, relay = Fleet(repository.now()), Relay(transactions, bus)
         queue = configuration.queue
         worker = Worker(
             transactions,

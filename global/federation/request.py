@@ -137,7 +137,6 @@ class Request(msgspec.Struct):
     """The one node that mode `node` of a selected cluster names."""
     namespace: str = "default"
     fast: bool = False
-    callback_url: str = ""
     pods: list[PodNeeds] = []
     accept_within_s: float = 30.0
     """Seconds within which the pods have to be scheduled in the cluster that took them."""

@@ -59,7 +59,6 @@ class Submission(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
     """Of GSetClusters: `Duplicated` or `Divided`."""
     keep_claims: bool = True
     """Whether claims stay when the request is removed."""
-    callback_url: str = ""
 
 
 def read_body(body: bytes) -> Submission:
@@ -92,7 +91,6 @@ def request_of(given: Submission, owner: Owner, known: frozenset[str], now: floa
         namespace=given.namespace,
         fast=given.fast,
         queue=Queue.FAST if given.fast else Queue.BASE,
-        callback_url=given.callback_url,
         pods=documents.pods_of(found),
         accept_within_s=given.accept_within_seconds,
         cluster_lost=given.cluster_lost,
@@ -133,6 +131,8 @@ def _check(given: Submission) -> None:
         raise BadRequest(f"acceptWithinSeconds: more than 0 and at most {MAX_ACCEPT_WITHIN_S:g}")
     if given.replica_scheduling not in ("Duplicated", "Divided"):
         raise BadRequest("replicaScheduling: Duplicated or Divided")
+    if given.cluster_lost is ClusterLost.STOP_AND_MOVE:
+        raise BadRequest("clusterLost: stop-and-move is not there yet: keep or move")
     if given.source_pod and given.source_node:
         raise BadRequest("sourceNode and sourcePod: latency counts from one of them, leave one out")
     if (given.source_node or given.source_pod) and not given.source_cluster:

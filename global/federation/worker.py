@@ -262,7 +262,7 @@ class Worker:
         self._handled_lost = lost
 
     def _on_lost(self, connection: Connection, cluster: str) -> set[str]:
-        states = (AttemptState.SUCCEEDED,)
+        states = (AttemptState.SUCCEEDED, AttemptState.APPLYING)
         topics: set[str] = set()
         for request_id in repository.in_cluster(connection, cluster, states):
             topics |= self._move_on(

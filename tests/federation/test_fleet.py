@@ -84,3 +84,10 @@ def test_many_clusters_and_more_shapes_than_are_kept() -> None:
     ranked, out = made.rank(request(cpu=2000), [f"c{n}" for n in range(40)], 1.0)
     assert [one.cluster for one in ranked] == ["c7"]
     assert len(out) == 39
+
+
+def test_a_layer_that_was_away_itself_takes_no_cluster_for_lost_at_once() -> None:
+    made = Fleet(since=100.0)
+    made.set(Report("a", [shape(4000, 4000)]), 0.0)
+    assert not made.lost("a", 100.0 + LEASE_S - 1)
+    assert made.lost("a", 100.0 + LEASE_S + 1)

@@ -119,6 +119,9 @@ class ClusterAgent:
             return
         if message.lcode != REQUEST or not self._is_for_us(message):
             return
+        if not reply_topic(message):
+            log.error("message without a request id", topic=delivery.topic)
+            return
         answer = await self._answer(message)
         reply = reply_to(message, self._settings.cluster, answer)
         await self._bus.publish(reply_topic(message), message.request_id, encode(reply))

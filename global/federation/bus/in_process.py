@@ -52,5 +52,10 @@ class InProcessBus:
 
 
 def _settle(task: asyncio.Task[None], done: asyncio.Future[None]) -> None:
-    if not task.cancelled() and not done.done():
+    if done.done():
+        return
+    if task.cancelled():
+        # The consumer stopped: whoever published it sends it again.
+        done.set_exception(ConnectionError("the consumer stopped before it was handled"))
+    else:
         done.set_result(None)

@@ -20,19 +20,22 @@ class OrderedHandling:
         self._room = asyncio.Semaphore(MAX_IN_FLIGHT)
         self._last: dict[str, asyncio.Task[None]] = {}
         """By key, what is to be awaited before its next message."""
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self, delivery: Delivery) -> asyncio.Task[None]:
         """Done once the message is handled."""
         await self._room.acquire()
         before = self._last.get(delivery.key) if delivery.key else None
         task = asyncio.create_task(self._run(delivery, before))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
         if delivery.key:
             self._last[delivery.key] = task
         return task
 
     async def stop(self) -> None:
         """Drop what is being handled: it will be delivered again."""
-        tasks = list(self._last.values())
+        tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
