@@ -156,6 +156,23 @@ def lost(case: Case, cluster: str, now: float) -> list[Send]:
     return sends
 
 
+def abandon(case: Case, cluster: str, now: float) -> list[Send]:
+    """A person says that nothing of the request runs in the cluster any more: it starts anew.
+
+    Should the cluster come back after all, its copy is to go.
+    """
+    request, sends = case.request, list[Send]()
+    for attempt in case.attempts:
+        if attempt.cluster == cluster and (attempt.open or attempt.state is AttemptState.SUCCEEDED):
+            sends.append(Revoke(attempt))
+            _end(attempt, AttemptState.REVOKED, f"cluster {cluster} was abandoned", now)
+    if sends and request.state is State.COMPLETED:
+        request.state, request.finished_at = State.SCHEDULING, None
+        request.round, request.level = request.round + 1, 0
+        request.excluded = {}
+    return sends
+
+
 class _Step:
     def __init__(self, case: Case, fleet: Fleet, now: float, limits: Limits) -> None:
         self.case, self.request = case, case.request

@@ -3,7 +3,7 @@ transaction, so that a decision and what it sends are written together or not at
 
 import hashlib
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,8 @@ from federation.request import (
     State,
 )
 
-OPEN_ATTEMPTS = (
+LEFT_IN_CLUSTER = (
+    AttemptState.SUCCEEDED,
     AttemptState.ASKED,
     AttemptState.OFFERED,
     AttemptState.APPLYING,
@@ -214,9 +215,7 @@ def oldest_queued(connection: Connection) -> float | None:
 # -- the queue -----------------------------------------------------------------------------------
 
 
-def dispatch_round(
-    connection: Connection, now: float, each: int, at_most: int, policies: Iterable[str] = ()
-) -> int:
+def dispatch_round(connection: Connection, now: float, each: int, at_most: int) -> int:
     """One round: up to `each` from First, Fast and Base, in that order, to the end of the FIFO, as
     long as no more than `at_most` wait in it; how many were dispatched."""
     if connection.dialect.name == "postgresql":

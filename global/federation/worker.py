@@ -179,7 +179,7 @@ class Worker:
             if known is not None:
                 known.abandoned = True
             topics: set[str] = set()
-            ids = repository.in_cluster(connection, cluster, repository.OPEN_ATTEMPTS)
+            ids = repository.in_cluster(connection, cluster, repository.LEFT_IN_CLUSTER)
             for request_id in ids:
                 topics |= self._move_on(connection, request_id, _abandoned(cluster))
             return len(ids), topics
@@ -291,11 +291,7 @@ def _cancel(case: Case, now: float) -> list[dispatch.Send]:
 
 def _abandoned(cluster: str) -> Callable[[Case, float], list[dispatch.Send]]:
     def change(case: Case, now: float) -> list[dispatch.Send]:
-        for attempt in case.attempts:
-            if attempt.cluster == cluster and attempt.open:
-                attempt.state, attempt.ended_at = AttemptState.REVOKED, now
-                attempt.message = f"cluster {cluster} was abandoned"
-        return []
+        return dispatch.abandon(case, cluster, now)
 
     return change
 

@@ -287,3 +287,17 @@ def test_whatever_agents_answer_no_two_clusters_run_it(
             assert made.request.state is State.COMPLETED or not holds
             assert not [a for a in made.attempts if a.open]
     assert numbers == sorted(set(numbers))
+
+
+def test_an_abandoned_cluster_s_request_starts_elsewhere_and_its_old_copy_is_to_go() -> None:
+    made, known = case([["c1"], ["c2"]]), fleet("c1", "c2")
+    advance(made, known, 0.0)
+    answer(made, "c1", Offer("n", 9.0, 1))
+    advance(made, known, 0.0)
+    answer(made, "c1", Done("n"))
+    advance(made, known, 0.0)
+    late = LEASE_S + 1
+    known.set(known.clusters["c2"].report, late)
+    known.clusters["c1"].abandoned = True
+    assert revoked(dispatch.abandon(made, "c1", late)) == ["c1"]
+    assert asked(advance(made, known, late)) == ["c2"]
