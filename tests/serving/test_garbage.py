@@ -10,13 +10,14 @@ import asyncio, gc
 from serving.garbage import THRESHOLDS, leave_out_when
 
 async def main():
+    before = gc.get_freeze_count()  # not 0 in some releases of Python 3.12
     synced = asyncio.Event()
     task = asyncio.create_task(leave_out_when(synced.wait()))
     await asyncio.sleep(0)
-    assert not task.done() and gc.get_freeze_count() == 0
+    assert not task.done() and gc.get_freeze_count() == before
     synced.set()
     await task
-    assert gc.get_freeze_count() > 1000
+    assert gc.get_freeze_count() > before + 1000
     assert gc.get_threshold() == THRESHOLDS
 
 asyncio.run(main())
