@@ -100,10 +100,10 @@ def cache(module: str) -> Path:
     digest = hashlib.sha256()
     for path in sorted((*(TOOLS / module).glob("go.*"), *(TOOLS / module).glob("*.go"))):
         digest.update(path.read_bytes())
-    return _root() / f"{module}-{digest.hexdigest()[:16]}"
+    return cache_root() / f"{module}-{digest.hexdigest()[:16]}"
 
 
-def _root() -> Path:
+def cache_root() -> Path:
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "gsch" / "lab"
 
@@ -158,8 +158,8 @@ def check_go() -> None:
 @contextmanager
 def _alone(console: Console) -> Iterator[None]:
     """Keep a second build waiting: it would do the same work twice."""
-    _root().mkdir(parents=True, exist_ok=True)
-    with (_root() / "lock").open("w") as lock:
+    cache_root().mkdir(parents=True, exist_ok=True)
+    with (cache_root() / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

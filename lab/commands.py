@@ -1,4 +1,4 @@
-"""`gsch lab`: build, up, down, list, env, image, delay."""
+"""`gsch lab`: build, up, down, list, env, image, delay, kafka, redis, postgres."""
 
 import asyncio
 import signal
@@ -12,6 +12,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from lab import binaries, images, nodes
+from lab.backing import Backing, Kafka, Postgres, Redis
 from lab.binaries import LabError
 from lab.cluster import LabCluster, Options
 from lab.clusters import by_name, clusters
@@ -207,3 +208,32 @@ def delay(name: str, rtts: tuple[str, ...]) -> None:
         if not 0 <= wanted[node] <= 10_000:
             raise click.UsageError(f"{text}: 0 to 10000 ms")
     RealCluster(name).set_delays(wanted)
+
+
+def _backing(kind: type[Backing]) -> click.Group:
+    """The commands of one kind of server."""
+
+    @click.group(kind.KIND, help=f"{kind.__name__} on this machine, for the global layer.")
+    def group() -> None:
+        pass
+
+    @group.command("up", help=f"Start it and print its URL.\n\nExample:  gsch lab {kind.KIND} up")
+    @click.argument("name", default=kind.KIND)
+    def up_(name: str) -> None:
+        server = kind(name)
+        server.up()
+        click.echo(server.url)
+
+    @group.command("down", help="Take it away, with all that it keeps.")
+    @click.argument("name", default=kind.KIND)
+    def down_(name: str) -> None:
+        server = kind(name)
+        there = server.exists
+        server.down()
+        click.echo(f"{name}: {'down' if there else 'was not there'}")
+
+    return group
+
+
+for _kind in (Kafka, Redis, Postgres):
+    lab.add_command(_backing(_kind))

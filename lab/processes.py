@@ -49,6 +49,26 @@ def kill(folder: Path, seconds: float = 5.0) -> bool:
     return False
 
 
+def kill_now(folder: Path, seconds: float = 10.0) -> bool:
+    """End the processes of a folder, and all of their process groups, by SIGKILL; whether none is
+    left."""
+    groups = {os.getpgid(pid) for pid in of_folder(folder)}
+    for group in groups:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGKILL)
+    return wait_until(lambda: not any(map(_in_group, groups)), seconds)
+
+
+def _in_group(group: int) -> bool:
+    """Whether a process of the group still runs."""
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError, ValueError):
+            pid = int(entry.name)
+            if os.getpgid(pid) == group and not ended(pid):
+                return True
+    return False
+
+
 def wait_until(done: Callable[[], bool], seconds: float, pause: float = 0.05) -> bool:
     """Whether `done` came true in time."""
     deadline = time.monotonic() + seconds
