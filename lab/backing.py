@@ -157,6 +157,12 @@ class Kafka(Backing):
 
     KIND = "kafka"
 
+    def __init__(self, name: str = "", *, proxied: int = 0) -> None:
+        """`proxied`: how many further listeners it has whose clients come through a proxy."""
+        super().__init__(name)
+        self.proxied = [(free_port(), free_port()) for _ in range(proxied)]
+        """(port of the listener, port of the proxy that clients are sent to) of each."""
+
     @property
     def url(self) -> str:
         return f"127.0.0.1:{self.port}"
@@ -169,13 +175,19 @@ class Kafka(Backing):
 
     def _properties(self) -> str:
         controller = free_port()
+        names = [f"PROXIED{number}" for number in range(len(self.proxied))]
+        listeners = {"PLAINTEXT": self.port, "CONTROLLER": controller}
+        advertised = {"PLAINTEXT": self.port}
+        for name, (listen, proxy) in zip(names, self.proxied, strict=True):
+            listeners[name], advertised[name] = listen, proxy
         lines = {
             "process.roles": "broker,controller",
             "node.id": 1,
             "controller.listener.names": "CONTROLLER",
-            "listeners": f"PLAINTEXT://127.0.0.1:{self.port},CONTROLLER://127.0.0.1:{controller}",
+            "listeners": _addresses(listeners),
+            "advertised.listeners": _addresses(advertised),
             "controller.quorum.bootstrap.servers": f"127.0.0.1:{controller}",
-            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "listener.security.protocol.map": ",".join(f"{n}:PLAINTEXT" for n in listeners),
             "log.dirs": f"{self.folder}/data",
             "auto.create.topics.enable": "false",
             "offsets.topic.replication.factor": 1,
@@ -198,6 +210,10 @@ class Kafka(Backing):
 
     def _command(self) -> list[str]:
         return [*self._virtual_machine(), "kafka.Kafka", f"{self.folder}/server.properties"]
+
+
+def _addresses(ports: dict[str, int]) -> str:
+    return ",".join(f"{name}://127.0.0.1:{port}" for name, port in ports.items())
 
 
 class Redis(Backing):

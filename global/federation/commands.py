@@ -14,9 +14,9 @@ from store.database import Database, copy_all
 
 from cluster.errors import ClusterError, ConfigError
 from federation import layer
+from federation.gs import clusters_of_text
 from federation.request import POLICIES
 from federation.settings import API_VERSION, KIND, ClusterSettings, GlobalConfiguration, check, load
-from federation.submit import clusters_of_text
 from scheduler.cli.output import output_option, show
 from serving import logs
 
@@ -79,7 +79,59 @@ def up(
         changes["port"] = port
     fields = {name: getattr(found, name) for name in found.__struct_fields__}
     found = check(GlobalConfiguration(**{**fields, **changes}), config_file or "options")
-    uvloop.run(layer.serve(found))
+    uvloop.run(layer.up(found))
+
+
+config_option = click.option("-c", "--config", "config_file", required=True,
+                             help="A GlobalConfiguration.")  # fmt: skip
+verbose_option = click.option("-v", "--verbose", is_flag=True, help="Debug lines too.")
+
+
+@global_.command()
+@config_option
+@verbose_option
+def front(config_file: str, verbose: bool) -> None:
+    """Run the front alone; needs PostgreSQL and Kafka.
+
+    \b
+    Example:  gsch global front --config global.yaml
+    """
+    logs.configure(verbose)
+    uvloop.run(layer.front(load(config_file)))
+
+
+@global_.command()
+@config_option
+@click.option(
+    "--policy",
+    "policies",
+    type=click.Choice(POLICIES),
+    multiple=True,
+    help="Whose requests it takes; may be repeated. All policies by default.",
+)
+@verbose_option
+def worker(config_file: str, policies: tuple[str, ...], verbose: bool) -> None:
+    """Run one worker; any number of them may run.
+
+    \b
+    Example:  gsch global worker --config global.yaml --policy GLowLatencyPriority
+    """
+    logs.configure(verbose)
+    uvloop.run(layer.worker(load(config_file), policies or POLICIES))
+
+
+@global_.command()
+@config_option
+@click.option("--cluster", required=True, help="Which of the configuration's clusters it is for.")
+@verbose_option
+def agent(config_file: str, cluster: str, verbose: bool) -> None:
+    """Run a cluster's agent, in or near that cluster; a second one stands by.
+
+    \b
+    Example:  gsch global agent --config global.yaml --cluster c1
+    """
+    logs.configure(verbose)
+    uvloop.run(layer.agent(load(config_file), cluster))
 
 
 def _cluster(text: str) -> ClusterSettings:

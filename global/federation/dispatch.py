@@ -9,7 +9,19 @@ go on where another died.
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from federation.fleet import Fleet, Ranked
+from federation.exchange import (
+    Answer,
+    Apply,
+    Ask,
+    Done,
+    Offer,
+    Refusal,
+    Revoke,
+    Send,
+    Stopped,
+)
+from federation.fleet import LEASE_S, Fleet, Ranked
+from federation.levels import divide, levels_of
 from federation.request import (
     FINAL,
     LOW_LATENCY,
@@ -36,6 +48,22 @@ RETRY_DELAY_S = 1.0
 """Seconds until a request that failed everywhere may be dispatched again; doubled each time."""
 
 
+STOP_MARGIN_S = 45.0
+"""Seconds beyond the lease in which an agent that is cut off has stopped its copies: it notices
+within its own lease, and pods have 30 s to end."""
+MOVES_AFTER_S = {
+    ClusterLost.MOVE: LEASE_S,
+    ClusterLost.STOP_AND_MOVE: LEASE_S + STOP_MARGIN_S,
+}
+"""Seconds without a report after which a request starts elsewhere."""
+
+
+EXTERNAL_WITHIN_S = 600.0
+"""Seconds within which a worker that is not ours has to say how a request ended."""
+BEYOND_EXTERNAL = 1_000_000
+"""An attempt that is beyond all those of workers that are not ours."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """When a request that failed goes first (more than K failures), and when it is given up (more
@@ -43,57 +71,6 @@ class Limits:
 
     k: int = 2
     z: int = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """Ask the cluster whether, where and how well the request fits, and to hold that room."""
-
-    attempt: Attempt
-
-
-@dataclass(frozen=True, slots=True)
-class Apply:
-    """Have the cluster carry the request out."""
-
-    attempt: Attempt
-
-
-@dataclass(frozen=True, slots=True)
-class Revoke:
-    """Have the cluster undo whatever there is of the attempt and refuse what comes of it later."""
-
-    attempt: Attempt
-
-
-Send = Ask | Apply | Revoke
-
-
-@dataclass(frozen=True, slots=True)
-class Offer:
-    """An agent's answer to Ask: how well the request fits there."""
-
-    node: str
-    score: float
-    fits: int
-    rtt_ms: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """An agent's answer to Ask or Apply: it does not fit, or could not be carried out."""
-
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """An agent's answer to Apply: the pods are scheduled; or to Revoke: nothing is left."""
-
-    node: str = ""
-
-
-Answer = Offer | Refusal | Done
 
 
 def take_answer(case: Case, number: int, answer: Answer, now: float) -> bool:
@@ -118,8 +95,12 @@ def take_answer(case: Case, number: int, answer: Answer, now: float) -> bool:
             # Whatever was applied has to go before anything else is tried.
             attempt.state, attempt.message = AttemptState.REVOKING, answer.message
             attempt.until = now
-        case AttemptState.REVOKING, Done():
+        case AttemptState.REVOKING, Done() | Stopped():
             _end(attempt, AttemptState.REVOKED, attempt.message, now)
+        case AttemptState.APPLYING | AttemptState.SUCCEEDED, Stopped():
+            _end(attempt, AttemptState.REVOKED, "stopped while the cluster was cut off", now)
+            if case.request.state in (State.COMPLETED, State.SCHEDULING):
+                _start_anew(case.request, now)
         case _:
             return False
     return True
@@ -132,28 +113,31 @@ def advance(case: Case, fleet: Fleet, now: float, limits: Limits = Limits()) -> 
     return step.sends
 
 
-def lost(case: Case, cluster: str, now: float) -> list[Send]:
-    """A cluster in which the request runs, or is about to, is lost: start anew where the request
-    says so. The older copy is to go as soon as its cluster can be reached."""
+def lost(case: Case, cluster: str, mode: ClusterLost, now: float) -> list[Send]:
+    """A cluster in which the request runs, or is about to, is lost for as long as this mode waits:
+    start anew where that is the request's. The older copy is to go as soon as its cluster can be
+    reached."""
     request = case.request
     if request.state not in (State.COMPLETED, State.SCHEDULING) or request.cancel:
         return []
-    if request.cluster_lost is ClusterLost.KEEP:
+    if request.cluster_lost is not mode:
         return []
     sends: list[Send] = []
     for attempt in case.attempts:
-        if attempt.cluster != cluster:
-            continue
-        if attempt.state in (AttemptState.SUCCEEDED, AttemptState.APPLYING):
+        if attempt.cluster == cluster and attempt.state in _MAY_RUN:
             attempt.state, attempt.until = AttemptState.REVOKING, _NEVER
             attempt.message = f"cluster {cluster} is lost"
             sends.append(Revoke(attempt))
     if sends:
-        request.state, request.finished_at = State.SCHEDULING, None
-        request.round, request.level = request.round + 1, 0
-        request.excluded = {}
-        request.wake_at = now
+        _start_anew(request, now)
     return sends
+
+
+def _start_anew(request: Request, now: float) -> None:
+    request.state, request.finished_at = State.SCHEDULING, None
+    request.round, request.level = request.round + 1, 0
+    request.excluded = {}
+    request.wake_at = now
 
 
 def abandon(case: Case, cluster: str, now: float) -> list[Send]:
@@ -167,10 +151,42 @@ def abandon(case: Case, cluster: str, now: float) -> list[Send]:
             sends.append(Revoke(attempt))
             _end(attempt, AttemptState.REVOKED, f"cluster {cluster} was abandoned", now)
     if sends and request.state is State.COMPLETED:
-        request.state, request.finished_at = State.SCHEDULING, None
-        request.round, request.level = request.round + 1, 0
-        request.excluded = {}
+        _start_anew(request, now)
     return sends
+
+
+def begin(case: Case, now: float) -> list[Send] | None:
+    """Of a dispatched request: a worker of ours has it now."""
+    if case.request.state is not State.DISPATCHED:
+        return None
+    case.request.state = State.SCHEDULING
+    case.request.excluded = {}
+    return []
+
+
+def begin_external(case: Case, now: float) -> list[Send] | None:
+    """Of a dispatched request: a worker that is not ours has it now, for a while."""
+    if case.request.state is not State.DISPATCHED:
+        return None
+    request = case.request
+    request.state, request.external = State.SCHEDULING, True
+    request.external_until = now + EXTERNAL_WITHIN_S
+    return []
+
+
+def end_external(case: Case, state: State, now: float, limits: Limits) -> list[Send] | None:
+    """A worker that is not ours says how its request ended; None where it is not its any more."""
+    request = case.request
+    if request.state is not State.SCHEDULING or request.external_until is None:
+        return None
+    request.external_until = None
+    if state is State.CANCELED:
+        request.cancel = True
+    elif state is State.COMPLETED:
+        request.state, request.message, request.finished_at = state, "", now
+    else:
+        _Step(case, Fleet(), now, limits).fail("its worker says that it failed")
+    return []
 
 
 class _Step:
@@ -184,6 +200,8 @@ class _Step:
         request = self.request
         if request.cancel and request.state not in (State.FAILED, State.CANCELED):
             self._cancel()
+        elif request.state is State.SCHEDULING and request.external_until is not None:
+            self._watch_external(request.external_until)
         elif request.state is State.SCHEDULING:
             if request.policy == SET:
                 self._place_in_all()
@@ -192,7 +210,7 @@ class _Step:
         if request.state in FINAL:
             self._release(self.case.attempts)
             request.wake_at = None
-        elif request.state is State.SCHEDULING:
+        elif request.state is State.SCHEDULING and request.external_until is None:
             open_ = [a for a in self.case.attempts if a.state in _WAITS]
             request.wake_at = min((a.until for a in open_), default=None)
 
@@ -221,7 +239,35 @@ class _Step:
                 self.sends.append(Revoke(attempt))
                 _end(attempt, AttemptState.RELEASED, attempt.message, self.now)
 
+    def _watch_external(self, until: float) -> None:
+        """A worker that is not ours places it, by attempts that we know nothing of."""
+        if until <= self.now:
+            self.fail("the worker that took it did not say in time how it ended")
+        else:
+            self.request.wake_at = until
+
+    def _revoke_everywhere(self) -> None:
+        """What a worker that is not ours may have applied."""
+        self.request.external = False
+        self.request.external_until = None
+        for level in levels_of(self.request, self.fleet):
+            for cluster in level:
+                number = max(self.case.next_number, BEYOND_EXTERNAL)
+                attempt = Attempt(
+                    number,
+                    cluster,
+                    self.request.round,
+                    self.request.level,
+                    AttemptState.APPLYING,
+                    self.now,
+                    self.now,
+                )
+                self.case.attempts.append(attempt)
+                self._revoke(attempt, "canceled")
+
     def _cancel(self) -> None:
+        if self.request.external:
+            self._revoke_everywhere()
         self._release(self.case.attempts)
         for attempt in self.case.attempts:
             if attempt.state in (AttemptState.APPLYING, AttemptState.SUCCEEDED):
@@ -323,11 +369,12 @@ class _Step:
         request = self.request
         request.level += 1
         if request.level >= len(levels_of(request, self.fleet)):
-            self._fail(self._why())
+            self.fail(self._why())
 
-    def _fail(self, message: str) -> None:
+    def fail(self, message: str) -> None:
         """Everything of this round failed: back to the queue, or given up."""
         request = self.request
+        request.external_until = None
         request.fail_count += 1
         if request.fail_count > self.limits.z:
             self._finish(State.FAILED, message)
@@ -356,7 +403,7 @@ class _Step:
         tried = self._of_level()
         if not tried:
             if not names:
-                self._fail("there is no cluster to try")
+                self.fail("there is no cluster to try")
                 return
             self._ask(names, tried, most=len(names))
             tried = self._of_level()
@@ -402,39 +449,15 @@ class _Step:
             if attempt.state in (AttemptState.APPLYING, AttemptState.SUCCEEDED):
                 self._revoke(attempt, "another cluster of the set failed")
         if not any(a.state is AttemptState.REVOKING for a in tried):
-            self._fail(why)
+            self.fail(why)
 
 
 _NEVER = 4e9
 """Unix time of a deadline that there is none of."""
+_MAY_RUN = (AttemptState.SUCCEEDED, AttemptState.APPLYING, AttemptState.REVOKING)
 _WAITS = (AttemptState.ASKED, AttemptState.APPLYING, AttemptState.REVOKING)
 _TAKEN = (AttemptState.APPLYING, AttemptState.SUCCEEDED)
 _SETTLED = (AttemptState.SUCCEEDED, AttemptState.RELEASED, AttemptState.REFUSED)
-
-
-def levels_of(request: Request, fleet: Fleet) -> list[list[str]]:
-    """The levels to try. Without any: the source cluster, then all others competing."""
-    if request.levels:
-        return request.levels
-    others = sorted(name for name in fleet.clusters if name != request.source.cluster)
-    levels = [[request.source.cluster], others] if request.source.cluster else [others]
-    return [level for level in levels if level]
-
-
-def divide(total: int, room: Sequence[int]) -> list[int] | None:
-    """`total` shared out in proportion to `room`, nowhere more than there is; None where there is
-    too little in all."""
-    space = sum(room)
-    if total > space:
-        return None
-    if not space:
-        return [0 for _ in room]
-    exact = [total * one / space for one in room]
-    shares = [int(one) for one in exact]
-    order = sorted(range(len(room)), key=lambda i: (shares[i] - exact[i], i))
-    for index in order[: total - sum(shares)]:
-        shares[index] += 1
-    return shares
 
 
 def _preference(request: Request) -> Callable[[Attempt], tuple[float, float, int]]:

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from federation.request import LOW_LATENCY, PodNeeds, Request
+from federation.request import LOW_LATENCY, ClusterLost, PodNeeds, Request
 
 LEASE_S = 15.0
 """Seconds without a report after which a cluster is lost."""
@@ -40,6 +40,10 @@ class Report(msgspec.Struct, frozen=True):
     storage_classes: list[str] = []
     agent: str = ""
     """Which of the agent's replicas speaks."""
+    number: int = 0
+    """Which of its reports it is: acknowledged by it."""
+    stops_when_cut_off: bool = False
+    """Whether the agent is near enough to stop copies when it hears nothing of the layer."""
 
 
 class Known(msgspec.Struct):
@@ -79,12 +83,12 @@ class Fleet:
             self.clusters = {**self.clusters, report.cluster: known}
         self._shapes.set(report)
 
-    def lost(self, cluster: str, now: float) -> bool:
-        """Whether the cluster's agent was not heard of for a lease."""
+    def lost(self, cluster: str, now: float, after_s: float = LEASE_S) -> bool:
+        """Whether the cluster's agent was not heard of for a lease, or for so long."""
         known = self.clusters.get(cluster)
         if known is None or known.abandoned:
             return True
-        return now - max(known.heard_at, self._since) > LEASE_S
+        return now - max(known.heard_at, self._since) > after_s
 
     def rank(
         self, request: Request, names: Sequence[str], now: float
@@ -99,6 +103,13 @@ class Fleet:
             elif self.lost(name, now):
                 silence = now - known.heard_at
                 out[name] = f"lost: its agent was last heard of {silence:.0f} s ago"
+            elif request.cluster_lost is ClusterLost.STOP_AND_MOVE and not (
+                known.report.stops_when_cut_off
+            ):
+                out[name] = (
+                    "its agent runs beside the layer, so it could not stop the copy when the "
+                    "cluster is cut off (stop-and-move)"
+                )
             else:
                 there.append(name)
         if not there:

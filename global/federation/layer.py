@@ -1,185 +1,372 @@
-"""The whole layer in one process: database, bus, worker, front, and the agents of its clusters."""
+"""The layer's parts and how they are put together: all in one process, or each in its own."""
 
 import asyncio
-from contextlib import AsyncExitStack, ExitStack
+import contextlib
+import secrets
+import ssl
+import time
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import aiohttp
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from aiohttp import web
+from redis.asyncio import Redis
+from sqlalchemy import make_url
 from store import sealing
-from store.database import Database
+from store.database import Database, DatabaseAway
+from store.sealing import Seal
 from store.transactions import Transactions
 
 from cluster.api.access import Access
 from cluster.api.client import ApiClient
-from cluster.errors import ClusterError
+from cluster.api.lease import LeaseLost
+from cluster.errors import ClusterError, ConfigError
 from federation import repository
 from federation.agent.app import AgentSettings, ClusterAgent
-from federation.agent.carrier import Fetch
+from federation.agent.files import Fetch
 from federation.bus import Bus
 from federation.bus.in_process import InProcessBus
 from federation.bus.kafka import KafkaBus, KafkaSettings
+from federation.callbacks import CallbackSender
 from federation.fleet import Fleet
 from federation.front import tokens
 from federation.front.api import Front
+from federation.live import Live, LocalLive, RedisLive
+from federation.metrics import LayerMetrics
+from federation.progress import Progress
 from federation.relay import Relay
-from federation.settings import ClusterSettings, GlobalConfiguration
+from federation.reports import Reports
+from federation.request import POLICIES
+from federation.settings import ClusterSettings, GlobalConfiguration, cluster_of, secret
 from federation.worker import QueueRule, Worker
-from serving.http_server import Endpoint, HttpServer, run_until_stopped
-from serving.security import tls
+from federation.yaml_cache import YamlCache
+from serving.http_server import Endpoint, HttpServer, content, health, run_until_stopped
+from serving.security import is_loopback, tls
 
 log = structlog.get_logger(__name__)
 
-GAUGES_INTERVAL_S = 5.0
 AGENT_RETRY_S = 5.0
+DATABASE_RETRY_S = 2.0
+FETCH_TIMEOUT_S = 30.0
 
 
-class LayerMetrics:
-    """What /metrics shows of the layer."""
+@dataclass(frozen=True, slots=True)
+class _Core:
+    """What the front and workers share, over one database."""
 
-    def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        self._requests = Gauge(
-            "gsch_global_requests", "Requests by state", ["state"], registry=self.registry
-        )
-        self._queue_age = Gauge(
-            "gsch_global_queue_age_seconds",
-            "How long the oldest request that waits has waited",
-            registry=self.registry,
-        )
-        self._lag = Gauge(
-            "gsch_global_outbox_lag_seconds",
-            "How long the oldest unsent message has waited",
-            registry=self.registry,
-        )
-        self._silence = Gauge(
-            "gsch_global_cluster_silence_seconds",
-            "Since a cluster's agent was last heard of",
-            ["cluster"],
-            registry=self.registry,
-        )
-        self._ended = Counter(
-            "gsch_global_requests_ended",
-            "Requests that ended since the process began",
-            ["result"],
-            registry=self.registry,
-        )
-        self._seen: dict[str, int] = {}
+    configuration: GlobalConfiguration
+    transactions: Transactions
+    seal: Seal
+    bus: Bus
+    fleet: Fleet
+    relay: Relay
+    live: Live
+    progress: Progress
+    metrics: LayerMetrics
+    yaml_cache: YamlCache | None
 
-    async def follow(self, transactions: Transactions, fleet: Fleet, worker: Worker) -> None:
-        """Every few seconds, for ever."""
-        while True:
-            now = repository.now()
+    @property
+    def works(self) -> list[Coroutine[Any, Any, None]]:
+        return [
+            self.relay.run(),
+            self.live.run(),
+            self.metrics.follow(self.transactions, self.fleet, self.progress),
+        ]
+
+    def worker(self, policies: Sequence[str] = POLICIES) -> Worker:
+        return Worker(
+            self.transactions,
+            self.bus,
+            self.fleet,
+            self.relay,
+            self.progress,
+            self.live,
+            policies=policies,
+            rule=_rule(self.configuration),
+            keep_finished_s=self.configuration.keep_finished_days * 86400.0,
+        )
+
+    def callbacks(self) -> CallbackSender:
+        given = self.configuration.callbacks
+        path = Path(given.key_file)
+        key = sealing.key_file(path, lambda: secrets.token_hex(32).encode()).strip()
+        return CallbackSender(self.transactions, key, given.allow_private, time.time)
+
+    def front(self) -> HttpServer:
+        known = tokens.of_file(self.configuration.token_file)
+        front = Front(
+            self.transactions,
+            self.seal,
+            self.fleet,
+            self.progress,
+            self.live,
+            known,
+            allow_private=self.configuration.callbacks.allow_private,
+            legacy=self.configuration.legacy or is_loopback(self.configuration.address),
+            console_url=self.configuration.console_url,
+            yaml_cache=self.yaml_cache,
+        )
+        return HttpServer(
+            front.application(self.metrics.text, lambda: self.metrics.problem),
+            _endpoint(self.configuration),
+        )
+
+    async def fetch(self, file_id: str) -> str:
+        """The YAML of a file id. Raises ClusterError."""
+        sealed = await self.transactions.run(lambda c: repository.sealed(c, file_id))
+        if sealed is None:
+            raise ClusterError(f"there is no file {file_id}")
+        return self.seal.open(sealed)
+
+
+async def up(configuration: GlobalConfiguration) -> None:
+    """The whole layer in one process, until SIGTERM or SIGINT. Raises GschError."""
+    async with _core(configuration, "up") as core:
+        agents = [
+            _agent_beside(cluster, configuration, core.bus, core.fetch)
+            for cluster in configuration.clusters
+        ]
+        works = [*core.works, core.worker().run(), core.callbacks().run(), *agents]
+        await _serve(core.front(), works)
+
+
+async def front(configuration: GlobalConfiguration) -> None:
+    """The front alone: takes requests and answers for them. Workers carry them on."""
+    _need_several(configuration, "front")
+    async with _core(configuration, "front") as core:
+        reports = Reports(core.transactions, core.fleet)
+        await _serve(core.front(), [*core.works, reports.refresh(), core.callbacks().run()])
+
+
+async def worker(configuration: GlobalConfiguration, policies: Sequence[str]) -> None:
+    """One worker of these policies; any number may run."""
+    _need_several(configuration, "worker")
+    async with _core(configuration, "worker") as core:
+        await _serve(
+            _pages(configuration, core.metrics), [*core.works, core.worker(policies).run()]
+        )
+
+
+async def agent(configuration: GlobalConfiguration, name: str) -> None:
+    """One cluster's agent, in or near its cluster; a second one stands by."""
+    cluster = cluster_of(configuration, name, "--cluster")
+    if not configuration.kafka.servers:
+        raise ConfigError("kafka.servers: an agent that is a process of its own needs Kafka")
+    if not configuration.front.url:
+        raise ConfigError("front.url: the agent has to know where YAML is read")
+    async with (
+        _bus(configuration) as bus,
+        _front_files(configuration) as fetch,
+        _yaml_cache(configuration) as yaml_cache,
+    ):
+
+        async def fetch_either(file_id: str) -> str:
+            """From the front; what a front of GS took lies in Redis alone."""
             try:
-                counts, oldest, lag = await transactions.run(
-                    lambda c: (
-                        repository.counts(c),
-                        repository.oldest_queued(c),
-                        repository.outbox_lag(c, repository.now()),
-                    )
-                )
-            except ClusterError as error:
-                log.warning("figures not read", error=str(error))
-            else:
-                for state, number in counts.items():
-                    self._requests.labels(state).set(number)
-                self._queue_age.set(0.0 if oldest is None else max(now - oldest, 0.0))
-                self._lag.set(lag)
-            for name, known in fleet.clusters.items():
-                self._silence.labels(name).set(max(now - known.heard_at, 0.0))
-            for result, number in worker.stats.ended.items():
-                self._ended.labels(result).inc(number - self._seen.get(result, 0))
-                self._seen[result] = number
-            await asyncio.sleep(GAUGES_INTERVAL_S)
+                return await fetch(file_id)
+            except ClusterError:
+                found = None if yaml_cache is None else await yaml_cache.get(file_id)
+                if found is None:
+                    raise
+                return found
 
-    def text(self) -> bytes:
-        return generate_latest(self.registry)
+        settings = _agent_settings(cluster, configuration, configuration.lease_namespace)
+        running = _run_agent(cluster, settings, bus, fetch_either)
+        await _serve(_pages(configuration, LayerMetrics()), [running])
 
 
-async def serve(configuration: GlobalConfiguration) -> None:
-    """Until SIGTERM or SIGINT. Raises GschError."""
-    async with AsyncExitStack() as closing:
-        stack = closing.enter_context(ExitStack())
-        seal = sealing.of_file(Path(configuration.key_file))
-        known = tokens.of_file(configuration.token_file)
-        database = stack.enter_context(Database(configuration.database))
-        transactions = stack.enter_context(Transactions(database))
-        bus = await _bus(configuration, closing)
-        fleet, relay = Fleet(repository.now()), Relay(transactions, bus)
-        queue = configuration.queue
-        worker = Worker(
-            transactions,
-            bus,
-            fleet,
-            relay,
-            rule=QueueRule(
-                queue.each,
-                queue.first_after,
-                queue.give_up_after,
-                queue.dispatched,
-                queue.scheduling,
-            ),
-            keep_finished_s=configuration.keep_finished_days * 86400.0,
-        )
-        metrics = LayerMetrics()
-        front = Front(transactions, seal, fleet, worker, known)
-        endpoint = Endpoint(
-            "global",
-            configuration.address,
-            configuration.port,
-            tls(configuration.tls_cert_file, configuration.tls_private_key_file),
-        )
-        server = HttpServer(front.application(metrics.text), endpoint)
+async def _serve(server: HttpServer, works: Sequence[Coroutine[Any, Any, Any]]) -> None:
+    await server.start()
+    try:
+        await run_until_stopped(*works)
+    finally:
+        await server.stop()
 
-        async def fetch(file_id: str) -> str:
-            sealed = await transactions.run(lambda c: repository.sealed(c, file_id))
-            if sealed is None:
-                raise ClusterError(f"there is no file {file_id}")
-            return seal.open(sealed)
 
-        agents = [_agent(cluster, bus, fetch) for cluster in configuration.clusters]
-        await server.start()
-        try:
-            await run_until_stopped(
-                worker.run(),
-                relay.run(),
-                metrics.follow(transactions, fleet, worker),
-                *agents,
+@contextlib.asynccontextmanager
+async def _core(configuration: GlobalConfiguration, role: str) -> AsyncIterator[_Core]:
+    seal = sealing.of_file(Path(configuration.key_file))
+    database = await _database(configuration)
+    with database, Transactions(database) as transactions:
+        async with (
+            _bus(configuration) as bus,
+            _redis(configuration) as redis,
+            _yaml_cache(configuration) as yaml_cache,
+        ):
+            fleet = Fleet(repository.now())
+            live: Live = RedisLive(redis) if redis is not None else LocalLive()
+            relay = Relay(transactions, bus, role, alone=database.is_sqlite)
+            limits = _rule(configuration).limits
+            progress = Progress(transactions, fleet, relay, live, limits)
+            yield _Core(
+                configuration,
+                transactions,
+                seal,
+                bus,
+                fleet,
+                relay,
+                live,
+                progress,
+                LayerMetrics(),
+                yaml_cache,
             )
-        finally:
-            await server.stop()
 
 
-async def _bus(configuration: GlobalConfiguration, closing: AsyncExitStack) -> Bus:
+async def _database(configuration: GlobalConfiguration) -> Database:
+    """A database server may come later than we do. Raises DatabaseError for what waiting does not
+    mend."""
+    url = configuration.database
+    password = secret(configuration.database_password_file, "databasePasswordFile")
+    if password:
+        url = make_url(url).set(password=password).render_as_string(hide_password=False)
+    while True:
+        try:
+            return await asyncio.to_thread(Database, url)
+        except DatabaseAway as error:
+            log.warning("the database is not there yet", error=str(error))
+            await asyncio.sleep(DATABASE_RETRY_S)
+
+
+@contextlib.asynccontextmanager
+async def _bus(configuration: GlobalConfiguration) -> AsyncIterator[Bus]:
     kafka = configuration.kafka
     if not kafka.servers:
-        return InProcessBus()
+        yield InProcessBus()
+        return
     settings = KafkaSettings(
         kafka.servers,
         ca_file=kafka.ca_file,
         user=kafka.user,
-        password_file=kafka.password_file,
+        password=secret(kafka.password_file, "kafka.passwordFile"),
         replication=kafka.replication,
     )
-    return await closing.enter_async_context(KafkaBus(settings))
+    async with KafkaBus(settings) as bus:
+        yield bus
 
 
-async def _agent(cluster: ClusterSettings, bus: Bus, fetch: Fetch) -> None:
-    """One cluster that cannot be reached keeps no other from its work."""
-    settings = AgentSettings(
+@contextlib.asynccontextmanager
+async def _redis(configuration: GlobalConfiguration) -> AsyncIterator[Redis | None]:
+    given = configuration.redis
+    if not given.url:
+        yield None
+        return
+    options: dict[str, Any] = {"ssl_ca_certs": given.ca_file} if given.ca_file else {}
+    password = secret(given.password_file, "redis.passwordFile")
+    if password:
+        options["password"] = password
+    redis = Redis.from_url(given.url, **options)
+    try:
+        yield redis
+    finally:
+        await redis.aclose()
+
+
+@contextlib.asynccontextmanager
+async def _yaml_cache(configuration: GlobalConfiguration) -> AsyncIterator[YamlCache | None]:
+    if not configuration.legacy:
+        yield None
+        return
+    async with _redis(configuration) as redis:
+        ttl = configuration.redis.yaml_ttl_hours * 3600.0
+        yield None if redis is None else YamlCache(redis, ttl)
+
+
+@contextlib.asynccontextmanager
+async def _front_files(configuration: GlobalConfiguration) -> AsyncIterator[Fetch]:
+    """Reads YAML from the front."""
+    given = configuration.front
+    context = ssl.create_default_context(cafile=given.ca_file or None)
+    token = secret(given.token_file, "front.tokenFile")
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    timeout = aiohttp.ClientTimeout(total=FETCH_TIMEOUT_S)
+    async with aiohttp.ClientSession(headers=headers, timeout=timeout) as session:
+
+        async def fetch(file_id: str) -> str:
+            url = f"{given.url.rstrip('/')}/api/v1/files/{file_id}"
+            try:
+                async with session.get(url, ssl=context) as reply:
+                    text = await reply.text()
+                    if reply.status == 200:
+                        return text
+                    raise ClusterError(f"the front answered {reply.status} for file {file_id}")
+            except (aiohttp.ClientError, TimeoutError) as error:
+                raise ClusterError(f"no answer from the front at {given.url}: {error}") from error
+
+        yield fetch
+
+
+def _agent_settings(
+    cluster: ClusterSettings, configuration: GlobalConfiguration, lease_namespace: str
+) -> AgentSettings:
+    return AgentSettings(
         cluster.name,
         cluster.location,
         cluster.scheduler,
         cluster.gateway,
         cluster.rtts_ms,
         cluster.impersonate,
+        lease_namespace,
+        configuration.legacy,
     )
+
+
+async def _agent_beside(
+    cluster: ClusterSettings, configuration: GlobalConfiguration, bus: Bus, fetch: Fetch
+) -> None:
+    """An agent in the layer's own process."""
+    await _run_agent(cluster, _agent_settings(cluster, configuration, ""), bus, fetch)
+
+
+async def _run_agent(
+    cluster: ClusterSettings, settings: AgentSettings, bus: Bus, fetch: Fetch
+) -> None:
+    """For ever. A cluster that cannot be reached is tried again, and keeps no other from its
+    work; an agent that lost its Lease stands by."""
     while True:
         try:
             access = Access(cluster.kubeconfig or None, cluster.context or None)
             async with ApiClient(access) as client:
                 await ClusterAgent(settings, client, bus, fetch).run()
+        except* LeaseLost as group:
+            log.warning("lease lost", cluster=cluster.name, error=str(group.exceptions[0]))
         except* ClusterError as group:
             for error in group.exceptions:
                 log.error("agent", cluster=cluster.name, error=str(error))
         await asyncio.sleep(AGENT_RETRY_S)
+
+
+def _pages(configuration: GlobalConfiguration, metrics: LayerMetrics) -> HttpServer:
+    """Health and metrics of a process that serves nothing else."""
+    application = web.Application()
+    application.router.add_get("/livez", health(lambda: ""))
+    application.router.add_get("/readyz", health(lambda: metrics.problem))
+    application.router.add_get("/metrics", content(metrics.text, "text/plain; version=0.0.4"))
+    return HttpServer(application, _endpoint(configuration))
+
+
+def _endpoint(configuration: GlobalConfiguration) -> Endpoint:
+    certificate = tls(configuration.tls_cert_file, configuration.tls_private_key_file)
+    return Endpoint("global", configuration.address, configuration.port, certificate)
+
+
+def _rule(configuration: GlobalConfiguration) -> QueueRule:
+    queue = configuration.queue
+    return QueueRule(
+        queue.each, queue.first_after, queue.give_up_after, queue.dispatched, queue.scheduling
+    )
+
+
+def _need_several(configuration: GlobalConfiguration, role: str) -> None:
+    """Raises ConfigError where the parts of the layer could not meet."""
+    if configuration.database.startswith("sqlite"):
+        raise ConfigError(
+            f"database: a SQLite file serves one process: `gsch global up`, or PostgreSQL for "
+            f"`gsch global {role}`"
+        )
+    if not configuration.kafka.servers:
+        raise ConfigError(
+            f"kafka.servers: `gsch global {role}` needs Kafka; `gsch global up` does without"
+        )

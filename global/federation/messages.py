@@ -19,6 +19,8 @@ REPORT_TOPIC = "gedge-global-api-topic"
 REPLY_TOPIC = "gsch-replies"
 """Replies to our own workers, keyed by request id."""
 MAX_BYTES = 512 * 1024
+MAX_SHOWN = 2000
+"""Bytes that are kept of a message that nobody can read."""
 
 
 class Code(IntEnum):
@@ -115,6 +117,12 @@ def reply_to(request: Message, cluster: str, msg: dict[str, Any]) -> Message:
     given = {"request_id": request.request_id, "attempt": request.attempt, **msg}
     body = {key: value for key, value in given.items() if value is not None}
     return Message(code, REPLY, body, End("cluster", cluster), request.source, request.work_info)
+
+
+def unreadable(body: bytes, problem: str) -> Message:
+    """A message that nobody can act on, for the layer to set aside."""
+    text = body[:MAX_SHOWN].decode("utf-8", "replace")
+    return Message(Code.ERROR, REPLY, {"result": "error", "message": problem, "body": text})
 
 
 def reply_topic(request: Message) -> str:

@@ -1,14 +1,21 @@
 """Sends the outbox: what a transaction wrote goes out after it, in order, until it is delivered."""
 
 import asyncio
+import contextlib
+import os
+import secrets
+import socket
+import time
+from collections.abc import Callable
 from functools import partial
 
 import structlog
+from sqlalchemy import Connection
 from store.transactions import DatabaseUnavailable, Transactions
 
-from federation import repository
+from federation import outbox
 from federation.bus import Bus
-from federation.repository import OutboxMessage
+from federation.outbox import OutboxMessage
 
 log = structlog.get_logger(__name__)
 
@@ -17,13 +24,28 @@ MAX_IN_FLIGHT = 1000
 POLL_INTERVAL_S = 1.0
 """Seconds after which the outbox is looked at, though nobody said that there is something."""
 RETRY_DELAY_S = 1.0
+CLAIM_S = 15.0
+"""Seconds after which a process that said nothing counts as dead."""
+CLAIM_INTERVAL_S = CLAIM_S / 3
 
 
 class Relay:
     """One sender a topic, so that a cluster that is away holds up no other."""
 
-    def __init__(self, transactions: Transactions, bus: Bus) -> None:
-        self._transactions, self._bus = transactions, bus
+    def __init__(
+        self,
+        transactions: Transactions,
+        bus: Bus,
+        role: str = "layer",
+        *,
+        alone: bool = False,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`alone`: no other process uses the database, so what others left is ours at once."""
+        self._transactions, self._bus, self._role = transactions, bus, role
+        self._alone, self._clock = alone, clock
+        self.identity = f"{socket.gethostname()}_{os.getpid()}_{secrets.token_hex(4)}"
+        """Which process wrote a message, and sends it."""
         self._senders: dict[str, _Sender] = {}
 
     def wake(self, topics: set[str]) -> None:
@@ -31,27 +53,41 @@ class Relay:
         for topic in topics:
             sender = self._senders.get(topic)
             if sender is None:
-                sender = self._senders[topic] = _Sender(topic, self._transactions, self._bus)
+                sender = _Sender(topic, self.identity, self._transactions, self._bus)
+                self._senders[topic] = sender
                 sender.start()
             sender.wake()
 
     async def run(self) -> None:
-        """Also what an earlier process left unsent."""
+        """Also what processes that died left unsent."""
+        claimed_at = -CLAIM_S
         try:
             while True:
                 try:
-                    self.wake(set(await self._transactions.run(repository.unsent_topics)))
+                    if time.monotonic() - claimed_at >= CLAIM_INTERVAL_S:
+                        self.wake(set(await self._transactions.run(self._claim)))
+                        claimed_at = time.monotonic()
+                    unsent = partial(outbox.unsent_topics, sender=self.identity)
+                    self.wake(set(await self._transactions.run(unsent)))
                 except DatabaseUnavailable as error:
                     log.warning("outbox not read", error=str(error))
                 await asyncio.sleep(POLL_INTERVAL_S)
         finally:
             await asyncio.gather(*(sender.stop() for sender in self._senders.values()))
             self._senders.clear()
+            with contextlib.suppress(DatabaseUnavailable):
+                await self._transactions.run(partial(outbox.release, sender=self.identity))
+
+    def _claim(self, connection: Connection) -> list[str]:
+        now = self._clock()
+        outbox.claim(connection, self.identity, self._role, now, now + CLAIM_S)
+        return outbox.adopt(connection, self.identity, now, alone=self._alone)
 
 
 class _Sender:
-    def __init__(self, topic: str, transactions: Transactions, bus: Bus) -> None:
-        self._topic, self._transactions, self._bus = topic, transactions, bus
+    def __init__(self, topic: str, identity: str, transactions: Transactions, bus: Bus) -> None:
+        self._topic, self._identity = topic, identity
+        self._transactions, self._bus = transactions, bus
         self._woken = asyncio.Event()
         self._last = 0
         """The newest message that was taken up."""
@@ -79,7 +115,13 @@ class _Sender:
                 continue
             try:
                 messages = await self._transactions.run(
-                    partial(repository.unsent, topic=self._topic, after=self._last, limit=room)
+                    partial(
+                        outbox.unsent,
+                        sender=self._identity,
+                        topic=self._topic,
+                        after=self._last,
+                        limit=room,
+                    )
                 )
             except DatabaseUnavailable as error:
                 log.warning("outbox not read", topic=self._topic, error=str(error))
@@ -106,7 +148,7 @@ class _Sender:
         while True:
             try:
                 await self._bus.publish(message.topic, message.key, message.body)
-                await self._transactions.run(lambda c: repository.mark_sent(c, [message.id]))
+                await self._transactions.run(lambda c: outbox.mark_sent(c, [message.id]))
             except Exception as error:
                 log.warning("not sent, again", topic=self._topic, error=repr(error))
                 await asyncio.sleep(RETRY_DELAY_S)

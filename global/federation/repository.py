@@ -3,13 +3,13 @@ transaction, so that a decision and what it sends are written together or not at
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, and_, delete, func, insert, or_, select, text, update
-from store.schema import attempts, clusters, documents, history, outbox, poison, requests
+from store.schema import attempts, clusters, documents, history, poison, policies, requests
 
 from federation.fleet import Report
 from federation.request import (
@@ -30,6 +30,8 @@ LEFT_IN_CLUSTER = (
     AttemptState.REVOKING,
 )
 QUEUE_ORDER = (Queue.FIRST, Queue.FAST, Queue.BASE)
+EXTERNAL_FOR_S = 30.0
+"""Seconds for which a policy is left to a worker that is not ours after it asked."""
 DISPATCH_LOCK = 0x67736469
 """PostgreSQL's advisory lock of the one who dispatches."""
 
@@ -40,19 +42,10 @@ _report = msgspec.json.Decoder(Report).decode
 
 
 @dataclass(frozen=True, slots=True)
-class OutboxMessage:
-    """A message that is still to be sent; `id` is its place in the order."""
+class Note:
+    """A line of a request's history; its number grows."""
 
     id: int
-    topic: str
-    key: str
-    body: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Note:
-    """A line of a request's history."""
-
     at: float
     text: str
 
@@ -192,6 +185,12 @@ def counts(connection: Connection) -> dict[str, int]:
     return {str(state): int(number) for state, number in connection.execute(query)}
 
 
+def attempt_counts(connection: Connection) -> dict[str, int]:
+    """How many attempts there are in each state."""
+    query = select(attempts.c.state, func.count()).group_by(attempts.c.state)
+    return {str(state): int(number) for state, number in connection.execute(query)}
+
+
 def state(connection: Connection, request_id: str) -> State | None:
     found = connection.execute(select(requests.c.state).where(requests.c.id == request_id)).scalar()
     return None if found is None else State(found)
@@ -248,16 +247,44 @@ def dispatch_round(connection: Connection, now: float, each: int, at_most: int) 
     return taken
 
 
-def take_dispatched(connection: Connection, policies: Sequence[str], limit: int) -> list[str]:
+def take_dispatched(connection: Connection, policies: Iterable[str], limit: int) -> list[str]:
     """The next dispatched requests of these policies, in order."""
     query = (
         select(requests.c.id)
-        .where(requests.c.state == State.DISPATCHED, requests.c.policy.in_(policies))
+        .where(requests.c.state == State.DISPATCHED, requests.c.policy.in_(sorted(policies)))
         .order_by(requests.c.dispatch_order)
         .limit(limit)
         .with_for_update(skip_locked=True)
     )
     return [str(row.id) for row in connection.execute(query)]
+
+
+def external_policies(connection: Connection, now: float) -> set[str]:
+    """Policies for whose requests a worker that is not ours has asked lately."""
+    query = select(policies.c.name).where(policies.c.asked_at >= now - EXTERNAL_FOR_S)
+    return {str(row.name) for row in connection.execute(query)}
+
+
+def ask_externally(connection: Connection, policy: str, now: float) -> None:
+    """A worker that is not ours asks for the policy's requests."""
+    _set_policy(connection, policy, asked_at=now)
+
+
+def set_replicas(connection: Connection, policy: str, replicas: int) -> None:
+    """How many workers a policy is to have."""
+    _set_policy(connection, policy, replicas=replicas)
+
+
+def replicas(connection: Connection) -> dict[str, int]:
+    """By policy, how many workers it is to have, where somebody said so."""
+    query = select(policies.c.name, policies.c.replicas).where(policies.c.replicas.is_not(None))
+    return {str(row.name): int(row.replicas) for row in connection.execute(query)}
+
+
+def _set_policy(connection: Connection, policy: str, **values: Any) -> None:
+    changed = connection.execute(update(policies).where(policies.c.name == policy).values(**values))
+    if not changed.rowcount:
+        connection.execute(insert(policies).values(name=policy, **values))
 
 
 def due(connection: Connection, now: float, limit: int) -> list[str]:
@@ -285,49 +312,36 @@ def in_cluster(connection: Connection, cluster: str, states: Sequence[AttemptSta
     return [str(row.request_id) for row in connection.execute(query.distinct())]
 
 
-# -- messages ------------------------------------------------------------------------------------
-
-
-def enqueue(connection: Connection, topic: str, key: str, body: bytes, now: float) -> None:
-    """A message goes out once the transaction is committed."""
-    connection.execute(
-        insert(outbox).values(topic=topic, key=key, body=body.decode(), created_at=now)
-    )
-
-
-def unsent_topics(connection: Connection) -> list[str]:
-    """Topics for which something waits."""
-    return [str(row.topic) for row in connection.execute(select(outbox.c.topic).distinct())]
-
-
-def unsent(connection: Connection, topic: str, after: int, limit: int) -> list[OutboxMessage]:
-    """The topic's messages beyond the one of number `after`, in order."""
-    query = (
-        select(outbox)
-        .where(outbox.c.topic == topic, outbox.c.id > after)
-        .order_by(outbox.c.id)
-        .limit(limit)
-    )
-    return [
-        OutboxMessage(row.id, row.topic, row.key, row.body.encode())
-        for row in connection.execute(query)
-    ]
-
-
-def mark_sent(connection: Connection, ids: Sequence[int]) -> None:
-    """Delivered: nothing is kept of them."""
-    connection.execute(delete(outbox).where(outbox.c.id.in_(ids)))
-
-
-def outbox_lag(connection: Connection, now: float) -> float:
-    """Seconds for which the oldest unsent message has waited."""
-    oldest = connection.execute(select(func.min(outbox.c.created_at))).scalar()
-    return 0.0 if oldest is None else max(now - float(oldest), 0.0)
+# -- messages that nobody can read ---------------------------------------------------------------
 
 
 def set_aside(connection: Connection, topic: str, body: bytes, problem: str, now: float) -> None:
     """A message that nobody can read is kept, and shown, instead of being met again and again."""
     connection.execute(insert(poison).values(topic=topic, at=now, problem=problem, body=body))
+
+
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """A message that nobody could read."""
+
+    id: int
+    topic: str
+    at: float
+    problem: str
+    body: bytes
+
+
+def messages_set_aside(connection: Connection, limit: int) -> list[SetAside]:
+    """The newest first."""
+    query = select(poison).order_by(poison.c.id.desc()).limit(limit)
+    return [
+        SetAside(row.id, row.topic, row.at, row.problem, row.body)
+        for row in connection.execute(query)
+    ]
+
+
+def count_set_aside(connection: Connection) -> int:
+    return int(connection.execute(select(func.count()).select_from(poison)).scalar_one())
 
 
 # -- history and clusters ------------------------------------------------------------------------
@@ -337,13 +351,14 @@ def note(connection: Connection, request_id: str, line: str, now: float) -> None
     connection.execute(insert(history).values(request_id=request_id, at=now, text=line))
 
 
-def notes(connection: Connection, request_id: str) -> list[Note]:
+def notes(connection: Connection, request_id: str, after: int = 0) -> list[Note]:
+    """The lines beyond the one of number `after`."""
     query = (
-        select(history.c.at, history.c.text)
-        .where(history.c.request_id == request_id)
+        select(history.c.id, history.c.at, history.c.text)
+        .where(history.c.request_id == request_id, history.c.id > after)
         .order_by(history.c.id)
     )
-    return [Note(row.at, row.text) for row in connection.execute(query)]
+    return [Note(row.id, row.at, row.text) for row in connection.execute(query)]
 
 
 def set_report(connection: Connection, report: Report, now: float) -> None:
@@ -384,19 +399,23 @@ def abandon(connection: Connection, cluster: str) -> bool:
 # -- the end -------------------------------------------------------------------------------------
 
 
-def expire(connection: Connection, before: float, limit: int = 1000) -> int:
-    """Forget what finished before this moment; how many requests."""
+def expire(connection: Connection, before: float, limit: int) -> dict[str, set[str]]:
+    """Forget what finished before this moment; the clusters that each request was tried in."""
     rows = connection.execute(
         select(requests.c.id, requests.c.file_id)
         .where(requests.c.finished_at < before, requests.c.state.in_(FINAL))
         .limit(limit)
     ).all()
     ids, files = [row.id for row in rows], [row.file_id for row in rows]
+    found: dict[str, set[str]] = {request_id: set() for request_id in ids}
+    tried = select(attempts.c.request_id, attempts.c.cluster).where(attempts.c.request_id.in_(ids))
+    for row in connection.execute(tried):
+        found[row.request_id].add(row.cluster)
     connection.execute(delete(attempts).where(attempts.c.request_id.in_(ids)))
     connection.execute(delete(history).where(history.c.request_id.in_(ids)))
     connection.execute(delete(requests).where(requests.c.id.in_(ids)))
     connection.execute(delete(documents).where(documents.c.file_id.in_(files)))
-    return len(ids)
+    return found
 
 
 def _columns(request: Request) -> dict[str, Any]:

@@ -145,6 +145,8 @@ class Request(msgspec.Struct):
     """Of a set of clusters: whether the pods are divided among them instead of duplicated."""
     keep_claims: bool = True
     """Whether PersistentVolumeClaims stay when the request is removed."""
+    callback_url: str = ""
+    """Who is told how it ended."""
 
     state: State = State.QUEUED
     queue: Queue = Queue.BASE
@@ -152,6 +154,10 @@ class Request(msgspec.Struct):
     round: int = 0
     level: int = 0
     cancel: bool = False
+    external: bool = False
+    """Whether a worker that is not ours took it, and may have applied it anywhere."""
+    external_until: float | None = None
+    """While such a worker has it: until when it has to say how it ended."""
     message: str = ""
     """Why it failed, or what it waits for."""
     excluded: dict[str, str] = {}

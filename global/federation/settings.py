@@ -5,6 +5,8 @@ from pathlib import Path
 import msgspec
 
 from cluster.errors import ConfigError
+from federation.documents import NAME
+from federation.messages import GLOBAL_TOPIC, REPLY_TOPIC, REPORT_TOPIC
 from serving.security import is_loopback
 
 API_VERSION, KIND = "config.gsch.io/v1alpha1", "GlobalConfiguration"
@@ -12,7 +14,7 @@ MAX_BYTES = 1024 * 1024
 
 
 class ClusterSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True, rename="camel"):
-    """A cluster whose agent runs in this process."""
+    """A cluster and its agent."""
 
     name: str
     """What requests call it; also its topic."""
@@ -60,28 +62,72 @@ class KafkaServers(msgspec.Struct, forbid_unknown_fields=True, frozen=True, rena
     """Replicas of topics that are made."""
 
 
+class RedisServer(msgspec.Struct, forbid_unknown_fields=True, frozen=True, rename="camel"):
+    """Redis, by which several processes of the layer hear of changes at once. Nothing is lost
+    without it."""
+
+    url: str = ""
+    """`redis://HOST:PORT/DB`, or `rediss://…` for TLS; empty for none."""
+    password_file: str = ""
+    ca_file: str = ""
+    """Certificate authority of `rediss://`."""
+    yaml_ttl_hours: float = 24.0
+    """With `legacy`: hours for which the YAML of a request is kept there as GS reads it."""
+
+
+class CallbackSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True, rename="camel"):
+    """Who is told how a request ended."""
+
+    key_file: str = "gsch-callbacks.key"
+    """The key that signs callbacks; made where there is none."""
+    allow_private: bool = False
+    """Whether callbacks may go to private addresses."""
+
+
+class FrontAccess(msgspec.Struct, forbid_unknown_fields=True, frozen=True, rename="camel"):
+    """How an agent that is a process of its own gets at the front."""
+
+    url: str = ""
+    token_file: str = ""
+    """The agent's bearer token."""
+    ca_file: str = ""
+    """Certificate authority of the front; empty for the system's."""
+
+
 class GlobalConfiguration(msgspec.Struct, forbid_unknown_fields=True, frozen=True, rename="camel"):
-    """Everything that `gsch global up` reads."""
+    """Everything that `gsch global up|front|worker|agent` read."""
 
     api_version: str
     kind: str
     database: str = "sqlite:///gsch-global.db"
     """SQLAlchemy URL of a SQLite file or a PostgreSQL database."""
+    database_password_file: str = ""
+    """The database's password, where the URL has none."""
     key_file: str = "gsch-global.key"
     """Keys that encrypt YAML in the database; made where there is none."""
     address: str = "127.0.0.1"
-    """Where the front listens."""
+    """Where the front listens; of workers and agents, health pages and metrics."""
     port: int = 8090
     """0 takes any."""
     token_file: str = ""
     """Bearer tokens of users and agents; needed beyond loopback."""
     tls_cert_file: str = ""
     tls_private_key_file: str = ""
+    legacy: bool = False
+    """Answer GS's own routes and messages too. Always so for routes on loopback."""
+    console_url: str = ""
+    """Where people reach the console; GS's pages lead there."""
     keep_finished_days: float = 30.0
     """Days after which finished requests are forgotten."""
     queue: QueueSettings = QueueSettings()
     kafka: KafkaServers = KafkaServers()
+    redis: RedisServer = RedisServer()
+    callbacks: CallbackSettings = CallbackSettings()
+    front: FrontAccess = FrontAccess()
+    lease_namespace: str = "gsch-system"
+    """Namespace of the Lease by which one of two agents of a cluster works."""
     clusters: list[ClusterSettings] = []
+    """Of `up`, those whose agents run in this process; of `agent`, those that it may be for."""
 
 
 def load(path: str) -> GlobalConfiguration:
@@ -104,9 +150,16 @@ def load(path: str) -> GlobalConfiguration:
 def check(found: GlobalConfiguration, where: str) -> GlobalConfiguration:
     """What no type can say. Raises ConfigError."""
     names = [cluster.name for cluster in found.clusters]
-    for name in names:
-        if names.count(name) > 1:
-            raise ConfigError(f"{where}: clusters: {name} is there twice")
+    for cluster in found.clusters:
+        if not NAME.fullmatch(cluster.name):
+            raise ConfigError(
+                f"{where}: clusters: {cluster.name!r} is no name: lower case letters, digits, '-' "
+                "and '.' are"
+            )
+        if names.count(cluster.name) > 1:
+            raise ConfigError(f"{where}: clusters: {cluster.name} is there twice")
+        if cluster.name in (GLOBAL_TOPIC, REPORT_TOPIC, REPLY_TOPIC):
+            raise ConfigError(f"{where}: clusters: {cluster.name} names a topic of all clusters")
     if not is_loopback(found.address):
         if not found.token_file:
             raise ConfigError(
@@ -117,3 +170,22 @@ def check(found: GlobalConfiguration, where: str) -> GlobalConfiguration:
                 f"{where}: tlsCertFile: needed to listen on {found.address}, beyond loopback"
             )
     return found
+
+
+def cluster_of(found: GlobalConfiguration, name: str, where: str) -> ClusterSettings:
+    """Raises ConfigError."""
+    for cluster in found.clusters:
+        if cluster.name == name:
+            return cluster
+    there = ", ".join(cluster.name for cluster in found.clusters) or "none"
+    raise ConfigError(f"{where}: clusters: {name!r} is not among them; there are: {there}")
+
+
+def secret(path: str, what: str) -> str:
+    """A password or token from its file; empty for no file. Raises ConfigError."""
+    if not path:
+        return ""
+    try:
+        return Path(path).read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{what}: {path}: {error}") from error

@@ -1,9 +1,7 @@
 """From what a user hands in to a request: read, checked against what there is, and refused with
 the reason where it cannot be."""
 
-import json
 import uuid
-from typing import Any
 
 import msgspec
 
@@ -59,6 +57,8 @@ class Submission(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
     """Of GSetClusters: `Duplicated` or `Divided`."""
     keep_claims: bool = True
     """Whether claims stay when the request is removed."""
+    callback_url: str = ""
+    """Is told, signed, how the request ended."""
 
 
 def read_body(body: bytes) -> Submission:
@@ -96,30 +96,8 @@ def request_of(given: Submission, owner: Owner, known: frozenset[str], now: floa
         cluster_lost=given.cluster_lost,
         divided=given.replica_scheduling == "Divided",
         keep_claims=given.keep_claims,
+        callback_url=given.callback_url,
     )
-
-
-def clusters_of_text(text: str) -> list[str | list[str]]:
-    """The nested list of GS's forms (`['c1',['c2','c3'],'c4']`), which is Python's way to write
-    it; read, not evaluated. Raises BadRequest."""
-    if not text.strip():
-        return []
-    try:
-        found = json.loads(text.replace("'", '"'))
-    except ValueError as error:
-        raise BadRequest(
-            f"select_clusters: {text[:80]!r} is no list: ['c1', ['c2', 'c3']] is one"
-        ) from error
-    return _nested(found if isinstance(found, list) else [found])
-
-
-def _nested(found: list[Any]) -> list[str | list[str]]:
-    try:
-        return msgspec.convert(found, list[str | list[str]])
-    except msgspec.ValidationError as error:
-        raise BadRequest(
-            f"select_clusters: {error}; a list of names, or of lists of names, is expected"
-        ) from error
 
 
 def _check(given: Submission) -> None:
@@ -131,8 +109,8 @@ def _check(given: Submission) -> None:
         raise BadRequest(f"acceptWithinSeconds: more than 0 and at most {MAX_ACCEPT_WITHIN_S:g}")
     if given.replica_scheduling not in ("Duplicated", "Divided"):
         raise BadRequest("replicaScheduling: Duplicated or Divided")
-    if given.cluster_lost is ClusterLost.STOP_AND_MOVE:
-        raise BadRequest("clusterLost: stop-and-move is not there yet: keep or move")
+    if given.cluster_lost is not ClusterLost.KEEP and given.policy == SET:
+        raise BadRequest("clusterLost: every cluster of a set has its own copy: keep")
     if given.source_pod and given.source_node:
         raise BadRequest("sourceNode and sourcePod: latency counts from one of them, leave one out")
     if (given.source_node or given.source_pod) and not given.source_cluster:

@@ -4,7 +4,17 @@ from typing import Any
 
 import msgspec
 
-from federation.dispatch import Answer, Apply, Ask, Done, Offer, Refusal, Revoke, Send
+from federation.exchange import (
+    Answer,
+    Apply,
+    Ask,
+    Done,
+    Offer,
+    Refusal,
+    Revoke,
+    Send,
+    Stopped,
+)
 from federation.fleet import Report
 from federation.messages import Code, Message, encode, to_cluster
 from federation.request import LOW_LATENCY, SELECTED, SET, AttemptState, Request
@@ -14,8 +24,8 @@ MAX_TEXT = 2000
 """Characters of an agent's explanation that are kept."""
 
 
-class AskBody(msgspec.Struct, frozen=True, omit_defaults=True):
-    """`msg` of 200 and 300: does the request fit, where, and how well? The room is held."""
+class OrderBody(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What every `msg` says of a request that an agent is to look at."""
 
     request_id: str
     attempt: int
@@ -27,24 +37,19 @@ class AskBody(msgspec.Struct, frozen=True, omit_defaults=True):
     source_cluster: str = ""
     source_node: str = ""
     source_pod: str = ""
+
+
+class AskBody(OrderBody, frozen=True, omit_defaults=True):
+    """`msg` of 200 and 300: does the request fit, where, and how well? The room is held."""
+
     partial: bool = False
     """Whether it is enough that some of the pods fit."""
     GPUFilter: str = "unnecessary"
 
 
-class ApplyBody(msgspec.Struct, frozen=True, omit_defaults=True):
+class ApplyBody(OrderBody, frozen=True, omit_defaults=True):
     """`msg` of 210, 310, 400 and 410: carry the request out."""
 
-    request_id: str
-    attempt: int
-    file_id: str
-    policy: str
-    mode: str = "default"
-    namespace: str = "default"
-    node: str = ""
-    source_cluster: str = ""
-    source_node: str = ""
-    source_pod: str = ""
     replicas: int | None = None
     accept_within_s: float = 30.0
     cluster_lost: str = "keep"
@@ -62,6 +67,13 @@ class RevokeBody(msgspec.Struct, frozen=True, omit_defaults=True):
     """The request is over and forgotten: nothing has to be remembered of it any more."""
 
 
+class HeardBody(msgspec.Struct, frozen=True):
+    """`msg` of the reply to a report: the layer has heard it."""
+
+    number: int
+    agent: str
+
+
 class ResultBody(msgspec.Struct, frozen=True, omit_defaults=True):
     """`msg.result` of a reply, with GS's fields and ours."""
 
@@ -76,6 +88,8 @@ class ResultBody(msgspec.Struct, frozen=True, omit_defaults=True):
     score: float = 0.0
     fits: int = 0
     rtt_ms: float | None = None
+    stopped: bool = False
+    """Of 220: nobody asked; the agent was cut off and stopped the copy by itself."""
 
 
 def apply_code(request: Request) -> Code:
@@ -144,12 +158,18 @@ def answer_of(reply: Message) -> Answer:
     """What an agent's reply means. Raises ValueError for one that means nothing."""
     if reply.hcode == Code.ERROR:
         return Refusal(str(reply.msg.get("message", "the agent gave no reason"))[:MAX_TEXT])
+    given = reply.msg.get("result")
+    if isinstance(given, str):
+        # GS's older agents.
+        given = {"status": given}
     try:
-        result = msgspec.convert(reply.msg.get("result"), ResultBody, strict=False)
+        result = msgspec.convert(given, ResultBody, strict=False)
     except msgspec.ValidationError as error:
         raise ValueError(f"msg.result: {error}") from error
     if result.status != "success":
         return Refusal(result.error_msg[:MAX_TEXT] or result.status)
     if reply.hcode in (Code.LATENCY, Code.RESOURCES):
         return Offer(result.node_name, result.score, result.fits, result.rtt_ms)
+    if result.stopped:
+        return Stopped()
     return Done(result.node_name)

@@ -18,12 +18,17 @@ from cluster.errors import ConfigError
 from store.schema import metadata
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+UPGRADE_LOCK = 0x67736375
 COPY_ROWS = 500
 """Rows that `copy_all` writes at once."""
 
 
 class DatabaseError(ConfigError):
     """The database cannot be used; the text says why and what to do."""
+
+
+class DatabaseAway(DatabaseError):
+    """The database server does not answer; it may later."""
 
 
 class Database:
@@ -36,7 +41,7 @@ class Database:
     def __init__(self, url: str) -> None:
         """`url` is SQLAlchemy's: `sqlite:///file`, or `postgresql://user:password@host/name`.
 
-        Raises DatabaseError.
+        Raises DatabaseError, of a server that does not answer DatabaseAway.
         """
         self.url = _url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
@@ -44,6 +49,10 @@ class Database:
         self.engine = _engine(self.url)
         try:
             upgrade(self.engine)
+        except OperationalError as error:
+            self.close()
+            kind = DatabaseError if self.is_sqlite else DatabaseAway
+            raise kind(f"{shown(self.url)}: {_cause(error)}") from error
         except SQLAlchemyError as error:
             self.close()
             raise DatabaseError(f"{shown(self.url)}: {_cause(error)}") from error
@@ -76,6 +85,9 @@ def upgrade(engine: Engine) -> None:
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     with engine.begin() as connection:
+        if engine.dialect.name == "postgresql":
+            # Of several processes that start at once, one does it.
+            connection.execute(select(func.pg_advisory_xact_lock(UPGRADE_LOCK)))
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
 

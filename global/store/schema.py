@@ -42,9 +42,6 @@ requests = Table(
     Column("dispatch_order", Integer),
     Column("wake_at", Float),
     # When somebody has to look at the request again, whatever else happens.
-    Column("claim_by", String(128)),
-    Column("claim_until", Float),
-    # The worker process that runs an external policy for the request, and for how long.
     Column("user", NAME, nullable=False),
     Column("workspace", NAME, nullable=False),
     Column("project", NAME, nullable=False),
@@ -88,7 +85,31 @@ outbox = Table(
     Column("key", String(64), nullable=False),
     Column("body", Text, nullable=False),
     Column("created_at", Float, nullable=False),
-    Index("ix_outbox_topic", "topic", "id"),
+    Column("sender", String(128), nullable=False),
+    # The process that sends it.
+    Index("ix_outbox_sender", "sender", "topic", "id"),
+    sqlite_autoincrement=True,
+)
+
+processes = Table(
+    "processes",
+    metadata,
+    Column("identity", String(128), primary_key=True),
+    Column("role", String(64), nullable=False),
+    Column("claimed_at", Float, nullable=False),
+    Column("claim_until", Float, nullable=False),
+)
+
+callbacks = Table(
+    "callbacks",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("request_id", String(64), nullable=False),
+    Column("url", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("next_at", Float, nullable=False),
+    Index("ix_callbacks_next_at", "next_at"),
     sqlite_autoincrement=True,
 )
 
@@ -116,9 +137,10 @@ policies = Table(
     "policies",
     metadata,
     Column("name", String(64), primary_key=True),
-    Column("replicas", Integer, nullable=False),
-    Column("image", Text, nullable=False),
-    Column("manifest", Text, nullable=False),
+    Column("replicas", Integer),
+    # How many workers it is to have, where somebody said so.
+    Column("asked_at", Float),
+    # When a worker that is not ours last asked for its requests.
 )
 
 poison = Table(

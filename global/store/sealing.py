@@ -4,6 +4,7 @@ A key file has one Fernet key a line: the first one seals, all of them open, so 
 rotated by putting a new line first."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
@@ -37,18 +38,23 @@ def of_file(path: Path) -> Seal:
 
     Raises SealError.
     """
-    try:
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(Fernet.generate_key() + b"\n")
-        keys = [line for line in path.read_bytes().split() if line]
-    except OSError as error:
-        raise SealError(f"{path}: {error.strerror}") from error
+    keys = [line for line in key_file(path, Fernet.generate_key).split() if line]
     if not keys:
         raise SealError(f"{path}: has no key; delete the file to have one made")
     try:
         return Seal(keys)
     except ValueError as error:
         raise SealError(f"{path}: {error}; one Fernet key a line is expected") from error
+
+
+def key_file(path: Path, make: Callable[[], bytes]) -> bytes:
+    """What the file has; made, for its owner alone, where there is none. Raises SealError."""
+    try:
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(make() + b"\n")
+        return path.read_bytes()
+    except OSError as error:
+        raise SealError(f"{path}: {error.strerror}") from error

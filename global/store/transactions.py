@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import structlog
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
 from cluster.errors import ClusterError
 from store.database import Database
@@ -101,12 +101,19 @@ class Transactions:
                     except DBAPIError as error:
                         if error.connection_invalidated:
                             raise
-                        item.error = error
+                        # Two processes in each other's way (a deadlock): once more, later.
+                        again = isinstance(error, OperationalError)
+                        item.error = _unavailable(error) if again else error
                     except Exception as error:
                         item.error = error
         except SQLAlchemyError as error:
             log.error("transaction failed", error=str(error).partition("\n")[0])
             for item in group:
-                item.error = DatabaseUnavailable(f"the database did not commit: {error}")
+                item.error = _unavailable(error)
         for item in group:
             item.settle()
+
+
+def _unavailable(error: SQLAlchemyError) -> DatabaseUnavailable:
+    text = str(error).partition("\n")[0]
+    return DatabaseUnavailable(f"the database did not commit: {text}")

@@ -4,21 +4,10 @@ from collections.abc import Iterable
 
 import pytest
 from federation import dispatch
-from federation.dispatch import (
-    ACCEPT_MARGIN_S,
-    ASK_WITHIN_S,
-    Apply,
-    Ask,
-    Done,
-    Offer,
-    Refusal,
-    Revoke,
-    Send,
-    advance,
-    divide,
-    take_answer,
-)
+from federation.dispatch import ACCEPT_MARGIN_S, ASK_WITHIN_S, advance, take_answer
+from federation.exchange import Answer, Apply, Ask, Done, Offer, Refusal, Revoke, Send, Stopped
 from federation.fleet import LEASE_S, Fleet, NodeShape, Report
+from federation.levels import divide
 from federation.request import (
     FINAL,
     LOW_LATENCY,
@@ -43,7 +32,9 @@ NODE = {"cpu": 4000, "memory": 8 << 30, "pods": 110}
 def fleet(*names: str, now: float = 0.0, rtts: dict[str, float] | None = None) -> Fleet:
     found = Fleet()
     for name in names:
-        report = Report(name, [NodeShape(2, NODE, NODE)], rtts_ms=rtts or {})
+        report = Report(
+            name, [NodeShape(2, NODE, NODE)], rtts_ms=rtts or {}, stops_when_cut_off=True
+        )
         found.set(report, now)
     return found
 
@@ -76,7 +67,7 @@ def revoked(sends: Iterable[Send]) -> list[str]:
     return [send.attempt.cluster for send in sends if isinstance(send, Revoke)]
 
 
-def answer(made: Case, cluster: str, what: dispatch.Answer, now: float = 1.0) -> bool:
+def answer(made: Case, cluster: str, what: Answer, now: float = 1.0) -> bool:
     newest = [a for a in made.attempts if a.cluster == cluster][-1]
     return take_answer(made, newest.number, what, now)
 
@@ -228,12 +219,56 @@ def test_a_request_moves_on_when_its_cluster_is_lost(mode: ClusterLost) -> None:
     answer(made, "c1", Done("n"))
     advance(made, known, 0.0)
     assert made.request.state is State.COMPLETED
-    late = LEASE_S + 1
+    late = dispatch.MOVES_AFTER_S[mode] + 1
     known.set(known.clusters["c2"].report, late)
-    assert revoked(dispatch.lost(made, "c1", late)) == ["c1"]
+    other = ClusterLost.MOVE if mode is ClusterLost.STOP_AND_MOVE else ClusterLost.STOP_AND_MOVE
+    assert dispatch.lost(made, "c1", other, late) == []
+    assert revoked(dispatch.lost(made, "c1", mode, late)) == ["c1"]
     assert asked(advance(made, known, late)) == ["c2"]
     answer(made, "c2", Offer("n", 1.0, 1), late)
     assert applied(advance(made, known, late)) == ["c2"]
+
+
+def test_a_copy_that_its_agent_stopped_is_started_elsewhere() -> None:
+    made, known = case([["c1", "c2"]], cluster_lost=ClusterLost.STOP_AND_MOVE), fleet("c1", "c2")
+    advance(made, known, 0.0)
+    answer(made, "c1", Offer("n", 9.0, 1))
+    answer(made, "c2", Refusal("full"))
+    advance(made, known, 0.0)
+    answer(made, "c1", Done("n"))
+    advance(made, known, 0.0)
+    assert answer(made, "c1", Stopped(), 2.0)
+    assert not answer(made, "c1", Stopped(), 2.0)
+    assert sorted(asked(advance(made, known, 2.0))) == ["c1", "c2"]
+    assert made.request.finished_at is None
+
+
+def test_a_cluster_whose_agent_cannot_stop_copies_gets_none_that_must_be_stopped() -> None:
+    made, known = case([["c1"]], cluster_lost=ClusterLost.STOP_AND_MOVE), Fleet()
+    known.set(Report("c1", [NodeShape(2, NODE, NODE)]), 0.0)
+    assert advance(made, known, 0.0) == []
+    assert "could not stop the copy" in made.request.message
+
+
+def test_a_request_of_a_worker_outside_ends_as_that_says_or_goes_back_when_it_is_silent() -> None:
+    limits = dispatch.Limits()
+    made, known = case([["c1"]], state=State.DISPATCHED), fleet("c1")
+    assert dispatch.begin_external(made, 0.0) == []
+    assert advance(made, known, 0.0) == []
+    assert made.request.wake_at == dispatch.EXTERNAL_WITHIN_S
+    assert advance(made, known, dispatch.EXTERNAL_WITHIN_S) == []
+    assert (made.request.state, made.request.fail_count) == (State.QUEUED, 1)
+    assert dispatch.end_external(made, State.COMPLETED, 700.0, limits) is None
+    made.request.state = State.DISPATCHED
+    dispatch.begin_external(made, 700.0)
+    assert dispatch.end_external(made, State.COMPLETED, 701.0, limits) == []
+    assert made.request.state is State.COMPLETED
+    # Whatever it applied goes when the request is cancelled: from every cluster of the request.
+    made.request.cancel = True
+    assert revoked(advance(made, known, 702.0)) == ["c1"]
+    assert answer(made, "c1", Done())
+    advance(made, known, 703.0)
+    assert str(made.request.state) == "canceled"
 
 
 def test_a_request_that_keeps_its_cluster_stays_where_it_is() -> None:
@@ -243,7 +278,7 @@ def test_a_request_that_keeps_its_cluster_stays_where_it_is() -> None:
     advance(made, known, 0.0)
     answer(made, "c1", Done("n"))
     advance(made, known, 0.0)
-    assert dispatch.lost(made, "c1", 100.0) == []
+    assert dispatch.lost(made, "c1", ClusterLost.MOVE, 100.0) == []
     assert made.request.state is State.COMPLETED
 
 

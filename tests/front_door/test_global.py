@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.harness.kube import Kube, wait_for
-from tests.harness.layer import Layer, Member, members, pods_by_request
+from tests.harness.kube import wait_for
+from tests.harness.layer import Layer, Member, clear, members, pods_by_request
 from tests.harness.make import pod_json
 
 pytestmark = pytest.mark.lab
@@ -28,18 +28,7 @@ def clusters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Member]]
 def layer(clusters: list[Member], tmp_path: Path) -> Iterator[Layer]:
     with Layer(tmp_path, clusters) as running:
         yield running
-    for one in clusters:
-        for kind in ("/apis/apps/v1/namespaces/default/deployments",
-                     "/apis/batch/v1/namespaces/default/jobs",
-                     "/api/v1/namespaces/default/pods",
-                     "/api/v1/namespaces/default/configmaps"):  # fmt: skip
-            one.kube.delete(kind)
-        one.kube.delete("/apis/federation.gsch.io/v1alpha1/works")
-        wait_for(partial(_no_pods, one.kube))
-
-
-def _no_pods(kube: Kube) -> bool:
-    return not kube.items("/api/v1/pods")
+    clear(clusters)
 
 
 def pod(name: str, cpu: str = "10m", **spec: Any) -> str:

@@ -21,8 +21,8 @@ class Sleepy(Plugin):
     def pre_filter(self, info, snapshot):
         if "sleepy" not in info.pod.metadata.name:
             return None
-        time.sleep(6)
-        return Prepared()
+        time.sleep(14)
+        return Prepared(None)
 
     def filter(self, prepared, view):
         return np.zeros(len(view), np.int64)
@@ -36,7 +36,7 @@ def test_the_lease_is_kept_while_the_event_loop_is_stuck(
     name = name_of_profile()
     lease = {
         "leaderElect": True, "resourceName": "stuck", "resourceNamespace": namespace,
-        "leaseDuration": 3, "renewDeadline": 2, "retryPeriod": 0.5,
+        "leaseDuration": 10, "renewDeadline": 7, "retryPeriod": 0.5,
     }  # fmt: skip
     packages = tmp_path / "packages"
     packages.mkdir()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 import subprocess
 import sys
 import urllib.error
@@ -10,13 +11,15 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import yaml
 from federation.agent.rewrite import REQUEST_LABEL
 
 from lab import binaries
+from lab.backing import Kafka, Postgres, Redis
 from lab.cluster import LabCluster
 from tests.harness.kube import Kube, wait_for
 from tests.harness.make import Json, node_json
@@ -54,14 +57,16 @@ def members(folder: Path, *names: str, nodes: int = 3, cpu: str = "4") -> Iterat
         yield made
 
 
-class Layer(Gsch):
-    """The layer over these clusters. A context manager."""
+class Part(Gsch):
+    """A process of the layer: `gsch global <role>`. A context manager."""
 
     STARTED = "serving"
 
-    def __init__(self, folder: Path, clusters: list[Member], **config: Any) -> None:
+    def __init__(self, folder: Path, clusters: list[Member], role: str, *options: str,
+                 name: str = "", **config: Any) -> None:  # fmt: skip
         self._clusters, self._given = clusters, config
-        super().__init__(folder, clusters[0].lab.kubeconfig, "global")
+        self._role, self._options = role, options
+        super().__init__(folder, clusters[0].lab.kubeconfig, name or role)
 
     def configure(self, **config: Any) -> None:
         base: Json = {
@@ -69,6 +74,7 @@ class Layer(Gsch):
             "kind": "GlobalConfiguration",
             "database": f"sqlite:///{self.folder}/global.db",
             "keyFile": str(self.folder / "global.key"),
+            "callbacks": {"keyFile": str(self.folder / "callbacks.key")},
             "port": 0,
             "clusters": [
                 {"name": one.name, "kubeconfig": str(one.lab.kubeconfig)} for one in self._clusters
@@ -78,24 +84,29 @@ class Layer(Gsch):
 
     def launch(self) -> None:
         self._starts += 1
-        self.log = self.folder / f"global.{self._starts}.log"
+        self.log = self.config.with_suffix(f".{self._starts}.log")
+        command = ["global", self._role, "--config", str(self.config), *self._options]
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "gsch", "global", "up", "--config", str(self.config)],
-                cwd=ROOT,
-                stdout=log,
-                stderr=log,
+                [sys.executable, "-m", "gsch", *command], cwd=ROOT, stdout=log, stderr=log
             )
 
-    def start(self) -> None:
-        """Start, and wait until every cluster's agent was heard of."""
-        super().start()
-        names = {one.name for one in self._clusters}
-        wait_for(lambda: {c["name"] for c in self.ok("GET", "/clusters")["items"]} >= names)
+
+class Front(Part):
+    """What answers HTTP: the front alone, or the whole layer."""
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.lines(self.SERVING)[0]['port']}"
+
+    def wait_for_clusters(self, *names: str) -> None:
+        """Until every cluster's agent was heard of."""
+        wait_for(lambda: {c["name"] for c in self.ok("GET", "/clusters")["items"]} >= set(names))
+
+    def wait_for_heard(self, name: str) -> None:
+        """Until the cluster is not lost (any more)."""
+        wait_for(lambda: [c for c in self.ok("GET", "/clusters")["items"]
+                          if c["name"] == name and not c["lost"]])  # fmt: skip
 
     def call(
         self, method: str, path: str, body: Any = None, **headers: str
@@ -129,6 +140,82 @@ class Layer(Gsch):
         return wait_for(look, seconds)
 
 
+class Layer(Front):
+    """The layer over these clusters, in one process."""
+
+    def __init__(self, folder: Path, clusters: list[Member], **config: Any) -> None:
+        super().__init__(folder, clusters, "up", **config)
+
+    def start(self) -> None:
+        super().start()
+        self.wait_for_clusters(*(one.name for one in self._clusters))
+
+
+class Servers:
+    """Kafka, Redis and PostgreSQL of one layer. A context manager."""
+
+    def __init__(self, proxied: int = 0) -> None:
+        unique = f"{os.getpid()}-{secrets.token_hex(3)}"
+        self.kafka = Kafka(f"kafka-{unique}", proxied=proxied)
+        self.redis, self.postgres = Redis(f"redis-{unique}"), Postgres(f"postgres-{unique}")
+
+    def __enter__(self) -> Self:
+        self._closing = ExitStack()
+        for one in (self.kafka, self.redis, self.postgres):
+            self._closing.enter_context(one)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closing.close()
+
+
+class Apart:
+    """The layer as processes of their own: a front, two workers, an agent a cluster and one that
+    stands by. A context manager."""
+
+    def __init__(self, folder: Path, clusters: list[Member], servers: Servers,
+                 agent_kafka: dict[str, str] | None = None, **config: Any) -> None:  # fmt: skip
+        """`agent_kafka`: where the agents of these clusters find Kafka."""
+        self.clusters, self._servers = clusters, servers
+        common: Json = {
+            "database": servers.postgres.url,
+            "kafka": {"servers": servers.kafka.url},
+            "redis": {"url": servers.redis.url},
+            "leaseNamespace": "default",
+            **config,
+        }
+        self.front = Front(folder, clusters, "front", **common)
+        self.workers = [
+            Part(folder, clusters, "worker", name=f"worker-{n}", **common) for n in range(2)
+        ]
+        self._folder, self._common = folder, common
+        self._agent_kafka = agent_kafka or {}
+        self.agents: dict[str, Part] = {}
+
+    def __enter__(self) -> Self:
+        self._closing = ExitStack()
+        self._closing.enter_context(self.front)
+        for worker in self.workers:
+            self._closing.enter_context(worker)
+        for one in self.clusters:
+            self.agents[one.name] = self._closing.enter_context(self.agent(one.name))
+        self.front.wait_for_clusters(*(one.name for one in self.clusters))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closing.close()
+
+    def agent(self, cluster: str, name: str = "") -> Part:
+        """A further agent of the cluster, not started."""
+        servers = self._agent_kafka.get(cluster, self._servers.kafka.url)
+        config = self._common | {
+            "kafka": {"servers": servers},
+            "front": {"url": self.front.url},
+        }
+        name = name or f"agent-{cluster}"
+        return Part(self._folder, self.clusters, "agent", "--cluster", cluster, name=name, **config)
+
+
 def pods_by_request(clusters: list[Member]) -> dict[str, list[str]]:
     """By request, the cluster of each of its pods: from the API servers alone."""
     found: dict[str, list[str]] = defaultdict(list)
@@ -138,3 +225,20 @@ def pods_by_request(clusters: list[Member]) -> dict[str, list[str]]:
             if request_id:
                 found[request_id].append(one.name)
     return found
+
+
+def clear(clusters: list[Member]) -> None:
+    """Remove whatever tests made in the default namespace, and the Works."""
+    for one in clusters:
+        for kind in ("/apis/apps/v1/namespaces/default/deployments",
+                     "/apis/apps/v1/namespaces/default/statefulsets",
+                     "/apis/batch/v1/namespaces/default/jobs",
+                     "/api/v1/namespaces/default/pods",
+                     "/api/v1/namespaces/default/configmaps"):  # fmt: skip
+            one.kube.delete(kind)
+        one.kube.delete("/apis/federation.gsch.io/v1alpha1/works")
+        wait_for(partial(_no_pods, one.kube))
+
+
+def _no_pods(kube: Kube) -> bool:
+    return not kube.items("/api/v1/pods")

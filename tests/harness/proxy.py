@@ -1,7 +1,8 @@
-"""Connections that are cut: toxiproxy before a lab cluster's API server."""
+"""Connections that are cut, by toxiproxy."""
 
 import subprocess
 from pathlib import Path
+from typing import Self
 
 import httpx
 import yaml
@@ -11,31 +12,32 @@ from lab.cluster import LabCluster
 from tests.harness.kube import wait_for
 
 
-class Proxy:
-    """toxiproxy between a scheduler and the API server."""
+class Toxiproxy:
+    """One proxied address. A context manager."""
 
-    def __init__(self, lab: LabCluster, folder: Path) -> None:
+    def __init__(self, folder: Path, upstream: str, listen: str = "127.0.0.1:0") -> None:
         binary = binaries.ensure(["toxiproxy"])["toxiproxy"]
-        log = folder / "toxiproxy.log"
+        log = folder / f"toxiproxy-{upstream.rpartition(':')[2]}.log"
         with log.open("wb") as output:
             self._process = subprocess.Popen(
                 [str(binary), "-host", "127.0.0.1", "-port", "0"], stdout=output, stderr=output
             )
         port = wait_for(lambda: _listening(self._process.pid))
         self._http = httpx.Client(base_url=f"http://127.0.0.1:{port}")
-        upstream = lab.server().removeprefix("https://")
-        body = {"name": "api", "listen": "127.0.0.1:0", "upstream": upstream, "enabled": True}
+        body = {"name": "api", "listen": listen, "upstream": upstream, "enabled": True}
         answer = self._http.post("/proxies", json=body)
         assert answer.is_success, answer.text
-        self._listen = answer.json()["listen"]
-        config = yaml.safe_load(lab.kubeconfig.read_text())
-        config["clusters"][0]["cluster"]["server"] = f"https://{self._listen}"
-        self.kubeconfig = folder / "proxied.yaml"
-        self.kubeconfig.write_text(yaml.safe_dump(config))
+        self.listen = str(answer.json()["listen"])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def enable(self, enabled: bool) -> None:
         """Cut every connection and refuse new ones, or take them again."""
-        body = {"enabled": enabled, "listen": self._listen}
+        body = {"enabled": enabled, "listen": self.listen}
         assert self._http.post("/proxies/api", json=body).is_success
 
     def toxic(self, kind: str, stream: str, **attributes: int) -> None:
@@ -51,6 +53,17 @@ class Proxy:
         self._process.terminate()
         self._process.wait()
         self._http.close()
+
+
+class Proxy(Toxiproxy):
+    """Between a scheduler and the API server."""
+
+    def __init__(self, lab: LabCluster, folder: Path) -> None:
+        super().__init__(folder, lab.server().removeprefix("https://"))
+        config = yaml.safe_load(lab.kubeconfig.read_text())
+        config["clusters"][0]["cluster"]["server"] = f"https://{self.listen}"
+        self.kubeconfig = folder / "proxied.yaml"
+        self.kubeconfig.write_text(yaml.safe_dump(config))
 
 
 def _listening(pid: int) -> int | None:

@@ -11,23 +11,30 @@ import msgspec
 import structlog
 
 from cluster.api.client import ApiClient
+from cluster.api.lease import LeaderElector
 from cluster.errors import GschError
 from cluster.state.snapshot import Snapshot
-from federation.agent import reports
-from federation.agent.carrier import Carrier, Fetch
+from federation.agent import shapes
+from federation.agent.carrier import Carrier
+from federation.agent.contact import Contact
+from federation.agent.files import Fetch, Files
+from federation.agent.legacy import Legacy
 from federation.agent.objects import Objects
 from federation.agent.pods import RequestPods
 from federation.agent.rewrite import Target
 from federation.agent.room import Room
-from federation.agent.works import Works
+from federation.agent.works import STOPPED, Works
 from federation.bus import Bus, Delivery
-from federation.fleet import LEASE_S
+from federation.fleet import LEASE_S, Report
 from federation.messages import (
     APPLY_CODES,
     GLOBAL_TOPIC,
+    REPLY,
+    REPLY_TOPIC,
     REPORT_TOPIC,
     REQUEST,
     Code,
+    End,
     MalformedMessage,
     Message,
     decode,
@@ -35,8 +42,9 @@ from federation.messages import (
     reply_to,
     reply_topic,
     to_cluster,
+    unreadable,
 )
-from federation.wire import ApplyBody, AskBody, ResultBody, RevokeBody
+from federation.wire import ApplyBody, AskBody, HeardBody, ResultBody, RevokeBody
 from filters.common.handle import Handle
 from latency.matrix import Matrix
 from scheduler.cluster_feed import ClusterFeed
@@ -46,7 +54,12 @@ from scheduler.cycle.framework import frameworks
 log = structlog.get_logger(__name__)
 
 REPORT_INTERVAL_S = LEASE_S / 5
+API_SERVER_WITHIN_S = LEASE_S / 3
+"""Seconds within which the API server has to answer, or the cluster is not there."""
 EXPIRE_INTERVAL_S = 30.0
+CUT_OFF_INTERVAL_S = 0.5
+STOP_AT_ONCE = 20
+"""Copies that are stopped side by side."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +77,11 @@ class AgentSettings:
     """Round-trip times to other clusters, where nobody measures them."""
     impersonate: bool = True
     """Whether objects are applied as a ServiceAccount of their namespace."""
+    lease_namespace: str = ""
+    """Where the Lease is by which one of two agents works. Empty: there is only this one, beside
+    the layer and not in its cluster."""
+    legacy: bool = False
+    """Whether messages of GS's own workers are taken, which have no attempt."""
 
 
 class ClusterAgent:
@@ -77,7 +95,7 @@ class ClusterAgent:
         fetch: Fetch,
         matrix: Matrix | None = None,
     ) -> None:
-        self._settings, self._bus = settings, bus
+        self._settings, self._bus, self._client = settings, bus, client
         self.snapshot, self._pods = Snapshot(), RequestPods()
         configuration = Configuration()
         framework = frameworks(configuration, Handle(matrix or Matrix()))[
@@ -85,28 +103,46 @@ class ClusterAgent:
         ]
         self.feed = ClusterFeed(client, self.snapshot, listener=self._pods)
         self.room = Room(self.snapshot, framework)
-        self._works = Works(client)
+        self._works, self._contact = Works(client), Contact()
         self._carrier = Carrier(
             Target(settings.cluster, settings.scheduler, settings.gateway),
-            fetch,
+            Files(fetch),
             self._works,
             Objects(client, settings.impersonate),
             self._pods,
             self.room,
+            self._contact,
+        )
+        self._legacy = Legacy(
+            settings.cluster, client, self.snapshot, self._carrier, settings.rtts_ms
         )
         self._identity = f"{socket.gethostname()}_{os.getpid()}"
 
     async def run(self) -> None:
-        """For ever. Raises ClusterError where the cluster lacks what the agent needs."""
+        """For ever. Raises ClusterError where the cluster lacks what the agent needs, and LeaseLost
+        where another agent took over."""
         await self._works.ensure_kind()
         async with asyncio.TaskGroup() as group:
             group.create_task(self.feed.run())
             await self.feed.synced()
+            if self._settings.lease_namespace:
+                await self._lead(group)
             topics = [self._settings.cluster, GLOBAL_TOPIC]
             name = f"gsch-agent-{self._settings.cluster}"
             group.create_task(self._bus.consume(topics, name, self._on_message))
             group.create_task(self._report())
             group.create_task(self._expire())
+            log.info("agent works", cluster=self._settings.cluster)
+
+    async def _lead(self, group: asyncio.TaskGroup) -> None:
+        """Wait for the Lease, and keep it; only who has it stops copies when it is cut off."""
+        name = f"gsch-agent-{self._settings.cluster}"
+        elector = LeaderElector(self._client, self._settings.lease_namespace, name, self._identity)
+        log.info("waiting for the lease", lease=name, identity=self._identity)
+        await elector.acquire()
+        group.create_task(elector.hold())
+        self._contact = self._carrier.contact = Contact()
+        group.create_task(self._stop_when_cut_off())
 
     # -- messages --------------------------------------------------------------------------
 
@@ -116,15 +152,32 @@ class ClusterAgent:
             message = decode(delivery.body)
         except MalformedMessage as error:
             log.error("message not understood", topic=delivery.topic, problem=str(error))
+            await self._bus.publish(REPLY_TOPIC, "", encode(unreadable(delivery.body, str(error))))
             return
-        if message.lcode != REQUEST or not self._is_for_us(message):
+        if not self._is_for_us(message):
+            return
+        if message.lcode != REQUEST:
+            if message.hcode == Code.REPORT:
+                await self._on_heard(message)
             return
         if not reply_topic(message):
             log.error("message without a request id", topic=delivery.topic)
+            problem = "msg.request_id is missing"
+            await self._bus.publish(REPLY_TOPIC, "", encode(unreadable(delivery.body, problem)))
             return
         answer = await self._answer(message)
         reply = reply_to(message, self._settings.cluster, answer)
         await self._bus.publish(reply_topic(message), message.request_id, encode(reply))
+
+    async def _on_heard(self, message: Message) -> None:
+        try:
+            heard = msgspec.convert(message.msg, HeardBody)
+        except msgspec.ValidationError as error:
+            log.error("message not understood", problem=str(error))
+            return
+        if heard.agent == self._identity and self._contact.heard(heard.number):
+            log.info("the layer hears us again", cluster=self._settings.cluster)
+            await self._tell_stopped()
 
     def _is_for_us(self, message: Message) -> bool:
         """A message of the topic for all clusters may name those that it is for."""
@@ -139,8 +192,12 @@ class ClusterAgent:
     async def _answer(self, message: Message) -> dict[str, object]:
         """`msg` of the reply."""
         try:
-            if message.attempt is None:
-                raise MalformedMessage("msg.attempt is missing")
+            if message.attempt is None or message.hcode in (Code.PROJECT, Code.POD):
+                if not self._settings.legacy:
+                    raise MalformedMessage(
+                        "msg.attempt is missing; messages of GS are taken with `legacy: true`"
+                    )
+                return {"result": await self._legacy.answer(message)}
             result = await self._carry_out(message)
         except (MalformedMessage, msgspec.ValidationError) as error:
             return {"result": "error", "message": f"hcode {message.hcode}: {error}"}
@@ -167,21 +224,79 @@ class ClusterAgent:
     # -- now and then ----------------------------------------------------------------------
 
     async def _report(self) -> None:
+        """Now and then, and when somebody waits for it: as long as the API server answers us."""
         while True:
-            body = reports.report(
-                self.snapshot,
-                self._settings.cluster,
-                location=self._settings.location,
-                rtts_ms=self._settings.rtts_ms,
-                agent=self._identity,
-            )
-            message = to_cluster("", Code.REPORT, msgspec.to_builtins(body))
             try:
+                async with asyncio.timeout(API_SERVER_WITHIN_S):
+                    await self._client.request("GET", "/version")
                 async with asyncio.timeout(LEASE_S):
-                    await self._bus.publish(REPORT_TOPIC, self._settings.cluster, encode(message))
+                    await self._send_report()
             except (GschError, TimeoutError) as error:
                 log.warning("report not sent", error=str(error) or "timed out")
-            await asyncio.sleep(REPORT_INTERVAL_S)
+                await asyncio.sleep(CUT_OFF_INTERVAL_S)
+            try:
+                async with asyncio.timeout(REPORT_INTERVAL_S):
+                    await self._contact.wanted.wait()
+            except TimeoutError:
+                pass
+
+    async def _send_report(self) -> None:
+        settings = self._settings
+        body = Report(
+            settings.cluster,
+            shapes.shapes(self.snapshot),
+            settings.location,
+            dict(settings.rtts_ms),
+            sorted(self.snapshot.storage.classes),
+            self._identity,
+            self._contact.next_report(),
+            bool(settings.lease_namespace),
+        )
+        message = to_cluster("", Code.REPORT, msgspec.to_builtins(body))
+        await self._bus.publish(REPORT_TOPIC, settings.cluster, encode(message))
+
+    async def _stop_when_cut_off(self) -> None:
+        """Once the layer may take the cluster for lost, nothing runs here that it may start
+        elsewhere."""
+        stopped = False
+        while True:
+            await asyncio.sleep(CUT_OFF_INTERVAL_S)
+            if not self._contact.cut_off:
+                stopped = False
+            elif not stopped:
+                stopped = await self._stop_copies()
+
+    async def _stop_copies(self) -> bool:
+        """Whether all of them are gone."""
+        try:
+            works = await self._works.to_stop()
+            running = [w for w in works if w.spec.objects]
+            if running:
+                log.warning("cut off from the layer: copies are stopped", requests=len(running))
+            room = asyncio.Semaphore(STOP_AT_ONCE)
+
+            async def stop(request_id: str, attempt: int) -> None:
+                async with room:
+                    await self._carrier.stop(request_id, attempt)
+
+            await asyncio.gather(*(stop(w.metadata.name, w.spec.attempt) for w in running))
+        except (GschError, TimeoutError) as error:
+            log.warning("copies not stopped, again", error=str(error) or "timed out")
+            return False
+        return True
+
+    async def _tell_stopped(self) -> None:
+        """What was stopped by ourselves: the layer may not have noticed."""
+        for work in await self._works.to_stop():
+            if work.spec.result.status == STOPPED and not work.spec.objects:
+                msg = {
+                    "request_id": work.metadata.name,
+                    "attempt": work.spec.attempt,
+                    "result": {"status": "success", "stopped": True},
+                }
+                source = End("cluster", self._settings.cluster)
+                reply = Message(Code.REVOKE, REPLY, msg, source)
+                await self._bus.publish(REPLY_TOPIC, work.metadata.name, encode(reply))
 
     async def _expire(self) -> None:
         while True:

@@ -1,17 +1,21 @@
 """Carries attempts out in one cluster, and undoes them: once each, however often it is told."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 
 import msgspec
 import structlog
 
+from federation.agent.contact import Contact
+from federation.agent.files import Files
 from federation.agent.objects import ObjectRefused, Objects
+from federation.agent.orders import Orders
 from federation.agent.pods import RequestPods
 from federation.agent.rewrite import Target, rewrite
 from federation.agent.room import Room
 from federation.agent.works import (
+    CLUSTER_LOST_LABEL,
     REVOKED,
+    STOPPED,
     Reference,
     Work,
     WorkMeta,
@@ -19,7 +23,8 @@ from federation.agent.works import (
     Works,
     WorkSpec,
 )
-from federation.documents import BadDocument, Document, read
+from federation.documents import BadDocument, Document
+from federation.request import ClusterLost
 from federation.wire import ApplyBody, AskBody, ResultBody, RevokeBody
 
 log = structlog.get_logger(__name__)
@@ -28,9 +33,6 @@ GONE_WITHIN_S = 60.0
 """Seconds within which the pods of a revoked attempt have to be gone; told again after that."""
 SUCCESS, FAIL = "success", "fail"
 
-Fetch = Callable[[str], Awaitable[str]]
-"""The YAML of a file id. Raises GschError."""
-
 
 class Carrier:
     """One cluster's hands."""
@@ -38,21 +40,23 @@ class Carrier:
     def __init__(
         self,
         target: Target,
-        fetch: Fetch,
+        files: Files,
         works: Works,
         objects: Objects,
         pods: RequestPods,
         room: Room,
+        contact: Contact,
     ) -> None:
-        self._target, self._fetch = target, fetch
+        self._target, self._files = target, files
         self._works, self._objects, self._pods, self._room = works, objects, pods, room
+        self.contact, self._orders = contact, Orders()
 
     # -- asking ----------------------------------------------------------------------------
 
     async def ask(self, order: AskBody) -> ResultBody:
         """Whether the request fits; the room is held for it."""
         try:
-            documents = rewrite(read(await self._fetch(order.file_id)), order, self._target)
+            documents = rewrite(await self._files.read(order.file_id), order, self._target)
         except BadDocument as error:
             return ResultBody(status=FAIL, error_msg=str(error))
         found = self._room.ask(
@@ -64,19 +68,35 @@ class Carrier:
 
     async def apply(self, order: ApplyBody) -> ResultBody:
         """Carry an attempt out, or say again how it ended."""
-        work = await self._works.get(order.request_id)
-        if work is not None:
-            if order.attempt < work.spec.attempt:
-                return _refused(f"attempt {order.attempt} is over: {work.spec.attempt} is in force")
-            if order.attempt == work.spec.attempt:
-                if work.spec.state == REVOKED:
-                    return _refused(f"attempt {order.attempt} was revoked")
-                if work.finished:
-                    return self._result(work)
-            elif work.spec.state != REVOKED:
-                work = await self._remove_objects(work, keep_claims=True)
+        async with self._orders.of(order.request_id):
+            if order.cluster_lost == ClusterLost.STOP_AND_MOVE:
+                # The order may have been on its way while another copy was started.
+                await self.contact.confirm()
+            if self._orders.revoked(order.request_id, order.attempt):
+                return _refused(f"attempt {order.attempt} was revoked")
+            work = await self._works.get(order.request_id)
+            if work is not None:
+                answer = self._answer_from(work, order)
+                if answer is not None:
+                    return answer
+                if work.spec.attempt < order.attempt and work.spec.state != REVOKED:
+                    work = await self._remove_objects(work, keep_claims=True)
+            return await self._apply(order, work)
+
+    def _answer_from(self, work: Work, order: ApplyBody) -> ResultBody | None:
+        """What the Work says of this attempt already."""
+        if order.attempt < work.spec.attempt:
+            return _refused(f"attempt {order.attempt} is over: {work.spec.attempt} is in force")
+        if order.attempt == work.spec.attempt:
+            if work.spec.state == REVOKED:
+                return _refused(f"attempt {order.attempt} was revoked")
+            if work.finished:
+                return self._result(work)
+        return None
+
+    async def _apply(self, order: ApplyBody, work: Work | None) -> ResultBody:
         try:
-            documents = rewrite(read(await self._fetch(order.file_id)), order, self._target)
+            documents = rewrite(await self._files.read(order.file_id), order, self._target)
         except BadDocument as error:
             return _refused(str(error))
         work = await self._works.put(_planned(order, documents, work))
@@ -96,10 +116,15 @@ class Carrier:
         except ObjectRefused as error:
             return WorkResult(FAIL, str(error))
         expected = sum(d.replicas for d in documents if d.template is not None)
-        try:
-            async with asyncio.timeout(order.accept_within_s):
-                await self._pods.wait_until_scheduled(order.request_id, expected)
-        except TimeoutError:
+        revoked = await self._orders.unless_revoked(
+            order.request_id,
+            order.attempt,
+            self._pods.wait_until_scheduled(order.request_id, expected),
+            order.accept_within_s,
+        )
+        if revoked:
+            return WorkResult(FAIL, f"attempt {order.attempt} was revoked")
+        if len(self._pods.scheduled(order.request_id)) < expected:
             there = len(self._pods.scheduled(order.request_id))
             why = self._pods.problem(order.request_id) or "no scheduler took them"
             return WorkResult(
@@ -124,6 +149,12 @@ class Carrier:
     async def revoke(self, order: RevokeBody) -> ResultBody:
         """Undo an attempt for good. Raises GschError or TimeoutError where something is left: it
         has to be told again."""
+        # Said before anything is awaited, so that what carries the attempt out stops.
+        with self._orders.revoking(order.request_id, order.attempt):
+            async with self._orders.of(order.request_id):
+                return await self._revoke(order)
+
+    async def _revoke(self, order: RevokeBody) -> ResultBody:
         self._room.release(order.request_id, None if order.close else order.attempt)
         if order.close:
             await self._works.remove(order.request_id)
@@ -138,6 +169,19 @@ class Carrier:
                 work.spec.attempt = order.attempt
                 await self._remove_objects(work, order.keep_claims)
         return ResultBody(cluster_name=self._target.cluster)
+
+    async def stop(self, request_id: str, attempt: int) -> None:
+        """The layer is out of reach, and may start the request elsewhere: remove the copy, and
+        remember that this was nobody's order."""
+        with self._orders.revoking(request_id, attempt):
+            async with self._orders.of(request_id):
+                work = await self._works.get(request_id)
+                if work is None or work.spec.attempt != attempt:
+                    return
+                if work.spec.state != REVOKED:
+                    work.spec.state, work.spec.result = REVOKED, WorkResult(STOPPED)
+                    work = await self._works.put(work)
+                await self._remove_objects(work, keep_claims=True)
 
     async def _remove_objects(self, work: Work, keep_claims: bool) -> Work:
         """Leave a tombstone. Revoked is said first: what comes of the attempt meanwhile is refused;
@@ -178,7 +222,9 @@ def _planned(order: ApplyBody, documents: list[Document], before: Work | None) -
         known = {(r.kind, r.name): r.uid for r in before.spec.objects}
         for reference in references:
             reference.uid = known.get((reference.kind, reference.name), "")
-    return Work(before.metadata if before is not None else WorkMeta(order.request_id), spec)
+    metadata = before.metadata if before is not None else WorkMeta(order.request_id)
+    metadata.labels = {CLUSTER_LOST_LABEL: order.cluster_lost}
+    return Work(metadata, spec)
 
 
 def _refused(message: str) -> ResultBody:

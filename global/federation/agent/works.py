@@ -9,12 +9,16 @@ from typing import Any
 
 import msgspec
 
-from cluster.api.client import ApiClient, ApiError
+from cluster.api.client import ApiClient, ApiError, with_query
 from cluster.errors import ClusterError
+from federation.request import ClusterLost
 
 GROUP, VERSION = "federation.gsch.io", "v1alpha1"
 COLLECTION = f"/apis/{GROUP}/{VERSION}/works"
 APPLIED, REVOKED = "Applied", "Revoked"
+CLUSTER_LOST_LABEL = "gsch.io/cluster-lost"
+STOPPED = "stopped"
+"""Result of a copy that the agent stopped while it was cut off."""
 CRD_PATH = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 
 
@@ -47,6 +51,7 @@ class WorkSpec(msgspec.Struct, rename="camel", omit_defaults=True):
 
 class WorkMeta(msgspec.Struct, rename="camel", omit_defaults=True):
     name: str
+    labels: dict[str, str] | None = None
     resource_version: str = ""
     uid: str = ""
 
@@ -61,6 +66,10 @@ class Work(msgspec.Struct, rename="camel"):
     def finished(self) -> bool:
         """Whether applying came to its end, for better or worse."""
         return bool(self.spec.result.status)
+
+
+class _WorkList(msgspec.Struct):
+    items: list[Work] = []
 
 
 class WorkConflict(ClusterError):
@@ -80,6 +89,16 @@ class Works:
         if not reply.ok:
             raise ApiError(reply, f"read Work {request_id}")
         return reply.decode(Work)
+
+    async def to_stop(self) -> list[Work]:
+        """Those of requests that may start elsewhere when this cluster is cut off."""
+        selector = f"{CLUSTER_LOST_LABEL}={ClusterLost.STOP_AND_MOVE}"
+        reply = await self._client.request(
+            "GET", with_query(COLLECTION, {"labelSelector": selector})
+        )
+        if not reply.ok:
+            raise ApiError(reply, "list Works")
+        return reply.decode(_WorkList).items
 
     async def put(self, work: Work) -> Work:
         """Create or replace it, on the version that was read."""

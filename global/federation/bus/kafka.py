@@ -6,7 +6,6 @@ import contextlib
 import ssl
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -45,7 +44,7 @@ class KafkaSettings:
         *,
         ca_file: str = "",
         user: str = "",
-        password_file: str = "",
+        password: str = "",
         replication: int = 1,
     ) -> None:
         self.servers, self.replication = servers, replication
@@ -55,14 +54,6 @@ class KafkaSettings:
                 context = ssl.create_default_context(cafile=ca_file)
             except (OSError, ssl.SSLError) as error:
                 raise ConfigError(f"{ca_file}: {error}") from error
-        password = ""
-        if user:
-            try:
-                password = Path(password_file).read_text().strip()
-            except OSError as error:
-                raise ConfigError(
-                    f"{password_file or 'password file'}: {error.strerror}"
-                ) from error
         protocol = ("SASL_" if user else "") + ("SSL" if context else "PLAINTEXT")
         self.options: dict[str, Any] = {"bootstrap_servers": servers, "security_protocol": protocol}
         if context:

@@ -6,22 +6,29 @@ Errors are JSON, `{"error": {"code", "message"}}`, with the status that fits.
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec
 import structlog
 from aiohttp import web
+from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError
 from store.sealing import Seal
 from store.transactions import Transactions
 
-from cluster.errors import GschError
-from federation import repository, submit
-from federation.dispatch import levels_of
+from federation import callbacks, repository, submit
 from federation.fleet import Fleet
+from federation.front.errors import answer_errors, json
+from federation.front.legacy import LegacyFront
 from federation.front.tokens import Identity, Tokens
-from federation.request import FINAL, Case, Request
-from federation.worker import Worker
+from federation.levels import levels_of
+from federation.live import QUEUE, Live
+from federation.messages import MAX_SHOWN
+from federation.progress import Progress
+from federation.request import FINAL, POLICIES, Case, Request, State
+from federation.yaml_cache import YamlCache
 from serving.http_server import OPEN, content, health
 from serving.security import Handler
 
@@ -31,43 +38,62 @@ MAX_BODY = 2 * 1024 * 1024
 """Bytes of a request's body; its YAML may have half of that."""
 MAX_KEY = 255
 MAX_PAGE = 500
-WATCH_INTERVAL_S = 0.5
+WATCH_INTERVAL_S = 2.0
+"""Seconds after which a watched request is looked at, though nobody said that it changed."""
 WHO: web.RequestKey[Identity] = web.RequestKey("who", Identity)
-
-_encode = msgspec.json.Encoder().encode
 
 
 class Front:
-    """The handlers, over the database and the worker of this process."""
+    """The handlers, over the database. Workers carry requests on."""
 
     def __init__(
         self,
         transactions: Transactions,
         seal: Seal,
         fleet: Fleet,
-        worker: Worker,
+        progress: Progress,
+        live: Live,
         tokens: Tokens,
+        *,
+        allow_private: bool = False,
+        legacy: bool = False,
+        console_url: str = "",
+        yaml_cache: YamlCache | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        """`allow_private`: callbacks may go to private addresses. `legacy`: GS's routes too."""
         self._transactions, self._seal, self._fleet = transactions, seal, fleet
-        self._worker, self._tokens, self._clock = worker, tokens, clock
+        self._progress, self._live, self._tokens, self._clock = progress, live, tokens, clock
+        self._allow_private, self._yaml_cache = allow_private, yaml_cache
+        self._legacy = None
+        if legacy:
+            self._legacy = LegacyFront(
+                transactions, fleet, progress, live, self._take, _user, console_url
+            )
 
-    def application(self, metrics: Callable[[], bytes]) -> web.Application:
+    def application(
+        self, metrics: Callable[[], bytes], problem: Callable[[], str]
+    ) -> web.Application:
+        """`problem` says why this process cannot do its work; empty where it can."""
         application = web.Application(
-            client_max_size=MAX_BODY, middlewares=[self._errors(), self._authenticate()]
+            client_max_size=MAX_BODY, middlewares=[answer_errors, self._authenticate()]
         )
         routes = application.router
         routes.add_get("/livez", health(lambda: ""))
-        routes.add_get("/readyz", health(lambda: ""))
+        routes.add_get("/readyz", health(problem))
         routes.add_get("/metrics", content(metrics, "text/plain; version=0.0.4"))
         routes.add_post("/api/v1/requests", self.create)
         routes.add_get("/api/v1/requests", self.list_)
         routes.add_get("/api/v1/requests/{id}", self.read)
         routes.add_delete("/api/v1/requests/{id}", self.cancel)
         routes.add_get("/api/v1/requests/{id}/events", self.watch)
+        routes.add_get("/api/v1/policies", self.policies)
         routes.add_get("/api/v1/clusters", self.clusters)
         routes.add_post("/api/v1/clusters/{name}/abandon", self.abandon)
+        routes.add_get("/api/v1/set-aside", self.set_aside)
         routes.add_get("/api/v1/files/{id}", self.file)
+        if self._legacy is not None:
+            self._legacy.add_to(routes)
         return application
 
     # -- requests --------------------------------------------------------------------------
@@ -80,26 +106,42 @@ class Front:
             raise submit.BadRequest(f"Idempotency-Key: 1 to {MAX_KEY} characters")
         body = await http.read()
         given = submit.read_body(body)
+        if http.query.get("dryRun") == "All":
+            request = await self._checked(who, given)
+            return json(await asyncio.to_thread(self._dry_run, request))
+        request_id = await self._take(who, given, body, key)
+        return json({"id": request_id}, 201, {"Location": f"/api/v1/requests/{request_id}"})
+
+    async def _checked(self, who: Identity, given: submit.Submission) -> Request:
+        if given.callback_url:
+            callbacks.check(given.callback_url, self._allow_private)
         known = frozenset(self._fleet.clusters)
         # YAML of a megabyte takes its time: not on the loop.
-        request = await asyncio.to_thread(submit.request_of, given, who.owner, known, self._clock())
-        if http.query.get("dryRun") == "All":
-            ranked = await asyncio.to_thread(self._dry_run, request)
-            return _json(ranked)
-        request_id = await self._create(request, given.yaml, repository.digest(body), key)
-        return _json({"id": request_id}, 201, {"Location": f"/api/v1/requests/{request_id}"})
+        return await asyncio.to_thread(submit.request_of, given, who.owner, known, self._clock())
 
-    async def _create(self, request: Request, yaml: str, digest: str, key: str | None) -> str:
-        sealed = self._seal.seal(yaml)
+    async def _take(
+        self, who: Identity, given: submit.Submission, body: bytes, key: str | None
+    ) -> str:
+        """The id of the request, once it is committed with its YAML."""
+        request = await self._checked(who, given)
+        sealed, digest = self._seal.seal(given.yaml), repository.digest(body)
+
+        def work(connection: Connection) -> str:
+            return repository.create(connection, request, sealed, digest, key)
+
         try:
-            made = await self._transactions.run(
-                lambda c: repository.create(c, request, sealed, digest, key)
-            )
+            try:
+                made = await self._transactions.run(work)
+            except IntegrityError:
+                # The same key, by another front at this moment: it is there now.
+                made = await self._transactions.run(work)
         except repository.Conflict:
             raise web.HTTPConflict(
                 reason="this Idempotency-Key was used for another body"
             ) from None
-        self._worker.wake()
+        if self._yaml_cache is not None:
+            await self._yaml_cache.put(request.file_id, given.yaml)
+        await self._live.publish([QUEUE])
         return made
 
     def _dry_run(self, request: Request) -> dict[str, Any]:
@@ -131,12 +173,12 @@ class Front:
                 limit=limit,
             )
         )
-        return _json({"items": [_summary(r) for r in page.requests], "continue": page.next})
+        return json({"items": [_summary(r) for r in page.requests], "continue": page.next})
 
     async def read(self, http: web.Request) -> web.StreamResponse:
         case = await self._own(http)
         notes = await self._transactions.run(lambda c: repository.notes(c, case.request.id))
-        return _json(
+        return json(
             {
                 **_summary(case.request),
                 "levels": case.request.levels,
@@ -149,29 +191,33 @@ class Front:
     async def cancel(self, http: web.Request) -> web.StreamResponse:
         """202: it is over once nothing of it is left in any cluster."""
         case = await self._own(http)
-        await self._worker.cancel(case.request.id)
-        return _json({"id": case.request.id}, 202)
+        await self._progress.cancel(case.request.id)
+        return json({"id": case.request.id}, 202)
 
     async def watch(self, http: web.Request) -> web.StreamResponse:
         """Server-sent events: the request's history as it grows, until it is over."""
         case = await self._own(http)
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-        await response.prepare(http)
         sent = _number(http.headers.get("Last-Event-ID", "0"), "Last-Event-ID", 2**62)
+        response = web.StreamResponse(
+            headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"}
+        )
+        await response.prepare(http)
         request_id = case.request.id
-        with contextlib.suppress(ConnectionResetError):
+        with contextlib.suppress(ConnectionError):
             while True:
                 state, notes = await self._transactions.run(
-                    lambda c: (repository.state(c, request_id), repository.notes(c, request_id))
+                    partial(_since, request_id=request_id, after=sent)
                 )
-                for number, note in enumerate(notes[sent:], sent + 1):
-                    data = _encode({"at": note.at, "text": note.text}).decode()
-                    await response.write(f"id: {number}\ndata: {data}\n\n".encode())
-                sent = len(notes)
+                for note in notes:
+                    data = msgspec.json.encode({"at": note.at, "text": note.text}).decode()
+                    await response.write(f"id: {note.id}\ndata: {data}\n\n".encode())
+                    sent = note.id
                 if state is None or state in FINAL:
                     await response.write(b"event: end\ndata: {}\n\n")
                     break
-                await asyncio.sleep(WATCH_INTERVAL_S)
+                await self._live.wait(request_id, WATCH_INTERVAL_S)
+                if http.transport is None or http.transport.is_closing():
+                    break
         return response
 
     async def _own(self, http: web.Request) -> Case:
@@ -198,7 +244,7 @@ class Front:
             }
             for name, known in sorted(self._fleet.clusters.items())
         ]
-        return _json({"items": items})
+        return json({"items": items})
 
     async def abandon(self, http: web.Request) -> web.StreamResponse:
         """What only a person knows: that nothing runs in a lost cluster any more."""
@@ -208,7 +254,7 @@ class Front:
             raise web.HTTPNotFound(reason="there is no such cluster")
         if not self._fleet.lost(name, self._clock()):
             raise web.HTTPConflict(reason=f"cluster {name} is there: only a lost one is abandoned")
-        return _json({"requests": await self._worker.abandon(name)})
+        return json({"requests": await self._progress.abandon(name)})
 
     async def file(self, http: web.Request) -> web.StreamResponse:
         """The YAML of a request, for agents."""
@@ -221,6 +267,28 @@ class Front:
         return web.Response(text=self._seal.open(sealed), content_type="application/yaml")
 
     # -- around ----------------------------------------------------------------------------
+
+    async def policies(self, http: web.Request) -> web.StreamResponse:
+        _user(http)
+        replicas = await self._transactions.run(repository.replicas)
+        return json({"items": [{"name": p, "workers": replicas.get(p)} for p in POLICIES]})
+
+    async def set_aside(self, http: web.Request) -> web.StreamResponse:
+        """Messages that nobody could read, the newest first."""
+        _user(http)
+        limit = _number(http.query.get("limit", "50"), "limit", MAX_PAGE)
+        found = await self._transactions.run(lambda c: repository.messages_set_aside(c, limit))
+        items = [
+            {
+                "id": one.id,
+                "topic": one.topic,
+                "at": one.at,
+                "problem": one.problem,
+                "body": one.body[:MAX_SHOWN].decode("utf-8", "replace"),
+            }
+            for one in found
+        ]
+        return json({"items": items})
 
     def _authenticate(self) -> Any:
         @web.middleware
@@ -236,20 +304,13 @@ class Front:
 
         return authenticate
 
-    def _errors(self) -> Any:
-        @web.middleware
-        async def errors(
-            http: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-        ) -> web.StreamResponse:
-            try:
-                return await handler(http)
-            except web.HTTPException as error:
-                kept = {k: v for k, v in error.headers.items() if k == "WWW-Authenticate"}
-                return _error(error.status, error.reason, kept)
-            except GschError as error:
-                return _error(error.status, str(error))
 
-        return errors
+def _since(
+    connection: Connection, request_id: str, after: int
+) -> tuple[State | None, list[repository.Note]]:
+    """State of the request, and the lines of its history beyond the one of this number."""
+    state = repository.state(connection, request_id)
+    return state, repository.notes(connection, request_id, after)
 
 
 def _user(http: web.Request) -> Identity:
@@ -299,13 +360,3 @@ def _attempt(attempt: Any) -> dict[str, Any]:
         "askedAt": attempt.asked_at,
         "endedAt": attempt.ended_at,
     }
-
-
-def _json(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
-    return web.Response(
-        body=_encode(body), status=status, headers=headers, content_type="application/json"
-    )
-
-
-def _error(status: int, message: str, headers: dict[str, str] | None = None) -> web.Response:
-    return _json({"error": {"code": status, "message": message}}, status, headers)

@@ -34,6 +34,8 @@ class Identity:
 
     owner: Owner
     agent: str = ""
+    named: bool = True
+    """Whether a token says so; otherwise nobody has to show one."""
 
 
 class Tokens:
@@ -50,7 +52,7 @@ class Tokens:
     def identify(self, authorization: str) -> Identity | None:
         """By the Authorization header; None for a token that is nobody's."""
         if self._entries is None:
-            return Identity(Owner("anonymous"))
+            return Identity(Owner("anonymous"), named=False)
         given = authorization.encode("utf-8", "replace")
         found = None
         for entry in self._entries:

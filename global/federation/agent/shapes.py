@@ -1,30 +1,9 @@
-"""What an agent reports: its cluster's nodes by shape, and round-trip times to other clusters."""
-
-from collections.abc import Mapping
+"""What an agent reports of its cluster's nodes: alike ones together, as shapes."""
 
 import numpy as np
 
 from cluster.state.snapshot import Ints, Snapshot
-from federation.fleet import MAX_SHAPES, NodeShape, Report
-
-
-def report(
-    snapshot: Snapshot,
-    cluster: str,
-    *,
-    location: str = "edge",
-    rtts_ms: Mapping[str, float] | None = None,
-    agent: str = "",
-) -> Report:
-    """The cluster as it is now."""
-    return Report(
-        cluster,
-        shapes(snapshot),
-        location,
-        dict(rtts_ms or {}),
-        sorted(snapshot.storage.classes),
-        agent,
-    )
+from federation.fleet import MAX_SHAPES, NodeShape
 
 
 def shapes(snapshot: Snapshot, most: int = MAX_SHAPES) -> list[NodeShape]:

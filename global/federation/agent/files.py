@@ -1,0 +1,39 @@
+"""A request's YAML, fetched by its file id, parsed off the event loop, and kept for a while: a
+cluster that is asked is often the one that carries the request out."""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+
+from federation.documents import Document, read
+
+Fetch = Callable[[str], Awaitable[str]]
+"""The YAML of a file id. Raises GschError."""
+
+MAX_CHARACTERS = 16 * 1024 * 1024
+"""Of the YAML of all that is kept."""
+
+
+class Files:
+    """The last files that were read."""
+
+    def __init__(self, fetch: Fetch) -> None:
+        self._fetch = fetch
+        self._kept: OrderedDict[str, tuple[int, list[Document]]] = OrderedDict()
+        self._size = 0
+
+    async def read(self, file_id: str) -> list[Document]:
+        """Raises BadDocument, and GschError where it cannot be had. Not to be changed."""
+        kept = self._kept.get(file_id)
+        if kept is not None:
+            self._kept.move_to_end(file_id)
+            return kept[1]
+        text = await self._fetch(file_id)
+        documents = await asyncio.to_thread(read, text)
+        if file_id not in self._kept:
+            self._kept[file_id] = len(text), documents
+            self._size += len(text)
+        while self._size > MAX_CHARACTERS:
+            _, (size, _) = self._kept.popitem(last=False)
+            self._size -= size
+        return documents

@@ -1,0 +1,88 @@
+"""Reports of the agents: taken, written down, and acknowledged; and those that others took."""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import msgspec
+import structlog
+from store.transactions import DatabaseUnavailable, Transactions
+
+from federation import repository, wire
+from federation.bus import Bus, Delivery
+from federation.fleet import Fleet, Report
+from federation.messages import REPLY, REPORT_TOPIC, Code, End, Message, decode, encode
+
+log = structlog.get_logger(__name__)
+
+REFRESH_INTERVAL_S = 2.0
+"""Seconds between two looks at the reports that other processes took."""
+
+
+class Reports:
+    """Keeps a Fleet up to date."""
+
+    def __init__(
+        self,
+        transactions: Transactions,
+        fleet: Fleet,
+        on_new: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`on_new` is called for a cluster that was not heard of before."""
+        self._transactions, self._fleet = transactions, fleet
+        self._on_new, self._clock = on_new, clock
+
+    async def consume(self, bus: Bus) -> None:
+        """Take reports, for ever; of all processes that do, each report reaches one."""
+
+        async def handle(delivery: Delivery) -> None:
+            try:
+                report = wire.report_of(decode(delivery.body))
+            except ValueError as error:
+                await set_aside(self._transactions, delivery, str(error), self._clock())
+                return
+            now = self._clock()
+            await self._transactions.run(lambda c: repository.set_report(c, report, now))
+            self._take(report, now)
+            # By this the agent knows that it is not cut off.
+            await bus.publish(report.cluster, "", encode(_heard(report)))
+
+        await bus.consume([REPORT_TOPIC], "gsch-layer", handle)
+
+    async def refresh(self) -> None:
+        """Read what others took, for ever."""
+        while True:
+            try:
+                for known in await self._transactions.run(repository.reports):
+                    ours = self._fleet.clusters.get(known.report.cluster)
+                    if (
+                        ours is None
+                        or known.heard_at > ours.heard_at
+                        or known.abandoned != ours.abandoned
+                    ):
+                        self._take(known.report, known.heard_at, known.abandoned)
+            except DatabaseUnavailable as error:
+                log.warning("reports not read", error=str(error))
+            await asyncio.sleep(REFRESH_INTERVAL_S)
+
+    def _take(self, report: Report, heard_at: float, abandoned: bool = False) -> None:
+        new = report.cluster not in self._fleet.clusters
+        self._fleet.set(report, heard_at, abandoned)
+        if new:
+            self._on_new()
+
+
+def _heard(report: Report) -> Message:
+    msg = msgspec.to_builtins(wire.HeardBody(report.number, report.agent))
+    return Message(Code.REPORT, REPLY, msg, End("none"), End("cluster", report.cluster))
+
+
+async def set_aside(
+    transactions: Transactions, delivery: Delivery, problem: str, now: float
+) -> None:
+    """A message that nobody can read is kept, and shown, instead of being met again and again."""
+    log.error("message set aside", topic=delivery.topic, key=delivery.key, problem=problem)
+    await transactions.run(
+        lambda c: repository.set_aside(c, delivery.topic, delivery.body, problem, now)
+    )
