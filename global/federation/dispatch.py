@@ -58,6 +58,9 @@ MOVES_AFTER_S = {
 """Seconds without a report after which a request starts elsewhere."""
 
 
+MAX_UNHEARD_DELAY_S = 10.0
+"""Seconds at most until clusters are looked at again, where none was there."""
+NO_ANSWER = "no answer in time"
 EXTERNAL_WITHIN_S = 600.0
 """Seconds within which a worker that is not ours has to say how a request ended."""
 BEYOND_EXTERNAL = 1_000_000
@@ -220,7 +223,7 @@ class _Step:
                 continue
             if attempt.state is AttemptState.ASKED:
                 self.sends.append(Revoke(attempt))
-                _end(attempt, AttemptState.REFUSED, "no answer in time", self.now)
+                _end(attempt, AttemptState.REFUSED, NO_ANSWER, self.now)
             elif attempt.state is AttemptState.APPLYING:
                 seconds = f"{self.request.accept_within_s:g} s"
                 self._revoke(attempt, f"its pods were not scheduled within {seconds}")
@@ -375,15 +378,40 @@ class _Step:
         """Everything of this round failed: back to the queue, or given up."""
         request = self.request
         request.external_until = None
-        request.fail_count += 1
+        if not self._heard():
+            # Nobody looked at it, so it did not fail: it waits for somebody who does.
+            request.unheard += 1
+            pause = min(RETRY_DELAY_S * 2 ** (request.unheard - 1), MAX_UNHEARD_DELAY_S)
+            self._again(message, pause)
+            return
+        request.fail_count, request.unheard = request.fail_count + 1, 0
         if request.fail_count > self.limits.z:
             self._finish(State.FAILED, message)
             return
         if request.fail_count > self.limits.k:
             request.queue = Queue.FIRST
+        self._again(message, RETRY_DELAY_S * 2 ** (request.fail_count - 1))
+
+    def _again(self, message: str, pause: float) -> None:
+        request = self.request
         request.state, request.message = State.QUEUED, message
         request.round, request.level = request.round + 1, 0
-        request.wake_at = self.now + RETRY_DELAY_S * 2 ** (request.fail_count - 1)
+        request.wake_at = self.now + pause
+
+    def _heard(self) -> bool:
+        """Whether any cluster had its say in this round, or a worker that is not ours."""
+        if self.request.external:
+            return True
+        silent = {
+            a.cluster
+            for a in self.case.attempts
+            if a.round == self.request.round and a.message == NO_ANSWER
+        }
+        return any(
+            cluster not in silent and not self.fleet.lost(cluster, self.now)
+            for level in levels_of(self.request, self.fleet)
+            for cluster in level
+        )
 
     def _why(self) -> str:
         request = self.request

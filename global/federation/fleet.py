@@ -75,6 +75,9 @@ class Fleet:
         self._shapes = _Shapes()
 
     def set(self, report: Report, heard_at: float, abandoned: bool = False) -> None:
+        if all(heard_at - one.heard_at > LEASE_S / 2 for one in self.clusters.values()):
+            # Silence of all of them was our own: the bus, the database or we were away.
+            self._since = max(self._since, heard_at)
         known = Known(report, heard_at, abandoned)
         if report.cluster in self.clusters:
             self.clusters[report.cluster] = known

@@ -26,7 +26,7 @@ from cluster.api.lease import LeaseLost
 from cluster.errors import ClusterError, ConfigError
 from federation import repository
 from federation.agent.app import AgentSettings, ClusterAgent
-from federation.agent.files import Fetch
+from federation.agent.files import Fetch, FileMissing
 from federation.bus import Bus
 from federation.bus.in_process import InProcessBus
 from federation.bus.kafka import KafkaBus, KafkaSettings
@@ -115,10 +115,10 @@ class _Core:
         )
 
     async def fetch(self, file_id: str) -> str:
-        """The YAML of a file id. Raises ClusterError."""
+        """The YAML of a file id. Raises FileMissing, DatabaseUnavailable."""
         sealed = await self.transactions.run(lambda c: repository.sealed(c, file_id))
         if sealed is None:
-            raise ClusterError(f"there is no file {file_id}")
+            raise FileMissing(f"there is no file {file_id}")
         return self.seal.open(sealed)
 
 
@@ -167,7 +167,7 @@ async def agent(configuration: GlobalConfiguration, name: str) -> None:
             """From the front; what a front of GS took lies in Redis alone."""
             try:
                 return await fetch(file_id)
-            except ClusterError:
+            except (ClusterError, FileMissing):
                 found = None if yaml_cache is None else await yaml_cache.get(file_id)
                 if found is None:
                     raise
@@ -291,6 +291,8 @@ async def _front_files(configuration: GlobalConfiguration) -> AsyncIterator[Fetc
                     text = await reply.text()
                     if reply.status == 200:
                         return text
+                    if reply.status == 404:
+                        raise FileMissing(f"the front has no file {file_id}")
                     raise ClusterError(f"the front answered {reply.status} for file {file_id}")
             except (aiohttp.ClientError, TimeoutError) as error:
                 raise ClusterError(f"no answer from the front at {given.url}: {error}") from error

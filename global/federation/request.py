@@ -151,6 +151,8 @@ class Request(msgspec.Struct):
     state: State = State.QUEUED
     queue: Queue = Queue.BASE
     fail_count: int = 0
+    unheard: int = 0
+    """Rounds in a row in which no cluster was there to answer; they are no failures."""
     round: int = 0
     level: int = 0
     cancel: bool = False

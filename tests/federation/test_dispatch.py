@@ -39,6 +39,13 @@ def fleet(*names: str, now: float = 0.0, rtts: dict[str, float] | None = None) -
     return found
 
 
+def beat(known: Fleet, cluster: str, until: float) -> None:
+    """Reports of the cluster, every few seconds."""
+    for at in range(0, int(until), 3):
+        known.set(known.clusters[cluster].report, float(at))
+    known.set(known.clusters[cluster].report, until)
+
+
 def case(levels: list[list[str]], policy: str = MOST_REQUESTED, **fields: object) -> Case:
     request = Request(
         "req-1",
@@ -128,22 +135,40 @@ def test_a_silent_cluster_is_passed_over_and_fenced() -> None:
 
 def test_a_lost_cluster_is_not_even_asked() -> None:
     made, known = case([["c1"], ["c2"]]), fleet("c1")
-    known.set(fleet("c2").clusters["c2"].report, 100.0)
+    known.set(fleet("c2").clusters["c2"].report, 0.0)
+    beat(known, "c2", 100.0)
     assert asked(advance(made, known, 100.0)) == ["c2"]
     assert "last heard of 100 s ago" in made.request.excluded["c1"]
 
 
+def test_what_no_cluster_was_there_to_answer_is_no_failure() -> None:
+    made, known = case([["c1"], ["c2"]]), fleet("c1", "c2")
+    now = 100.0
+    for _ in range(20):
+        made.request.state = State.SCHEDULING
+        advance(made, known, now)
+        assert made.request.state is State.QUEUED
+        assert made.request.wake_at is not None
+        assert 0 < made.request.wake_at - now <= dispatch.MAX_UNHEARD_DELAY_S
+        now = made.request.wake_at
+    assert made.request.fail_count == 0
+    assert "last heard of" in made.request.message
+    known.set(known.clusters["c1"].report, now)
+    made.request.state = State.SCHEDULING
+    assert asked(advance(made, known, now)) == ["c1"]
+
+
 def test_failures_go_first_and_too_many_end_it() -> None:
-    made = case([["c1"]])
+    made = case([["c1"]], pods=[PodNeeds(1, {"cpu": 10**9})])
     queues = []
     for number in range(6):
         made.request.state = State.SCHEDULING
-        advance(made, Fleet(), float(number))
+        advance(made, fleet("c1", now=float(number)), float(number))
         queues.append((made.request.state, made.request.queue))
     assert queues[:2] == [(State.QUEUED, Queue.BASE)] * 2
     assert queues[2:5] == [(State.QUEUED, Queue.FIRST)] * 3
     assert made.request.state is State.FAILED
-    assert made.request.message == "c1: no agent of this cluster has ever reported"
+    assert made.request.message == "c1: no node has room: insufficient cpu"
 
 
 def test_without_a_list_the_source_cluster_comes_first_and_then_all_others() -> None:
@@ -220,7 +245,7 @@ def test_a_request_moves_on_when_its_cluster_is_lost(mode: ClusterLost) -> None:
     advance(made, known, 0.0)
     assert made.request.state is State.COMPLETED
     late = dispatch.MOVES_AFTER_S[mode] + 1
-    known.set(known.clusters["c2"].report, late)
+    beat(known, "c2", late)
     other = ClusterLost.MOVE if mode is ClusterLost.STOP_AND_MOVE else ClusterLost.STOP_AND_MOVE
     assert dispatch.lost(made, "c1", other, late) == []
     assert revoked(dispatch.lost(made, "c1", mode, late)) == ["c1"]
@@ -332,7 +357,7 @@ def test_an_abandoned_cluster_s_request_starts_elsewhere_and_its_old_copy_is_to_
     answer(made, "c1", Done("n"))
     advance(made, known, 0.0)
     late = LEASE_S + 1
-    known.set(known.clusters["c2"].report, late)
+    beat(known, "c2", late)
     known.clusters["c1"].abandoned = True
     assert revoked(dispatch.abandon(made, "c1", late)) == ["c1"]
     assert asked(advance(made, known, late)) == ["c2"]

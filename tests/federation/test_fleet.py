@@ -91,3 +91,13 @@ def test_a_layer_that_was_away_itself_takes_no_cluster_for_lost_at_once() -> Non
     made.set(Report("a", [shape(4000, 4000)]), 0.0)
     assert not made.lost("a", 100.0 + LEASE_S - 1)
     assert made.lost("a", 100.0 + LEASE_S + 1)
+
+
+def test_silence_of_all_clusters_is_our_own_and_makes_none_of_them_lost() -> None:
+    fleet = Fleet()
+    for name in ("c1", "c2"):
+        fleet.set(Report(name), 0.0)
+    assert fleet.lost("c1", LEASE_S + 1)
+    fleet.set(Report("c2"), 100.0)
+    assert not fleet.lost("c1", 100.0)
+    assert fleet.lost("c1", 100.0 + LEASE_S + 1)

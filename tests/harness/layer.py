@@ -21,6 +21,7 @@ from federation.agent.rewrite import REQUEST_LABEL
 from lab import binaries
 from lab.backing import Kafka, Postgres, Redis
 from lab.cluster import LabCluster
+from lab.measure import free_port
 from tests.harness.kube import Kube, wait_for
 from tests.harness.make import Json, node_json
 from tests.harness.process import ROOT, Gsch
@@ -184,7 +185,8 @@ class Apart:
             "leaseNamespace": "default",
             **config,
         }
-        self.front = Front(folder, clusters, "front", **common)
+        # The agents know it by its port, which a restart must not change.
+        self.front = Front(folder, clusters, "front", **common, port=free_port())
         self.workers = [
             Part(folder, clusters, "worker", name=f"worker-{n}", **common) for n in range(2)
         ]

@@ -4,7 +4,7 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import msgspec
@@ -207,19 +207,12 @@ class ClusterAgent:
     async def _carry_out(self, message: Message) -> ResultBody:
         code, msg = message.hcode, message.msg
         if code in (Code.LATENCY, Code.RESOURCES):
-            return await self._or_refuse(self._carrier.ask(msgspec.convert(msg, AskBody)))
+            return await self._carrier.ask(msgspec.convert(msg, AskBody))
         if code in APPLY_CODES:
             return await self._carrier.apply(msgspec.convert(msg, ApplyBody))
         if code == Code.REVOKE:
             return await self._carrier.revoke(msgspec.convert(msg, RevokeBody))
         raise MalformedMessage("this code is not known here")
-
-    async def _or_refuse(self, asking: Awaitable[ResultBody]) -> ResultBody:
-        """What keeps an agent from answering a question is an answer to it."""
-        try:
-            return await asking
-        except GschError as error:
-            return ResultBody(status="fail", error_msg=str(error))
 
     # -- now and then ----------------------------------------------------------------------
 

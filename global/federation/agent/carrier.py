@@ -6,7 +6,7 @@ import msgspec
 import structlog
 
 from federation.agent.contact import Contact
-from federation.agent.files import Files
+from federation.agent.files import FileMissing, Files
 from federation.agent.objects import ObjectRefused, Objects
 from federation.agent.orders import Orders
 from federation.agent.pods import RequestPods
@@ -57,7 +57,7 @@ class Carrier:
         """Whether the request fits; the room is held for it."""
         try:
             documents = rewrite(await self._files.read(order.file_id), order, self._target)
-        except BadDocument as error:
+        except (BadDocument, FileMissing) as error:
             return ResultBody(status=FAIL, error_msg=str(error))
         found = self._room.ask(
             order.request_id, order.attempt, documents, mode=order.mode, partial=order.partial
@@ -97,7 +97,7 @@ class Carrier:
     async def _apply(self, order: ApplyBody, work: Work | None) -> ResultBody:
         try:
             documents = rewrite(await self._files.read(order.file_id), order, self._target)
-        except BadDocument as error:
+        except (BadDocument, FileMissing) as error:
             return _refused(str(error))
         work = await self._works.put(_planned(order, documents, work))
         result = await self._carry_out(order, documents, work)

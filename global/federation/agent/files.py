@@ -5,10 +5,18 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 
+from cluster.errors import GschError
 from federation.documents import Document, read
 
 Fetch = Callable[[str], Awaitable[str]]
-"""The YAML of a file id. Raises GschError."""
+"""The YAML of a file id. Raises FileMissing, and ClusterError where nobody answers."""
+
+
+class FileMissing(GschError):
+    """There is no such file, and there will be none."""
+
+    status = 404
+
 
 MAX_CHARACTERS = 16 * 1024 * 1024
 """Of the YAML of all that is kept."""
@@ -23,7 +31,8 @@ class Files:
         self._size = 0
 
     async def read(self, file_id: str) -> list[Document]:
-        """Raises BadDocument, and GschError where it cannot be had. Not to be changed."""
+        """Raises BadDocument, FileMissing, and ClusterError where it is to be tried again. What is
+        returned is not to be changed."""
         kept = self._kept.get(file_id)
         if kept is not None:
             self._kept.move_to_end(file_id)

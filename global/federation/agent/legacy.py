@@ -10,7 +10,6 @@ import msgspec
 import numpy as np
 
 from cluster.api.client import ApiClient, ApiError
-from cluster.errors import GschError
 from cluster.state.snapshot import Snapshot
 from federation import gs
 from federation.agent.carrier import Carrier
@@ -105,12 +104,7 @@ class Legacy:
             msg.get("request_data"),
             message.work_info or {},
         )
-        try:
-            result = await self._carrier.apply(order)
-        except GschError as error:
-            if getattr(error, "status", 500) == 404:
-                return "fail"
-            raise
+        result = await self._carrier.apply(order)
         if result.status != "success":
             await self._carrier.revoke(RevokeBody(request_id, attempt))
         return result.status
