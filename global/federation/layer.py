@@ -198,6 +198,8 @@ async def _core(configuration: GlobalConfiguration, role: str) -> AsyncIterator[
         ):
             fleet = Fleet(repository.now())
             live: Live = RedisLive(redis) if redis is not None else LocalLive()
+            # Requests are checked against the clusters that there are: known before the first one.
+            await Reports(transactions, fleet).load()
             relay = Relay(transactions, bus, role, alone=database.is_sqlite)
             limits = _rule(configuration).limits
             progress = Progress(transactions, fleet, relay, live, limits)

@@ -53,18 +53,19 @@ class Reports:
     async def refresh(self) -> None:
         """Read what others took, for ever."""
         while True:
+            await asyncio.sleep(REFRESH_INTERVAL_S)
             try:
-                for known in await self._transactions.run(repository.reports):
-                    ours = self._fleet.clusters.get(known.report.cluster)
-                    if (
-                        ours is None
-                        or known.heard_at > ours.heard_at
-                        or known.abandoned != ours.abandoned
-                    ):
-                        self._take(known.report, known.heard_at, known.abandoned)
+                await self.load()
             except DatabaseUnavailable as error:
                 log.warning("reports not read", error=str(error))
-            await asyncio.sleep(REFRESH_INTERVAL_S)
+
+    async def load(self) -> None:
+        """Read them once. Raises DatabaseUnavailable."""
+        for known in await self._transactions.run(repository.reports):
+            ours = self._fleet.clusters.get(known.report.cluster)
+            newer = ours is None or known.heard_at > ours.heard_at
+            if newer or (ours is not None and known.abandoned != ours.abandoned):
+                self._take(known.report, known.heard_at, known.abandoned)
 
     def _take(self, report: Report, heard_at: float, abandoned: bool = False) -> None:
         new = report.cluster not in self._fleet.clusters
