@@ -1,16 +1,24 @@
 """The layer as processes of their own over Kafka, PostgreSQL and Redis, in two real clusters."""
 
+import asyncio
+import json
 import threading
+import urllib.error
+import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 import pytest
+from aiokafka import AIOKafkaProducer
+from redis import Redis
 
 from lab.backing import Backing
 from tests.front_door.test_global import deployment, pod
+from tests.harness.gs import GsWorker, post_form
 from tests.harness.kube import wait_for
 from tests.harness.layer import Apart, Member, Part, Servers, clear, members, pods_by_request
 from tests.harness.proxy import Toxiproxy
@@ -47,7 +55,8 @@ def running(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Apart]:
     folder = tmp_path_factory.mktemp("layer")
-    with Apart(folder, clusters, servers, {"c1": kafka_of_c1.listen}) as layer:
+    through = {"c1": kafka_of_c1.listen}
+    with Apart(folder, clusters, servers, through, legacy=True) as layer:
         yield layer
 
 
@@ -180,3 +189,123 @@ def _sampled(clusters: list[Member]) -> Iterator[dict[str, list[int]]]:
     finally:
         stop.set()
         thread.join()
+
+
+def test_a_worker_of_gs_takes_a_request_and_has_our_agents_carry_it_out(
+    layer: Apart, servers: Servers, clusters: list[Member]
+) -> None:
+    worker = GsWorker(layer.front.url, servers.kafka.url)
+    wait_for(lambda: worker.take("GLowLatencyPriority") is None)
+    fields = {
+        "select_clusters": "['c2', ['c1']]",
+        "mode": "fromnode",
+        "source_cluster": "c2",
+        "source_node": "c2-n0",
+        "fast_option": "true",
+    }
+    made = post_form(f"{layer.front.url}/GEP/GSCH/test/low", fields, pod("of-gs"))
+    request_id = made["result"].removeprefix("request_id:")
+    job = wait_for(lambda: worker.take("GLowLatencyPriority"))
+    assert job["request_id"] == request_id
+    assert job["env"]["option"]["parameters"]["source_node"] == "c2-n0"
+    assert asyncio.run(worker.place(job)) == "success"
+    assert worker.report(request_id, "completed") == "completed"
+    assert worker.status(request_id) == "completed"
+    assert pods_by_request(clusters) == {request_id: ["c2"]}
+    # Ours again once the worker of GS asks no more; what it made is removed with the request.
+    layer.front.ok("DELETE", f"/requests/{request_id}")
+    wait_for(lambda: not pods_by_request(clusters))
+
+
+def test_a_front_of_gs_has_our_agents_read_its_yaml_from_redis(
+    layer: Apart, servers: Servers, clusters: list[Member]
+) -> None:
+    request_id, file_id = f"req-{uuid.uuid4()}", str(uuid.uuid4())
+    redis = Redis.from_url(servers.redis.url)
+    redis.hset("gedge-gsch-request-yaml", file_id, deployment("theirs", 2))
+    worker = GsWorker(layer.front.url, servers.kafka.url)
+    older = {
+        "requestID": request_id, "fileID": file_id, "failCnt": 0, "status": "create",
+        "env": {"type": "global", "priority": "GMostRequestedPriority",
+                "targetClusters": ["c1"], "option": {"sourceCluster": "c1"}},
+    }  # fmt: skip
+
+    async def converse() -> list[Any]:
+        async with worker.conversation(request_id) as say:
+            common = {"request_id": request_id}
+            best = await say("c1", 300, {**common, "GPUFilter": "unnecessary"})
+            none = await say("c1", "0x012c", {**common, "GPUFilter": "necessary"})
+            order = {**common, "file_id": file_id, "request_data": json.dumps(older)}
+            applied = await say("c1", 310, order)
+            again = await say("c1", 310, order)
+            where = {"namespace_name": "default", "pod_name": "none"}
+            missing = await say("c1", 530, {**common, "method": "read", "parameters": where})
+            project = {"workspace_uid": "u1", "project_name": "p1"}
+            made = await say("c1", 520, {**common, "method": "create", "parameters": project})
+            gone = await say("c1", 520, {**common, "method": "delete", "parameters": project})
+            return [best, none, applied, again, missing, made, gone]
+
+    best, none, applied, again, missing, made, gone = asyncio.run(converse())
+    assert (best["cluster_name"], best["node_name"][:4]) == ("c1", "c1-n")
+    assert none["node_name"] == ""
+    assert (applied, again) == ("success", "success")
+    assert pods_by_request(clusters) == {request_id: ["c1", "c1"]}
+    assert (missing["status"], "not found" in missing["error_msg"]) == ("fail", True)
+    assert (made["status"], gone["status"]) == ("success", "success")
+    clear(clusters)
+
+
+def test_a_message_that_nobody_can_read_is_set_aside_and_shown(
+    layer: Apart, servers: Servers
+) -> None:
+    bodies = [b"{", b'{"hcode": "0xzz", "lcode": 1}', b'{"hcode": 999, "lcode": 1, "msg": {}}']
+
+    async def send() -> None:
+        producer = AIOKafkaProducer(bootstrap_servers=servers.kafka.url)
+        await producer.start()
+        for body in bodies:
+            await producer.send_and_wait("c1", body)
+        await producer.stop()
+
+    asyncio.run(send())
+
+    def problems() -> list[str]:
+        items = layer.front.ok("GET", "/set-aside")["items"]
+        return [item["body"] for item in items]
+
+    wait_for(lambda: len(problems()) >= len(bodies))
+    assert any("0xzz" in body for body in problems())
+    # The agent goes on.
+    assert layer.front.ended(layer.front.submit(pod("on"), clusters=["c1"]))["state"] == "completed"
+
+
+def test_an_unknown_code_is_answered_with_an_error(layer: Apart, servers: Servers) -> None:
+    request_id = f"req-{uuid.uuid4()}"
+    worker = GsWorker(layer.front.url, servers.kafka.url)
+
+    async def converse() -> Any:
+        async with worker.conversation(request_id) as say:
+            return await say("c1", 999, {"request_id": request_id})
+
+    assert asyncio.run(converse()) == "error"
+
+
+BAD_FORMS = [
+    ("low", {"select_clusters": "['c1',"}, 400, "is no list"),
+    ("low", {"select_clusters": "[['c1', ['c2']]]"}, 400, "lists of names"),
+    ("low", {"select_clusters": "['c9']"}, 400, "no agent of a cluster"),
+    ("low", {"mode": "sideways"}, 400, "mode: 'sideways' is none"),
+    ("best", {}, 404, "there is no form 'best'"),
+]
+
+
+@pytest.mark.parametrize(("form", "fields", "status", "message"), BAD_FORMS)
+def test_bad_forms_are_refused_in_gs_s_shape(
+    layer: Apart, form: str, fields: dict[str, str], status: int, message: str
+) -> None:
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        post_form(f"{layer.front.url}/GEP/GSCH/test/{form}", fields, pod("p"))
+    assert caught.value.code == status
+    error = json.loads(caught.value.read())["Error"]
+    assert error["ErrorCode"].endswith("Exception")
+    assert message in error["Message"]
