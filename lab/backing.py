@@ -13,7 +13,7 @@ import socket
 import subprocess
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from lab import jars, processes
 from lab.binaries import LabError
@@ -144,7 +144,7 @@ class Backing(ABC):
         except OSError:
             return False
 
-    def __enter__(self) -> "Backing":
+    def __enter__(self) -> Self:
         self.up()
         return self
 

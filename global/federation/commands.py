@@ -11,6 +11,7 @@ import click
 import uvloop
 from rich.progress import Progress
 from store.database import Database, copy_all
+from store.database import backup as write_backup
 
 from cluster.errors import ClusterError, ConfigError
 from federation import layer
@@ -296,6 +297,24 @@ def migrate(source: str, target: str) -> None:
     for table, rows in copied.items():
         if rows:
             click.echo(f"{table}: {rows} rows")
+
+
+@global_.command()
+@click.argument("database")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+def backup(database: str, file: Path) -> None:
+    """Write a database to a new file, while the layer uses it.
+
+    Keep the key file beside it: without that nobody reads the YAML. To restore, carry the file over
+    to an empty database by `gsch global migrate`.
+
+    \b
+    Examples:
+      gsch global backup sqlite:///gsch-global.db monday.db
+      gsch global migrate sqlite:///monday.db --to postgresql://gsch@db/gsch
+    """
+    write_backup(database, file)
+    click.echo(f"{file}: {file.stat().st_size / 2**20:.1f} MiB")
 
 
 def _because(message: str) -> str:

@@ -2,8 +2,9 @@
 off a SQLite file."""
 
 import fcntl
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,11 @@ def copy_all(source: Database, target: Database) -> dict[str, int]:
     Raises DatabaseError where the target has rows already.
     """
     copied: dict[str, int] = {}
-    with source.engine.connect() as reading, target.begin() as writing:
+    engine = source.engine
+    if not source.is_sqlite:
+        # All tables as they were at one moment.
+        engine = engine.execution_options(isolation_level="REPEATABLE READ")
+    with engine.connect() as reading, target.begin() as writing:
         for table in metadata.sorted_tables:
             if writing.execute(select(func.count()).select_from(table)).scalar():
                 raise DatabaseError(f"{shown(target.url)}: table {table.name} is not empty")
@@ -110,6 +115,29 @@ def copy_all(source: Database, target: Database) -> dict[str, int]:
         if not target.is_sqlite:
             _advance_sequences(writing)
     return copied
+
+
+def backup(url: str, path: Path) -> None:
+    """Write all of a database as it is at this moment to a new SQLite file, while others use it.
+
+    Restored by `copy_all`. The key file is to be kept beside it: without that the YAML is lost.
+    Raises DatabaseError.
+    """
+    if path.exists():
+        raise DatabaseError(f"{path}: is there already")
+    source = _url(url)
+    path.touch(0o600)
+    if source.get_backend_name() == "sqlite":
+        if not Path(source.database or "").is_file():
+            raise DatabaseError(f"{source.database}: there is no such file")
+        with (
+            closing(sqlite3.connect(f"file:{source.database}?mode=ro", uri=True)) as reading,
+            closing(sqlite3.connect(path)) as writing,
+        ):
+            reading.backup(writing)
+        return
+    with Database(url) as old, Database(f"sqlite:///{path}") as new:
+        copy_all(old, new)
 
 
 def _advance_sequences(connection: Connection) -> None:

@@ -23,7 +23,7 @@ from tests.harness.kube import wait_for
 from tests.harness.layer import Apart, Member, Part, Servers, clear, members, pods_by_request
 from tests.harness.proxy import Toxiproxy
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.needs("servers")]
 
 
 @pytest.fixture(scope="module")

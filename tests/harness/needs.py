@@ -44,11 +44,21 @@ def _lab() -> str:
     return ""
 
 
+def _postgres() -> str:
+    return "" if any(Path("/usr/lib/postgresql").glob("*/bin/initdb")) else "PostgreSQL"
+
+
+def _servers() -> str:
+    return _commands("java", "mvn", "redis-server")() or _postgres()
+
+
 NEEDS = {
     "lab": Need(_lab, "install Go (go on PATH), or point GSCH_LAB_BIN at the binaries"),
     "real nodes": Need(_real_nodes, SYSTEM),
     "prometheus": Need(_commands("prometheus", "promtool"), SYSTEM),
     "chromium": Need(_commands("chromium"), SYSTEM),
     "image tools": Need(_commands("buildah", "mmdebstrap"), SYSTEM),
+    "postgres": Need(_postgres, SYSTEM),
+    "servers": Need(_servers, SYSTEM),
     "openssl": Need(_commands("openssl"), SYSTEM),
 }

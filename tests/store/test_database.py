@@ -1,21 +1,25 @@
 """The database by itself: its schema, its lock, moving to another one, and what is sealed in it."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import insert, inspect, select
 from sqlalchemy.exc import IntegrityError
 from store import sealing
-from store.database import Database, DatabaseError, copy_all
-from store.schema import clusters, documents, metadata
+from store.database import Database, DatabaseAway, DatabaseError, backup, copy_all
+from store.schema import clusters, documents, history, metadata
+
+from tests.store.conftest import MakeUrl
 
 
 def url(folder: Path, name: str = "gsch.db") -> str:
     return f"sqlite:///{folder / name}"
 
 
-def test_migrations_make_what_the_schema_says(tmp_path: Path) -> None:
-    with Database(url(tmp_path)) as made:
+def test_migrations_make_what_the_schema_says(make_url_of: MakeUrl) -> None:
+    with Database(make_url_of()) as made:
         found = inspect(made.engine)
         for table in metadata.sorted_tables:
             columns = {column["name"] for column in found.get_columns(table.name)}
@@ -44,28 +48,81 @@ def test_a_url_that_cannot_be_used_is_refused_without_its_password(text: str, wh
     assert "secret" not in str(caught.value)
 
 
-def test_a_transaction_that_fails_leaves_nothing(tmp_path: Path) -> None:
-    with Database(url(tmp_path)) as made:
+def test_a_transaction_that_fails_leaves_nothing(make_url_of: MakeUrl) -> None:
+    with Database(make_url_of()) as made:
         with pytest.raises(IntegrityError), made.begin() as connection:
             connection.execute(insert(documents), [{"file_id": "f", "sealed": b"x"}] * 2)
         with made.begin() as connection:
             assert connection.execute(select(documents)).all() == []
 
 
-def test_all_rows_move_to_an_empty_database_and_to_no_other(tmp_path: Path) -> None:
-    with Database(url(tmp_path)) as source, Database(url(tmp_path, "new.db")) as target:
-        with source.begin() as connection:
-            rows = [{"file_id": f"f{n}", "sealed": bytes([n % 256])} for n in range(1200)]
-            connection.execute(insert(documents), rows)
-            row = {"name": "c1", "heard_at": 1.5, "report": "{}", "abandoned": False}
-            connection.execute(insert(clusters).values(row))
+def fill(database: Database) -> None:
+    with database.begin() as connection:
+        rows = [{"file_id": f"f{n}", "sealed": bytes([n % 256])} for n in range(1200)]
+        connection.execute(insert(documents), rows)
+        row = {"name": "c1", "heard_at": 1.5, "report": "{}", "abandoned": False}
+        connection.execute(insert(clusters).values(row))
+        note = {"request_id": "r", "at": 1.0, "text": "line"}
+        connection.execute(insert(history), [note] * 3)
+
+
+def everything(database: Database) -> dict[str, list[Any]]:
+    with database.begin() as connection:
+        return {
+            table.name: [tuple(row) for row in connection.execute(select(table))]
+            for table in metadata.sorted_tables
+        }
+
+
+def test_all_rows_move_to_an_empty_database_and_to_no_other(
+    make_url_of: MakeUrl, tmp_path: Path
+) -> None:
+    with Database(url(tmp_path)) as source, Database(make_url_of()) as target:
+        fill(source)
         copied = copy_all(source, target)
         assert (copied["documents"], copied["clusters"]) == (1200, 1)
-        with source.begin() as old, target.begin() as new:
-            for table in (documents, clusters):
-                assert old.execute(select(table)).all() == new.execute(select(table)).all()
+        assert everything(source) == everything(target)
         with pytest.raises(DatabaseError, match="is not empty"):
             copy_all(source, target)
+        # What is written there from now on goes on behind what came.
+        with target.begin() as connection:
+            connection.execute(insert(history).values(request_id="r", at=2.0, text="new"))
+        assert [row[0] for row in everything(target)["history"]] == [1, 2, 3, 4]
+
+
+def test_a_backup_is_taken_while_the_database_is_used_and_restores_all_of_it(
+    make_url_of: MakeUrl, tmp_path: Path
+) -> None:
+    path = tmp_path / "backup.db"
+    name = make_url_of()
+    with Database(name) as used:
+        fill(used)
+        backup(name, path)
+        before = everything(used)
+        with used.begin() as connection:
+            connection.execute(insert(history).values(request_id="r", at=2.0, text="later"))
+        with pytest.raises(DatabaseError, match="is there already"):
+            backup(name, path)
+    assert path.stat().st_mode & 0o777 == 0o600
+    with Database(f"sqlite:///{path}") as saved, Database(make_url_of()) as restored:
+        copy_all(saved, restored)
+        assert everything(restored) == before
+
+
+def test_several_processes_may_start_on_a_new_postgresql_database_at_once(
+    make_url_of: MakeUrl,
+) -> None:
+    name = make_url_of()
+    if name.startswith("sqlite"):
+        pytest.skip("a SQLite file serves one process")
+    with ThreadPoolExecutor(4) as pool:
+        for made in pool.map(lambda _: Database(name), range(4)):
+            made.close()
+
+
+def test_a_server_that_is_away_is_told_from_one_that_refuses(tmp_path: Path) -> None:
+    with pytest.raises(DatabaseAway, match="Connection refused"):
+        Database("postgresql://u:secret@127.0.0.1:1/d")
 
 
 def test_a_key_file_is_made_for_its_owner_alone_and_opens_what_it_sealed(tmp_path: Path) -> None:
