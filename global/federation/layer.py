@@ -26,14 +26,14 @@ from cluster.api.lease import LeaseLost
 from cluster.errors import ClusterError, ConfigError
 from federation import repository
 from federation.agent.app import AgentSettings, ClusterAgent
-from federation.agent.files import Fetch, FileMissing
+from federation.agent.files import Fetch, FileMissing, Files
 from federation.bus import Bus
 from federation.bus.in_process import InProcessBus
 from federation.bus.kafka import KafkaBus, KafkaSettings
 from federation.callbacks import CallbackSender
 from federation.fleet import Fleet
 from federation.front import tokens
-from federation.front.api import Front
+from federation.front.api import Front, Keep
 from federation.live import Live, LocalLive, RedisLive
 from federation.metrics import LayerMetrics
 from federation.progress import Progress
@@ -95,7 +95,7 @@ class _Core:
         key = sealing.key_file(path, lambda: secrets.token_hex(32).encode()).strip()
         return CallbackSender(self.transactions, key, given.allow_private, time.time)
 
-    def front(self) -> HttpServer:
+    def front(self, keep: Keep | None = None) -> HttpServer:
         known = tokens.of_file(self.configuration.token_file)
         front = Front(
             self.transactions,
@@ -108,6 +108,7 @@ class _Core:
             legacy=self.configuration.legacy or is_loopback(self.configuration.address),
             console_url=self.configuration.console_url,
             yaml_cache=self.yaml_cache,
+            keep=keep,
         )
         return HttpServer(
             front.application(self.metrics.text, lambda: self.metrics.problem),
@@ -125,12 +126,14 @@ class _Core:
 async def up(configuration: GlobalConfiguration) -> None:
     """The whole layer in one process, until SIGTERM or SIGINT. Raises GschError."""
     async with _core(configuration, "up") as core:
+        # What the front has read needs no reading again by agents of the same process.
+        files = Files(core.fetch)
         agents = [
-            _agent_beside(cluster, configuration, core.bus, core.fetch)
+            _agent_beside(cluster, configuration, core.bus, files)
             for cluster in configuration.clusters
         ]
         works = [*core.works, core.worker().run(), core.callbacks().run(), *agents]
-        await _serve(core.front(), works)
+        await _serve(core.front(files.keep), works)
 
 
 async def front(configuration: GlobalConfiguration) -> None:
@@ -174,7 +177,7 @@ async def agent(configuration: GlobalConfiguration, name: str) -> None:
                 return found
 
         settings = _agent_settings(cluster, configuration, configuration.lease_namespace)
-        running = _run_agent(cluster, settings, bus, fetch_either)
+        running = _run_agent(cluster, settings, bus, Files(fetch_either))
         await _serve(_pages(configuration, LayerMetrics()), [running])
 
 
@@ -318,14 +321,14 @@ def _agent_settings(
 
 
 async def _agent_beside(
-    cluster: ClusterSettings, configuration: GlobalConfiguration, bus: Bus, fetch: Fetch
+    cluster: ClusterSettings, configuration: GlobalConfiguration, bus: Bus, files: Files
 ) -> None:
     """An agent in the layer's own process."""
-    await _run_agent(cluster, _agent_settings(cluster, configuration, ""), bus, fetch)
+    await _run_agent(cluster, _agent_settings(cluster, configuration, ""), bus, files)
 
 
 async def _run_agent(
-    cluster: ClusterSettings, settings: AgentSettings, bus: Bus, fetch: Fetch
+    cluster: ClusterSettings, settings: AgentSettings, bus: Bus, files: Files
 ) -> None:
     """For ever. A cluster that cannot be reached is tried again, and keeps no other from its
     work; an agent that lost its Lease stands by."""
@@ -333,7 +336,7 @@ async def _run_agent(
         try:
             access = Access(cluster.kubeconfig or None, cluster.context or None)
             async with ApiClient(access) as client:
-                await ClusterAgent(settings, client, bus, fetch).run()
+                await ClusterAgent(settings, client, bus, files).run()
         except* LeaseLost as group:
             log.warning("lease lost", cluster=cluster.name, error=str(group.exceptions[0]))
         except* ClusterError as group:

@@ -7,7 +7,7 @@ what one leaves that died is taken over by any other.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, and_, delete, func, insert, select, update
+from sqlalchemy import Connection, and_, bindparam, delete, func, insert, select, update
 from store.schema import outbox, processes
 
 
@@ -21,15 +21,30 @@ class OutboxMessage:
     body: bytes
 
 
-def enqueue(
-    connection: Connection, topic: str, key: str, body: bytes, now: float, sender: str
-) -> None:
-    """The message goes out once the transaction is committed."""
-    connection.execute(
-        insert(outbox).values(
-            topic=topic, key=key, body=body.decode(), created_at=now, sender=sender
-        )
+_INSERT = insert(outbox)
+_DELETE = delete(outbox).where(outbox.c.id == bindparam("of_id"))
+_UNSENT = (
+    select(outbox.c.id, outbox.c.topic, outbox.c.key, outbox.c.body)
+    .where(
+        outbox.c.sender == bindparam("of_sender"),
+        outbox.c.topic == bindparam("of_topic"),
+        outbox.c.id > bindparam("after"),
     )
+    .order_by(outbox.c.id)
+    .limit(bindparam("most"))
+)
+
+
+def enqueue(
+    connection: Connection, messages: Sequence[tuple[str, str, bytes]], now: float, sender: str
+) -> None:
+    """These messages (topic, key, body) go out once the transaction is committed."""
+    if messages:
+        rows = [
+            {"topic": topic, "key": key, "body": body.decode(), "created_at": now, "sender": sender}
+            for topic, key, body in messages
+        ]
+        connection.execute(_INSERT, rows)
 
 
 def unsent_topics(connection: Connection, sender: str) -> list[str]:
@@ -42,21 +57,17 @@ def unsent(
     connection: Connection, sender: str, topic: str, after: int, limit: int
 ) -> list[OutboxMessage]:
     """The topic's messages of this sender beyond the one of number `after`, in order."""
-    query = (
-        select(outbox)
-        .where(outbox.c.sender == sender, outbox.c.topic == topic, outbox.c.id > after)
-        .order_by(outbox.c.id)
-        .limit(limit)
-    )
+    given = {"of_sender": sender, "of_topic": topic, "after": after, "most": limit}
     return [
         OutboxMessage(row.id, row.topic, row.key, row.body.encode())
-        for row in connection.execute(query)
+        for row in connection.execute(_UNSENT, given)
     ]
 
 
 def mark_sent(connection: Connection, ids: Sequence[int]) -> None:
     """Delivered: nothing is kept of them."""
-    connection.execute(delete(outbox).where(outbox.c.id.in_(ids)))
+    if ids:
+        connection.execute(_DELETE, [{"of_id": one} for one in ids])
 
 
 def lag(connection: Connection, now: float) -> float:
@@ -103,7 +114,8 @@ def adopt(connection: Connection, sender: str, now: float, *, alone: bool) -> li
     ).all()
     mark_sent(connection, [row.id for row in rows])
     for row in rows:
-        enqueue(connection, row.topic, row.key, row.body.encode(), row.created_at, sender)
+        message = (row.topic, row.key, row.body.encode())
+        enqueue(connection, [message], row.created_at, sender)
     return sorted({str(row.topic) for row in rows})
 
 

@@ -86,14 +86,17 @@ class Progress:
             return effects
         sends = [*sends, *dispatch.advance(case, self._fleet, now, self.limits)]
         repository.save(connection, case, before)
+        messages = []
         for send in sends:
             topic, body = wire.message(case.request, send)
             # What revokes must not wait behind what it revokes.
             key = f"{request_id}/revoke" if isinstance(send, Revoke) else request_id
-            outbox.enqueue(connection, topic, key, body, now, self._relay.identity)
+            messages.append((topic, key, body))
             effects.topics.add(topic)
-        for line in _history(case, state, states):
-            repository.note(connection, request_id, line, now)
+        outbox.enqueue(connection, messages, now, self._relay.identity)
+        lines = _history(case, state, states)
+        repository.note(connection, request_id, lines, now)
+        if lines:
             effects.changed.add(request_id)
         if case.request.finished_at is not None and case.request.state != state:
             effects.ended.append(case.request.state)

@@ -24,6 +24,7 @@ MAX_IN_FLIGHT = 1000
 POLL_INTERVAL_S = 1.0
 """Seconds after which the outbox is looked at, though nobody said that there is something."""
 RETRY_DELAY_S = 1.0
+GATHER_S = 0.01
 CLAIM_S = 15.0
 """Seconds after which a process that said nothing counts as dead."""
 CLAIM_INTERVAL_S = CLAIM_S / 3
@@ -47,13 +48,14 @@ class Relay:
         self.identity = f"{socket.gethostname()}_{os.getpid()}_{secrets.token_hex(4)}"
         """Which process wrote a message, and sends it."""
         self._senders: dict[str, _Sender] = {}
+        self._sent = _Sent(transactions)
 
     def wake(self, topics: set[str]) -> None:
         """There are new messages of these topics."""
         for topic in topics:
             sender = self._senders.get(topic)
             if sender is None:
-                sender = _Sender(topic, self.identity, self._transactions, self._bus)
+                sender = _Sender(topic, self.identity, self._transactions, self._bus, self._sent)
                 self._senders[topic] = sender
                 sender.start()
             sender.wake()
@@ -84,9 +86,32 @@ class Relay:
         return outbox.adopt(connection, self.identity, now, alone=self._alone)
 
 
+class _Sent:
+    """Marks messages as sent, those of a moment together."""
+
+    def __init__(self, transactions: Transactions) -> None:
+        self._transactions = transactions
+        self._ids: list[int] = []
+        self._marking: asyncio.Task[None] | None = None
+
+    async def mark(self, message: int) -> None:
+        """Return once nothing is kept of the message. Raises DatabaseUnavailable."""
+        self._ids.append(message)
+        if self._marking is None:
+            self._marking = asyncio.create_task(self._mark())
+        await asyncio.shield(self._marking)
+
+    async def _mark(self) -> None:
+        await asyncio.sleep(GATHER_S)
+        ids, self._ids, self._marking = self._ids, [], None
+        await self._transactions.run(lambda c: outbox.mark_sent(c, ids))
+
+
 class _Sender:
-    def __init__(self, topic: str, identity: str, transactions: Transactions, bus: Bus) -> None:
-        self._topic, self._identity = topic, identity
+    def __init__(
+        self, topic: str, identity: str, transactions: Transactions, bus: Bus, sent: _Sent
+    ) -> None:
+        self._topic, self._identity, self._sent = topic, identity, sent
         self._transactions, self._bus = transactions, bus
         self._woken = asyncio.Event()
         self._last = 0
@@ -148,7 +173,7 @@ class _Sender:
         while True:
             try:
                 await self._bus.publish(message.topic, message.key, message.body)
-                await self._transactions.run(lambda c: outbox.mark_sent(c, [message.id]))
+                await self._sent.mark(message.id)
             except Exception as error:
                 log.warning("not sent, again", topic=self._topic, error=repr(error))
                 await asyncio.sleep(RETRY_DELAY_S)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, and_, delete, func, insert, or_, select, text, update
+from sqlalchemy import Connection, and_, bindparam, delete, func, insert, or_, select, text, update
 from store.schema import attempts, clusters, documents, history, poison, policies, requests
 
 from federation.fleet import Report
@@ -39,6 +39,37 @@ _encode = msgspec.json.Encoder().encode
 _request = msgspec.json.Decoder(Request, strict=False).decode
 _attempt = msgspec.json.Decoder(Attempt, strict=False).decode
 _report = msgspec.json.Decoder(Report).decode
+
+
+# Statements of every step of a request are built once: building them anew takes longer than running
+# them.
+_CASE = (
+    select(requests.c.body, attempts.c.body)
+    .select_from(requests.outerjoin(attempts, attempts.c.request_id == requests.c.id))
+    .where(requests.c.id == bindparam("id"))
+    .order_by(attempts.c.number)
+    .with_for_update(of=requests)
+)
+_SAVE_REQUEST = (
+    update(requests)
+    .where(requests.c.id == bindparam("of_id"))
+    .values(
+        {
+            name: bindparam(name)
+            for name in ("state", "queue", "policy", "wake_at", "finished_at", "body")
+        }
+    )
+)
+_INSERT_ATTEMPTS = insert(attempts)
+_SAVE_ATTEMPTS = (
+    update(attempts)
+    .where(
+        attempts.c.request_id == bindparam("of_request"),
+        attempts.c.number == bindparam("of_number"),
+    )
+    .values(state=bindparam("state"), body=bindparam("body"))
+)
+_INSERT_HISTORY = insert(history)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,43 +130,35 @@ def create(
 
 def case(connection: Connection, request_id: str) -> Case | None:
     """The request with its attempts, locked until the transaction ends."""
-    row = connection.execute(
-        select(requests.c.body).where(requests.c.id == request_id).with_for_update()
-    ).first()
-    if row is None:
+    rows = connection.execute(_CASE, {"id": request_id}).all()
+    if not rows:
         return None
-    found = connection.execute(
-        select(attempts.c.body)
-        .where(attempts.c.request_id == request_id)
-        .order_by(attempts.c.number)
-    )
-    return Case(_request(row.body), [_attempt(one.body) for one in found])
+    return Case(_request(rows[0][0]), [_attempt(row[1]) for row in rows if row[1] is not None])
 
 
 def save(connection: Connection, changed: Case, before: Sequence[bytes]) -> None:
     """Write the request and those of its attempts that differ from `before` (`snapshot`)."""
     request = changed.request
-    connection.execute(
-        update(requests).where(requests.c.id == request.id).values(**_columns(request))
-    )
+    connection.execute(_SAVE_REQUEST, {"of_id": request.id, **_columns(request)})
+    new, old = [], []
     for index, attempt in enumerate(changed.attempts):
         body = _encode(attempt)
+        row = {"state": attempt.state, "body": body.decode()}
         if index >= len(before):
-            connection.execute(
-                insert(attempts).values(
-                    request_id=request.id,
-                    number=attempt.number,
-                    cluster=attempt.cluster,
-                    state=attempt.state,
-                    body=body.decode(),
-                )
+            new.append(
+                row
+                | {
+                    "request_id": request.id,
+                    "number": attempt.number,
+                    "cluster": attempt.cluster,
+                }
             )
         elif body != before[index]:
-            connection.execute(
-                update(attempts)
-                .where(attempts.c.request_id == request.id, attempts.c.number == attempt.number)
-                .values(state=attempt.state, body=body.decode())
-            )
+            old.append(row | {"of_request": request.id, "of_number": attempt.number})
+    if new:
+        connection.execute(_INSERT_ATTEMPTS, new)
+    if old:
+        connection.execute(_SAVE_ATTEMPTS, old)
 
 
 def snapshot(unchanged: Case) -> list[bytes]:
@@ -347,8 +370,10 @@ def count_set_aside(connection: Connection) -> int:
 # -- history and clusters ------------------------------------------------------------------------
 
 
-def note(connection: Connection, request_id: str, line: str, now: float) -> None:
-    connection.execute(insert(history).values(request_id=request_id, at=now, text=line))
+def note(connection: Connection, request_id: str, lines: Sequence[str], now: float) -> None:
+    if lines:
+        rows = [{"request_id": request_id, "at": now, "text": line} for line in lines]
+        connection.execute(_INSERT_HISTORY, rows)
 
 
 def notes(connection: Connection, request_id: str, after: int = 0) -> list[Note]:

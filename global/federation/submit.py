@@ -69,8 +69,10 @@ def read_body(body: bytes) -> Submission:
         raise BadRequest(f"request body: {error}") from error
 
 
-def request_of(given: Submission, owner: Owner, known: frozenset[str], now: float) -> Request:
-    """Raises BadRequest, BadDocument."""
+def request_of(
+    given: Submission, owner: Owner, known: frozenset[str], now: float
+) -> tuple[Request, list[Document]]:
+    """The request, and what its YAML has. Raises BadRequest, BadDocument."""
     _check(given)
     levels = _levels(given.clusters, known)
     _check_policy(given, levels)
@@ -78,7 +80,7 @@ def request_of(given: Submission, owner: Owner, known: frozenset[str], now: floa
         raise BadRequest(f"sourceCluster: {_unknown(given.source_cluster, known)}")
     found = documents.read(given.yaml)
     _check_namespaces(found, given.namespace)
-    return Request(
+    request = Request(
         id=f"req-{uuid.uuid4()}",
         owner=owner,
         policy=given.policy,
@@ -98,6 +100,7 @@ def request_of(given: Submission, owner: Owner, known: frozenset[str], now: floa
         keep_claims=given.keep_claims,
         callback_url=given.callback_url,
     )
+    return request, found
 
 
 def _check(given: Submission) -> None:

@@ -28,6 +28,7 @@ log = structlog.get_logger(__name__)
 
 POLL_INTERVAL_S = 0.5
 """Seconds after which the queue and the deadlines are looked at, whatever happens."""
+GATHER_S = 0.03
 LOST_INTERVAL_S = 1.0
 EXPIRE_INTERVAL_S = 60.0
 MAX_DUE = 200
@@ -98,6 +99,8 @@ class Worker:
     async def _dispatch(self) -> None:
         while True:
             await self._woken.wait()
+            # What comes within a moment is looked at together.
+            await asyncio.sleep(GATHER_S)
             self._woken.clear()
             try:
                 while await self._turn():
@@ -189,13 +192,11 @@ class Worker:
         before = self._clock() - self._keep_finished_s
 
         def work(connection: Connection) -> set[str]:
-            topics = set()
+            topics: set[str] = set()
             for request_id, clusters in repository.expire(connection, before, MAX_EXPIRED).items():
-                for cluster in clusters:
-                    body = wire.close(request_id, cluster)
-                    sender = self._relay.identity
-                    outbox.enqueue(connection, cluster, request_id, body, self._clock(), sender)
-                    topics.add(cluster)
+                messages = [(c, request_id, wire.close(request_id, c)) for c in sorted(clusters)]
+                outbox.enqueue(connection, messages, self._clock(), self._relay.identity)
+                topics |= clusters
             return topics
 
         while topics := await self._transactions.run(work):

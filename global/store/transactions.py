@@ -1,8 +1,8 @@
 """Transactions off the event loop, committed in groups.
 
 A durable commit costs a disk write, whatever it carries. Works that wait while one commits run in
-one transaction after it, each behind a savepoint of its own, so that one that fails takes no other
-with it.
+one transaction after it. Where one of them fails they are run again, each behind a savepoint of its
+own, so that it takes no other with it: a work may run twice, and only the last time counts.
 """
 
 import asyncio
@@ -93,25 +93,42 @@ class Transactions:
 
     def _commit(self, group: list[_Item]) -> None:
         try:
-            with self._database.begin() as connection:
-                for item in group:
-                    try:
-                        with connection.begin_nested():
-                            item.result = item.work(connection)
-                    except DBAPIError as error:
-                        if error.connection_invalidated:
-                            raise
-                        # Two processes in each other's way (a deadlock): once more, later.
-                        again = isinstance(error, OperationalError)
-                        item.error = _unavailable(error) if again else error
-                    except Exception as error:
-                        item.error = error
+            if not self._all_succeed(group):
+                self._each_by_itself(group)
         except SQLAlchemyError as error:
             log.error("transaction failed", error=str(error).partition("\n")[0])
             for item in group:
                 item.error = _unavailable(error)
         for item in group:
             item.settle()
+
+    def _all_succeed(self, group: list[_Item]) -> bool:
+        """Commit them without savepoints, as almost always goes well; otherwise nothing of them."""
+        try:
+            with self._database.begin() as connection:
+                for item in group:
+                    item.result = item.work(connection)
+        except Exception as error:
+            if isinstance(error, DBAPIError) and error.connection_invalidated:
+                raise
+            return False
+        return True
+
+    def _each_by_itself(self, group: list[_Item]) -> None:
+        """Commit those that succeed."""
+        with self._database.begin() as connection:
+            for item in group:
+                try:
+                    with connection.begin_nested():
+                        item.result = item.work(connection)
+                except DBAPIError as error:
+                    if error.connection_invalidated:
+                        raise
+                    # Two processes in each other's way (a deadlock): once more, later.
+                    again = isinstance(error, OperationalError)
+                    item.error = _unavailable(error) if again else error
+                except Exception as error:
+                    item.error = error
 
 
 def _unavailable(error: SQLAlchemyError) -> DatabaseUnavailable:

@@ -17,7 +17,7 @@ from cluster.state.snapshot import Snapshot
 from federation.agent import shapes
 from federation.agent.carrier import Carrier
 from federation.agent.contact import Contact
-from federation.agent.files import Fetch, Files
+from federation.agent.files import Files
 from federation.agent.legacy import Legacy
 from federation.agent.objects import Objects
 from federation.agent.pods import RequestPods
@@ -92,7 +92,7 @@ class ClusterAgent:
         settings: AgentSettings,
         client: ApiClient,
         bus: Bus,
-        fetch: Fetch,
+        files: Files,
         matrix: Matrix | None = None,
     ) -> None:
         self._settings, self._bus, self._client = settings, bus, client
@@ -106,7 +106,7 @@ class ClusterAgent:
         self._works, self._contact = Works(client), Contact()
         self._carrier = Carrier(
             Target(settings.cluster, settings.scheduler, settings.gateway),
-            Files(fetch),
+            files,
             self._works,
             Objects(client, settings.impersonate),
             self._pods,
@@ -166,6 +166,9 @@ class ClusterAgent:
             await self._bus.publish(REPLY_TOPIC, "", encode(unreadable(delivery.body, problem)))
             return
         answer = await self._answer(message)
+        if message.hcode == Code.REVOKE and message.msg.get("held_only") is True:
+            # Only room was given back: nobody waits to hear of it.
+            return
         reply = reply_to(message, self._settings.cluster, answer)
         await self._bus.publish(reply_topic(message), message.request_id, encode(reply))
 

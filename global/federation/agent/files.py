@@ -39,10 +39,14 @@ class Files:
             return kept[1]
         text = await self._fetch(file_id)
         documents = await asyncio.to_thread(read, text)
+        self.keep(file_id, len(text), documents)
+        return documents
+
+    def keep(self, file_id: str, size: int, documents: list[Document]) -> None:
+        """What is known of a file already; `size` in characters."""
         if file_id not in self._kept:
-            self._kept[file_id] = len(text), documents
-            self._size += len(text)
+            self._kept[file_id] = size, documents
+            self._size += size
         while self._size > MAX_CHARACTERS:
             _, (size, _) = self._kept.popitem(last=False)
             self._size -= size
-        return documents

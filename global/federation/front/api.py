@@ -19,6 +19,7 @@ from store.sealing import Seal
 from store.transactions import Transactions
 
 from federation import callbacks, repository, submit
+from federation.documents import Document
 from federation.fleet import Fleet
 from federation.front.errors import answer_errors, json
 from federation.front.legacy import LegacyFront
@@ -43,6 +44,10 @@ WATCH_INTERVAL_S = 2.0
 WHO: web.RequestKey[Identity] = web.RequestKey("who", Identity)
 
 
+Keep = Callable[[str, int, list[Document]], None]
+"""Is given a request's file id, its size in characters and its documents."""
+
+
 class Front:
     """The handlers, over the database. Workers carry requests on."""
 
@@ -59,12 +64,14 @@ class Front:
         legacy: bool = False,
         console_url: str = "",
         yaml_cache: YamlCache | None = None,
+        keep: Keep | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """`allow_private`: callbacks may go to private addresses. `legacy`: GS's routes too."""
         self._transactions, self._seal, self._fleet = transactions, seal, fleet
         self._progress, self._live, self._tokens, self._clock = progress, live, tokens, clock
         self._allow_private, self._yaml_cache = allow_private, yaml_cache
+        self._keep = keep
         self._legacy = None
         if legacy:
             self._legacy = LegacyFront(
@@ -107,12 +114,14 @@ class Front:
         body = await http.read()
         given = submit.read_body(body)
         if http.query.get("dryRun") == "All":
-            request = await self._checked(who, given)
+            request, _ = await self._checked(who, given)
             return json(await asyncio.to_thread(self._dry_run, request))
         request_id = await self._take(who, given, body, key)
         return json({"id": request_id}, 201, {"Location": f"/api/v1/requests/{request_id}"})
 
-    async def _checked(self, who: Identity, given: submit.Submission) -> Request:
+    async def _checked(
+        self, who: Identity, given: submit.Submission
+    ) -> tuple[Request, list[Document]]:
         if given.callback_url:
             callbacks.check(given.callback_url, self._allow_private)
         known = frozenset(self._fleet.clusters)
@@ -123,7 +132,7 @@ class Front:
         self, who: Identity, given: submit.Submission, body: bytes, key: str | None
     ) -> str:
         """The id of the request, once it is committed with its YAML."""
-        request = await self._checked(who, given)
+        request, documents = await self._checked(who, given)
         sealed, digest = self._seal.seal(given.yaml), repository.digest(body)
 
         def work(connection: Connection) -> str:
@@ -139,6 +148,8 @@ class Front:
             raise web.HTTPConflict(
                 reason="this Idempotency-Key was used for another body"
             ) from None
+        if self._keep is not None:
+            self._keep(request.file_id, len(given.yaml), documents)
         if self._yaml_cache is not None:
             await self._yaml_cache.put(request.file_id, given.yaml)
         await self._live.publish([QUEUE])

@@ -1,0 +1,305 @@
+"""The global layer over clusters with fake nodes: from a request by HTTP until its pod has a node.
+
+    python -m bench.federation                     # all in one process, three clusters
+    python -m bench.federation --apart --workers 2 # front, workers and agents as processes
+
+Prints requests per second, latencies (p50, p99), CPU of each part per request, and writes to the
+clusters' API servers per request. `--ranking` ranks simulated clusters instead, without any server.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import yaml
+from federation.fleet import Fleet, NodeShape, Report
+from federation.request import MOST_REQUESTED, Owner, PodNeeds, Request
+
+from bench import schedulers
+from cluster.api.access import Access
+from cluster.api.client import ApiClient
+from lab import binaries, nodes
+from lab.backing import Kafka, Postgres, Redis
+from lab.cluster import LabCluster
+from lab.measure import free_port
+
+POD = """\
+apiVersion: v1
+kind: Pod
+metadata: {name: pod-%d}
+spec:
+  containers:
+  - name: c
+    image: i
+    resources: {requests: {cpu: 10m, memory: 10Mi}}
+"""
+AT_ONCE = 32
+END_WITHIN_S = 1800.0
+WRITES = ("POST", "PUT", "PATCH", "DELETE", "APPLY")
+
+
+@dataclass(slots=True)
+class Part:
+    """A process of the layer, and what it has used."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+
+    @property
+    def cpu_s(self) -> float:
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    @property
+    def rss_mib(self) -> float:
+        lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
+        return next(int(x.split()[1]) for x in lines if x.startswith("VmRSS")) / 1024
+
+
+@contextmanager
+def clusters(number: int, each: int) -> Iterator[list[LabCluster]]:
+    """Clusters with so many nodes each, and a scheduler for each of them."""
+    binaries.ensure()
+    made: list[LabCluster] = []
+    with ExitStack() as closing:
+        for index in range(number):
+            one = LabCluster(f"bench-{os.getpid()}-{index}")
+            one.up()
+            closing.callback(one.down)
+            asyncio.run(nodes.create(one.kubeconfig, nodes.wanted(each, None), lambda: None))
+            process, url = closing.enter_context(schedulers.run("gsch", one, port=free_port()))
+            schedulers.wait_until_ready(process, url)
+            made.append(one)
+        yield made
+
+
+class Layer:
+    """The layer's processes. A context manager."""
+
+    def __init__(self, folder: Path, made: list[LabCluster], workers: int, apart: bool) -> None:
+        self._folder, self._made, self._workers, self._apart = folder, made, workers, apart
+        self.url = f"http://127.0.0.1:{free_port()}"
+        self.parts: list[Part] = []
+
+    def __enter__(self) -> "Layer":
+        self._closing = ExitStack()
+        config: dict[str, Any] = {
+            "apiVersion": "config.gsch.io/v1alpha1",
+            "kind": "GlobalConfiguration",
+            "database": f"sqlite:///{self._folder}/global.db",
+            "keyFile": f"{self._folder}/key",
+            "callbacks": {"keyFile": f"{self._folder}/callbacks"},
+            "leaseNamespace": "default",
+            "front": {"url": self.url},
+            "clusters": [
+                {"name": f"c{n}", "kubeconfig": str(one.kubeconfig)}
+                for n, one in enumerate(self._made)
+            ],
+        }
+        if self._apart:
+            unique = os.getpid()
+            kafka, redis, postgres = (
+                self._closing.enter_context(one)
+                for one in (
+                    Kafka(f"kafka-{unique}"),
+                    Redis(f"redis-{unique}"),
+                    Postgres(f"postgres-{unique}"),
+                )
+            )
+            config |= {
+                "database": postgres.url,
+                "kafka": {"servers": kafka.url},
+                "redis": {"url": redis.url},
+            }
+            self._start("front", config, "front", port=int(self.url.rpartition(":")[2]))
+            for n in range(self._workers):
+                self._start(f"worker-{n}", config, "worker")
+            for n in range(len(self._made)):
+                self._start(f"agent-c{n}", config, "agent", "--cluster", f"c{n}")
+        else:
+            self._start("layer", config, "up", port=int(self.url.rpartition(":")[2]))
+        return self
+
+    def _start(
+        self, name: str, config: dict[str, Any], role: str, *options: str, port: int = 0
+    ) -> None:
+        path = self._folder / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(config | {"port": port}))
+        with (self._folder / f"{name}.log").open("wb") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "gsch", "global", role, "--config", str(path), *options],
+                stdout=log,
+                stderr=log,
+            )
+        self._closing.callback(process.wait)
+        self._closing.callback(process.terminate)
+        self.parts.append(Part(name, process))
+
+    def __exit__(self, *_: object) -> None:
+        self._closing.close()
+
+
+async def until_there(session: aiohttp.ClientSession, url: str, number: int) -> None:
+    while True:
+        try:
+            async with session.get(f"{url}/api/v1/clusters") as reply:
+                if len((await reply.json())["items"]) == number:
+                    return
+        except aiohttp.ClientError:
+            pass
+        await asyncio.sleep(0.2)
+
+
+async def load(url: str, number: int, total: int) -> dict[str, float]:
+    """Submit so many requests, and wait until all are over."""
+    async with aiohttp.ClientSession() as session:
+        await until_there(session, url, number)
+        room = asyncio.Semaphore(AT_ONCE)
+        posts: list[float] = []
+        names = [f"c{n}" for n in range(number)]
+
+        async def submit(index: int) -> None:
+            body = {"yaml": POD % index, "policy": MOST_REQUESTED, "clusters": [names]}
+            async with room:
+                begun = time.monotonic()
+                async with session.post(f"{url}/api/v1/requests", json=body) as reply:
+                    if reply.status != 201:
+                        raise RuntimeError(await reply.text())
+                posts.append(time.monotonic() - begun)
+
+        started = time.time()
+        await asyncio.gather(*(submit(index) for index in range(total)))
+        submitted = time.time() - started
+        items = await _all_ended(session, url, total)
+    failed = [one for one in items if one["state"] != "completed"]
+    if failed:
+        raise RuntimeError(f"{len(failed)} did not complete: {failed[0]['message']}")
+    took = [one["finishedAt"] - one["createdAt"] for one in items]
+    return {
+        "requests/s": total / (max(one["finishedAt"] for one in items) - started),
+        "submit s": submitted,
+        "POST p99 ms": 1000 * quantile(posts, 0.99),
+        "p50 s": statistics.median(took),
+        "p99 s": quantile(took, 0.99),
+    }
+
+
+async def _all_ended(session: aiohttp.ClientSession, url: str, total: int) -> list[dict[str, Any]]:
+    deadline = time.monotonic() + END_WITHIN_S
+    while time.monotonic() < deadline:
+        async with session.get(f"{url}/metrics") as reply:
+            text = await reply.text()
+        ended = sum(
+            float(line.rpartition(" ")[2])
+            for line in text.splitlines()
+            if line.startswith("gsch_global_requests{") and _final(line)
+        )
+        if ended >= total:
+            break
+        await asyncio.sleep(0.5)
+    items: list[dict[str, Any]] = []
+    token = ""
+    while True:
+        async with session.get(f"{url}/api/v1/requests?limit=500{token}") as reply:
+            page = await reply.json()
+        items += page["items"]
+        if page["continue"] is None:
+            return items
+        token = f"&continue={page['continue']}"
+
+
+def _final(line: str) -> bool:
+    return any(f'"{state}"' in line for state in ("completed", "failed", "canceled"))
+
+
+def quantile(values: list[float], part: float) -> float:
+    return sorted(values)[min(int(part * len(values)), len(values) - 1)]
+
+
+async def writes(made: list[LabCluster]) -> float:
+    """Writes that the API servers have answered, by their own metrics; leases are left out."""
+    total = 0.0
+    for one in made:
+        async with ApiClient(Access(str(one.kubeconfig))) as client:
+            text = (await client.request("GET", "/metrics")).body.decode()
+        for line in text.splitlines():
+            if not line.startswith("apiserver_request_total{") or 'resource="leases"' in line:
+                continue
+            if any(f'verb="{verb}"' in line for verb in WRITES):
+                total += float(line.rpartition(" ")[2])
+    return total
+
+
+def run(arguments: argparse.Namespace) -> dict[str, float]:
+    with ExitStack() as closing:
+        folder = Path(closing.enter_context(tempfile.TemporaryDirectory()))
+        made = closing.enter_context(clusters(arguments.clusters, arguments.nodes))
+        layer = closing.enter_context(Layer(folder, made, arguments.workers, arguments.apart))
+        asyncio.run(_warm(layer.url, len(made)))
+        before, cpu = asyncio.run(writes(made)), [part.cpu_s for part in layer.parts]
+        found = asyncio.run(load(layer.url, len(made), arguments.requests))
+        found["writes/request"] = (asyncio.run(writes(made)) - before) / arguments.requests
+        for part, used in zip(layer.parts, cpu, strict=True):
+            found[f"{part.name} CPU ms/request"] = 1000 * (part.cpu_s - used) / arguments.requests
+            found[f"{part.name} RSS MiB"] = part.rss_mib
+        if arguments.keep_log:
+            for path in folder.glob("*.log"):
+                print(path.name, path.read_text()[-2000:], file=sys.stderr)
+    return found
+
+
+async def _warm(url: str, number: int) -> None:
+    async with aiohttp.ClientSession() as session:
+        await until_there(session, url, number)
+
+
+def ranking(number: int, shapes: int, rounds: int) -> dict[str, float]:
+    """Milliseconds in which so many clusters of so many node shapes are ranked."""
+    fleet = Fleet()
+    for n in range(number):
+        offered = {"cpu": 64000, "memory": 256 << 30, "pods": 110, "nvidia.com/gpu": 8}
+        free = [{k: v * (n * 7 + s) % v for k, v in offered.items()} for s in range(shapes)]
+        fleet.set(Report(f"c{n}", [NodeShape(10, offered, one) for one in free]), 0.0)
+    pods = [PodNeeds(3, {"cpu": 500, "memory": 1 << 30, "pods": 1})]
+    request = Request("r", Owner(), MOST_REQUESTED, "f", [], 0.0, pods=pods)
+    names, times = list(fleet.clusters), []
+    for _ in range(rounds):
+        begun = time.perf_counter()
+        fleet.rank(request, names, 0.0)
+        times.append(1000 * (time.perf_counter() - begun))
+    return {"p50 ms": statistics.median(times), "p99 ms": quantile(times, 0.99)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--requests", type=int, default=1000)
+    parser.add_argument("--clusters", type=int, default=3)
+    parser.add_argument("--nodes", type=int, default=20, help="in each cluster")
+    parser.add_argument("--apart", action="store_true", help="Kafka, Redis and PostgreSQL")
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--ranking", action="store_true")
+    parser.add_argument("--keep-log", action="store_true", help="print the parts' last lines")
+    parser.add_argument("--output", choices=["table", "json"], default="table")
+    arguments = parser.parse_args()
+    found = ranking(1000, 20, 300) if arguments.ranking else run(arguments)
+    if arguments.output == "json":
+        print(json.dumps(found))
+        return
+    for name, value in found.items():
+        print(f"{name:32} {value:10.2f}")
+
+
+if __name__ == "__main__":
+    main()
