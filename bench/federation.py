@@ -270,7 +270,8 @@ def ranking(number: int, shapes: int, rounds: int) -> dict[str, float]:
     fleet = Fleet()
     for n in range(number):
         offered = {"cpu": 64000, "memory": 256 << 30, "pods": 110, "nvidia.com/gpu": 8}
-        free = [{k: v * (n * 7 + s) % v for k, v in offered.items()} for s in range(shapes)]
+        left = [(n * 7 + s * 3) % 16 / 16 for s in range(shapes)]
+        free = [{k: int(v * part) for k, v in offered.items()} for part in left]
         fleet.set(Report(f"c{n}", [NodeShape(10, offered, one) for one in free]), 0.0)
     pods = [PodNeeds(3, {"cpu": 500, "memory": 1 << 30, "pods": 1})]
     request = Request("r", Owner(), MOST_REQUESTED, "f", [], 0.0, pods=pods)

@@ -3,7 +3,7 @@
 Reports are kept as arrays, one row a node shape, so that a thousand clusters are ranked at once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -16,6 +16,8 @@ LEASE_S = 15.0
 """Seconds without a report after which a cluster is lost."""
 FIRST_RESOURCES = ("cpu", "memory", "nvidia.com/gpu", "pods")
 UNKNOWN_RTT_MS = 1e6
+MAX_NAMED = 60
+"""Resources that are named at most where a cluster lacks them."""
 MAX_SHAPES = 20
 """Node shapes that are kept of one cluster; agents send no more."""
 
@@ -99,37 +101,50 @@ class Fleet:
         """(those of the clusters that may have room, best first; why each other one is out)."""
         out: dict[str, str] = {}
         there = []
+        since = now - LEASE_S
+        stops = request.cluster_lost is ClusterLost.STOP_AND_MOVE
         for name in names:
             known = self.clusters.get(name)
-            if known is None:
-                out[name] = "no agent of this cluster has ever reported"
-            elif self.lost(name, now):
-                silence = now - known.heard_at
-                out[name] = f"lost: its agent was last heard of {silence:.0f} s ago"
-            elif request.cluster_lost is ClusterLost.STOP_AND_MOVE and not (
-                known.report.stops_when_cut_off
-            ):
-                out[name] = (
-                    "its agent runs beside the layer, so it could not stop the copy when the "
-                    "cluster is cut off (stop-and-move)"
-                )
+            if known is not None and known.heard_at >= since and not known.abandoned and not stops:
+                there.append(name)
+            elif reason := self._not_there(request, name, now):
+                out[name] = reason
             else:
                 there.append(name)
         if not there:
             return [], out
         judged = self._shapes.judge(request.pods, there)
-        ranked = []
-        for index, name in enumerate(there):
-            if judged.fits[index]:
-                rtt = self._rtt(request.source.cluster, name)
-                ranked.append(Ranked(name, float(judged.score[index]), rtt))
-            else:
-                out[name] = f"no node has room: {judged.why(index)}"
-        if request.policy == LOW_LATENCY:
-            ranked.sort(key=lambda one: (one.rtt_ms, -one.score))
-        else:
-            ranked.sort(key=lambda one: -one.score)
-        return ranked, out
+        for index, why in judged.reasons():
+            out[there[index]] = f"no node has room: {why}"
+        fitting = np.flatnonzero(judged.fits)
+        rtts = self._rtts(request.source.cluster, [there[i] for i in fitting.tolist()])
+        scores = judged.score[fitting]
+        by = (-scores, rtts) if request.policy == LOW_LATENCY else (-scores,)
+        order = np.lexsort(by)
+        return [
+            Ranked(there[fitting[i]], float(scores[i]), float(rtts[i])) for i in order.tolist()
+        ], out
+
+    def _not_there(self, request: Request, name: str, now: float) -> str:
+        """Why the cluster cannot be asked; empty where it can."""
+        known = self.clusters.get(name)
+        if known is None:
+            return "no agent of this cluster has ever reported"
+        if self.lost(name, now):
+            return f"lost: its agent was last heard of {now - known.heard_at:.0f} s ago"
+        stops = known.report.stops_when_cut_off
+        if request.cluster_lost is ClusterLost.STOP_AND_MOVE and not stops:
+            return (
+                "its agent runs beside the layer, so it could not stop the copy when the cluster "
+                "is cut off (stop-and-move)"
+            )
+        return ""
+
+    def _rtts(self, source: str, targets: Sequence[str]) -> NDArray[np.float64]:
+        if not source:
+            return np.zeros(len(targets))
+        rtts = (self._rtt(source, target) for target in targets)
+        return np.fromiter(rtts, np.float64, len(targets))
 
     def _rtt(self, source: str, target: str) -> float:
         """Between two clusters, from whichever of them measured it."""
@@ -151,9 +166,21 @@ class _Judged:
     score: NDArray[np.float64]
     short: dict[str, NDArray[np.bool_]]
 
-    def why(self, index: int) -> str:
-        names = sorted(name for name, short in self.short.items() if short[index])
-        return f"insufficient {', '.join(names)}" if names else "what is free lies on other nodes"
+    def reasons(self) -> Iterator[tuple[int, str]]:
+        """(index, why) of each cluster that does not fit; few texts for many clusters."""
+        names = sorted(self.short)[:MAX_NAMED]
+        code = np.zeros(len(self.fits), np.int64)
+        for bit, name in enumerate(names):
+            code |= self.short[name].astype(np.int64) << bit
+        indexes = np.flatnonzero(~self.fits)
+        texts: dict[int, str] = {}
+        for index, one in zip(indexes.tolist(), code[indexes].tolist(), strict=True):
+            text = texts.get(one)
+            if text is None:
+                lacking = [name for bit, name in enumerate(names) if one >> bit & 1]
+                text = f"insufficient {', '.join(lacking)}"
+                texts[one] = text = text if lacking else "what is free lies on other nodes"
+            yield index, text
 
 
 class _Shapes:

@@ -1,19 +1,29 @@
 """Requests over HTTP, placed in two real clusters, each with a scheduler of its own."""
 
+import hashlib
+import hmac
+import json
+import secrets
 import signal
+import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from lab.backing import Postgres
 from tests.harness.kube import wait_for
-from tests.harness.layer import Layer, Member, clear, members, pods_by_request
+from tests.harness.layer import FINAL, Away, Layer, Member, clear, members, pods_by_request
 from tests.harness.make import pod_json
+from tests.harness.process import gsch
 
 pytestmark = pytest.mark.lab
 
@@ -226,3 +236,129 @@ def test_no_request_is_lost_or_doubled_while_the_layer_is_killed_again_and_again
 
 def _more_than(clusters: list[Member], number: int) -> bool:
     return len(pods_by_request(clusters)) > number
+
+
+def test_requests_in_flight_move_to_postgresql(clusters: list[Member], tmp_path: Path) -> None:
+    """The layer is killed under work; its database is carried over, and all goes on there."""
+    number = 24
+    with Postgres(f"postgres-{secrets.token_hex(4)}") as postgres:
+        with Layer(tmp_path, clusters) as layer:
+            ids = [layer.submit(pod(f"p{n}"), clusters=[["c1", "c2"]]) for n in range(number)]
+            wait_for(partial(_more_than, clusters, 4), pause=0.01)
+            layer.kill()
+        done = gsch("global", "migrate", f"sqlite:///{tmp_path}/global.db", "--to", postgres.url)
+        assert done.returncode == 0, done.stderr
+        assert f"requests: {number} rows" in done.stdout
+        with Layer(tmp_path, clusters, database=postgres.url) as layer:
+            ended = [layer.ended(request_id) for request_id in ids]
+            assert {found["state"] for found in ended} == {"completed"}
+            where = pods_by_request(clusters)
+            assert {r: len(where[r]) for r in ids} == dict.fromkeys(ids, 1)
+    clear(clusters)
+
+
+def test_requests_without_any_agent_wait_and_finish_once_agents_come(
+    clusters: list[Member], tmp_path: Path
+) -> None:
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    number = 150
+    with Layer(tmp_path, clusters) as layer:
+        layer.ended(layer.submit(pod("first"), clusters=["c1"]))
+    away = [replace(one, lab=Away(one.name)) for one in clusters]
+    with Layer(tmp_path, away, wait=False) as layer:
+        with ThreadPoolExecutor(8) as pool:
+            made = pool.map(
+                lambda n: layer.submit(pod(f"q{n}"), clusters=[["c1", "c2"]]), range(number)
+            )
+            ids = list(made)
+        found = layer.ok("GET", f"/requests/{ids[0]}")
+        assert found["state"] not in FINAL
+    with Layer(tmp_path, clusters) as layer:
+        ended = [layer.ended(request_id) for request_id in ids]
+        assert {found["state"] for found in ended} == {"completed"}, ended
+        assert {found["failures"] for found in ended} == {0}
+        assert len(pods_by_request(clusters)) == number + 1
+    clear(clusters)
+
+
+def test_what_finished_long_ago_is_forgotten_here_and_in_the_clusters(
+    clusters: list[Member], tmp_path: Path
+) -> None:
+    with Layer(tmp_path, clusters) as layer:
+        request_id = layer.submit(pod("old"), clusters=["c1"])
+        layer.ended(request_id)
+        layer.ok("DELETE", f"/requests/{request_id}")
+        wait_for(lambda: layer.ok("GET", f"/requests/{request_id}")["state"] == "canceled")
+    works = "/apis/federation.gsch.io/v1alpha1/works"
+    assert [w["spec"]["state"] for w in clusters[0].kube.items(works)] == ["Revoked"]
+    with Layer(tmp_path, clusters, keepFinishedDays=0.00001) as layer:
+        wait_for(lambda: layer.call("GET", f"/requests/{request_id}")[0] == 404)
+        wait_for(lambda: not clusters[0].kube.items(works))
+
+
+def test_a_callback_is_signed_and_comes_again_until_it_is_taken(
+    clusters: list[Member], tmp_path: Path
+) -> None:
+    received: list[tuple[bytes, str]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            received.append((body, self.headers["X-Gsch-Signature"]))
+            self.send_response(503 if len(received) < 3 else 200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    target = f"http://127.0.0.1:{server.server_port}/told"
+    key = tmp_path / "callbacks.key"
+    callbacks = {"keyFile": str(key), "allowPrivate": True}
+    with Layer(tmp_path, clusters, callbacks=callbacks) as layer:
+        request_id = layer.submit(pod("told"), clusters=["c1"], callbackUrl=target)
+        wait_for(lambda: len(received) >= 3)
+    server.shutdown()
+    body, signature = received[-1]
+    assert json.loads(body)["request_id"] == request_id
+    assert json.loads(body)["status"] == "completed"
+    expected = hmac.new(key.read_bytes().strip(), body, hashlib.sha256).hexdigest()
+    assert signature == f"sha256={expected}"
+    assert {one for one, _ in received} == {body}
+    clear(clusters)
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("http://127.0.0.1:9/", "is a private address"),
+        ("http://169.254.169.254/latest/meta-data", "is a private address"),
+        ("http://[::ffff:10.0.0.1]/", "is a private address"),
+        ("ftp://example.com/", "https://HOST/PATH"),
+        ("https://user:secret@example.com/", "leave user and password out"),
+        ("https://" + "x" * 3000, "at most 2000 characters"),
+    ],
+)
+def test_callbacks_go_to_no_private_address(layer: Layer, url: str, problem: str) -> None:
+    body = {"yaml": pod("p"), "policy": "GMostRequestedPriority", "callbackUrl": url}
+    status, found = layer.call("POST", "/requests", body)
+    assert (status, problem in found["error"]["message"]) == (400, True), found
+
+
+def test_a_watch_tells_the_history_as_it_grows_until_the_end(layer: Layer) -> None:
+    request_id = layer.submit(deployment("seen", 2), clusters=[["c1", "c2"]])
+    url = f"{layer.url}/api/v1/requests/{request_id}/events"
+    with urllib.request.urlopen(url, timeout=60) as stream:
+        lines = stream.read().decode().splitlines()
+    texts = [json.loads(x.removeprefix("data: "))["text"] for x in lines if x[:7] == 'data: {'
+             and x != "data: {}"]  # fmt: skip
+    assert "event: end" in lines
+    assert texts[-1] == "completed"
+    assert any("applying" in text for text in texts)
+    # From where it broke off.
+    last = [line.removeprefix("id: ") for line in lines if line.startswith("id: ")][-2]
+    request = urllib.request.Request(url, headers={"Last-Event-ID": last})
+    with urllib.request.urlopen(request, timeout=60) as stream:
+        assert stream.read().decode().count("data: {") == 2

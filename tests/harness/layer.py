@@ -30,11 +30,19 @@ FINAL = ("completed", "failed", "canceled")
 
 
 @dataclass(frozen=True, slots=True)
+class Away:
+    """A cluster that cannot be reached."""
+
+    name: str
+    kubeconfig: Path = Path("/nonexistent")
+
+
+@dataclass(frozen=True, slots=True)
 class Member:
     """A cluster of the layer."""
 
     name: str
-    lab: LabCluster
+    lab: LabCluster | Away
     kube: Kube
     scheduler: Gsch
 
@@ -144,12 +152,17 @@ class Front(Part):
 class Layer(Front):
     """The layer over these clusters, in one process."""
 
-    def __init__(self, folder: Path, clusters: list[Member], **config: Any) -> None:
+    def __init__(
+        self, folder: Path, clusters: list[Member], *, wait: bool = True, **config: Any
+    ) -> None:
+        """`wait`: until every cluster's agent was heard of."""
+        self._wait = wait
         super().__init__(folder, clusters, "up", **config)
 
     def start(self) -> None:
         super().start()
-        self.wait_for_clusters(*(one.name for one in self._clusters))
+        if self._wait:
+            self.wait_for_clusters(*(one.name for one in self._clusters))
 
 
 class Servers:

@@ -18,6 +18,7 @@ from federation.agent.works import (
     STOPPED,
     Reference,
     Work,
+    WorkConflict,
     WorkMeta,
     WorkResult,
     Works,
@@ -74,14 +75,27 @@ class Carrier:
                 await self.contact.confirm()
             if self._orders.revoked(order.request_id, order.attempt):
                 return _refused(f"attempt {order.attempt} was revoked")
-            work = await self._works.get(order.request_id)
-            if work is not None:
+            try:
+                documents = rewrite(await self._files.read(order.file_id), order, self._target)
+            except (BadDocument, FileMissing) as error:
+                return _refused(str(error))
+            # Almost always there is none yet.
+            work = await self._works.create(_planned(order, documents, None))
+            if work is None:
+                work = await self._works.get(order.request_id)
+                if work is None:
+                    raise WorkConflict(f"Work {order.request_id} went meanwhile")
                 answer = self._answer_from(work, order)
                 if answer is not None:
                     return answer
                 if work.spec.attempt < order.attempt and work.spec.state != REVOKED:
                     work = await self._remove_objects(work, keep_claims=True)
-            return await self._apply(order, work)
+                work = await self._works.put(_planned(order, documents, work))
+            result = await self._carry_out(order, documents, work)
+            # Held room is real pods by now, or nothing.
+            self._room.release(order.request_id)
+            work.spec.result = result
+            return self._result(await self._works.put(work))
 
     def _answer_from(self, work: Work, order: ApplyBody) -> ResultBody | None:
         """What the Work says of this attempt already."""
@@ -93,18 +107,6 @@ class Carrier:
             if work.finished:
                 return self._result(work)
         return None
-
-    async def _apply(self, order: ApplyBody, work: Work | None) -> ResultBody:
-        try:
-            documents = rewrite(await self._files.read(order.file_id), order, self._target)
-        except (BadDocument, FileMissing) as error:
-            return _refused(str(error))
-        work = await self._works.put(_planned(order, documents, work))
-        result = await self._carry_out(order, documents, work)
-        # Held room is real pods by now, or nothing.
-        self._room.release(order.request_id)
-        work.spec.result = result
-        return self._result(await self._works.put(work))
 
     async def _carry_out(
         self, order: ApplyBody, documents: list[Document], work: Work

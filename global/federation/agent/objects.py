@@ -1,5 +1,6 @@
 """Applies and removes the objects of a request, as a ServiceAccount of their namespace."""
 
+import asyncio
 from typing import Any
 
 import msgspec
@@ -51,6 +52,7 @@ class Objects:
         self._kinds: dict[tuple[str, str], _ResourceType] = {}
         self._ready: set[str] = set()
         """Namespaces that have the account."""
+        self._making = asyncio.Lock()
 
     async def apply(self, body: dict[str, Any], request_id: str) -> Reference:
         """Server-side apply of an object that is this request's own; its reference."""
@@ -58,7 +60,9 @@ class Objects:
         reference = Reference(body["apiVersion"], body["kind"], meta["name"], meta["namespace"])
         what = f"{reference.kind} {meta['name']}"
         path = await self._path(reference, what)
-        existing = await self._client.request("GET", path)
+        # From the API server's cache. Should that be behind, then what another manager owns is a
+        # conflict of the apply.
+        existing = await self._client.request("GET", with_query(path, {"resourceVersion": "0"}))
         if existing.ok and _owner(existing.decode(_Object)) != request_id:
             raise ObjectRefused(
                 f"{what} exists already in namespace {meta['namespace']} and is not of this request"
@@ -122,8 +126,10 @@ class Objects:
         if not self._impersonate:
             return ""
         if namespace not in self._ready:
-            await self._make_account(namespace)
-            self._ready.add(namespace)
+            async with self._making:
+                if namespace not in self._ready:
+                    await self._make_account(namespace)
+                    self._ready.add(namespace)
         return f"system:serviceaccount:{namespace}:{ACCOUNT}"
 
     async def _make_account(self, namespace: str) -> None:

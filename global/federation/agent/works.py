@@ -100,13 +100,24 @@ class Works:
             raise ApiError(reply, "list Works")
         return reply.decode(_WorkList).items
 
+    async def create(self, work: Work) -> Work | None:
+        """None where there is one of that name."""
+        reply = await self._client.request("POST", COLLECTION, work)
+        if reply.status == 409:
+            return None
+        if not reply.ok:
+            raise ApiError(reply, f"write Work {work.metadata.name}")
+        return reply.decode(Work)
+
     async def put(self, work: Work) -> Work:
         """Create or replace it, on the version that was read."""
         name = work.metadata.name
-        if work.metadata.resource_version:
-            reply = await self._client.request("PUT", f"{COLLECTION}/{name}", work)
-        else:
-            reply = await self._client.request("POST", COLLECTION, work)
+        if not work.metadata.resource_version:
+            created = await self.create(work)
+            if created is None:
+                raise WorkConflict(f"Work {name} changed meanwhile")
+            return created
+        reply = await self._client.request("PUT", f"{COLLECTION}/{name}", work)
         if reply.status == 409:
             raise WorkConflict(f"Work {name} changed meanwhile")
         if not reply.ok:
