@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 import msgspec
+from federation import settings
 
 from filters.registry import plugins
 from gsch.cli import main
@@ -37,21 +38,26 @@ def _command(command: click.Command, name: str, parent: click.Context | None) ->
 
 def fields() -> str:
     """Every struct of the configuration, as Markdown tables, and the arguments of plugins."""
-    lines = ["## GschConfiguration\n", *_struct(configuration.Configuration)]
-    pending = list(_nested(configuration.Configuration))
-    seen = {configuration.Configuration}
-    while pending:
-        struct = pending.pop(0)
-        if struct in seen:
-            continue
-        seen.add(struct)
-        pending += _nested(struct)
-        lines += [f"## {struct.__name__}\n", *_struct(struct)]
+    lines = ["## GschConfiguration\n", *_structs(configuration.Configuration)]
+    lines += ["## GlobalConfiguration\n", *_structs(settings.GlobalConfiguration)]
     lines.append("## Arguments of plugins\n")
     for name, plugin in sorted(plugins().items()):
         for struct in _argument_structs(plugin):
             lines += [f"### {name}: {struct.__name__}\n", *_struct(struct)]
     return "\n".join(lines)
+
+
+def _structs(first: type[msgspec.Struct]) -> Iterator[str]:
+    """A struct, and all that its fields lead to, each once."""
+    yield from _struct(first)
+    pending, seen = list(_nested(first)), {first}
+    while pending:
+        struct = pending.pop(0)
+        if struct not in seen:
+            seen.add(struct)
+            pending += _nested(struct)
+            yield f"## {struct.__name__}\n"
+            yield from _struct(struct)
 
 
 def _struct(struct: type[msgspec.Struct]) -> Iterator[str]:

@@ -11,18 +11,23 @@ import uvicorn
 from console.front import ConsoleApp
 from console.pages import application
 from console.quiet_server import QuietServer
-from console.settings import Cluster, SettingsError
+from console.settings import Cluster, SettingsError, SourceAddress
 from console.sources import source_of
 
 log = structlog.get_logger(__name__)
 
 
 def serve(
-    clusters: tuple[Cluster, ...], address: str, port: int, token: bytes, tls: tuple[str, str]
+    clusters: tuple[Cluster, ...],
+    layer: SourceAddress | None,
+    address: str,
+    port: int,
+    token: bytes,
+    tls: tuple[str, str],
 ) -> None:
     """Serve until SIGTERM or SIGINT. Raises SettingsError."""
     sources = {cluster.name: source_of(cluster) for cluster in clusters}
-    asyncio.run(_serve(application(clusters, sources), address, port, token, tls))
+    asyncio.run(_serve(application(clusters, sources, layer), address, port, token, tls))
 
 
 async def _serve(

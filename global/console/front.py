@@ -15,6 +15,7 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 BEAT = 5.0
 """Seconds between two events: how often open pages fetch their numbers again."""
+POSTED = "/jobs"
 COOKIE = "gsch-console"
 STREAMS = 200
 POLICY = (
@@ -40,8 +41,11 @@ class ConsoleApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        if scope["method"] not in ("GET", "HEAD"):
+        posting = scope["method"] == "POST" and scope["path"].startswith(POSTED)
+        if scope["method"] not in ("GET", "HEAD") and not posting:
             await _answer(send, 405, b"The console is there to look at.\n")
+        elif posting and not self._from_here(scope):
+            await _answer(send, 403, b"Forms are taken from the console's own pages only.\n")
         elif scope["path"] == "/livez":
             await _answer(send, 200, b"ok\n")
         elif (given := self._given(scope)) is not None and self._is_token(given):
@@ -67,6 +71,15 @@ class ConsoleApp:
         except CookieError:
             return False
         return COOKIE in cookies and self._is_token(cookies[COOKIE].value)
+
+    def _from_here(self, scope: Scope) -> bool:
+        """Whether a form comes from a page of ours: browsers say where it comes from. What is no
+        browser shows the token instead."""
+        headers = dict(scope["headers"])
+        origin, host = headers.get(b"origin", b""), headers.get(b"host", b"")
+        if not origin:
+            return b"authorization" in headers
+        return bool(host) and origin in (b"http://" + host, b"https://" + host)
 
     def _is_token(self, given: str) -> bool:
         return bool(self._token) and hmac.compare_digest(given.encode(), self._token)

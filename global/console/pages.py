@@ -1,4 +1,4 @@
-"""The pages, as Flask serves them. Everything is a GET, and every state is in the URL."""
+"""The pages, as Flask serves them. Every state is in the URL; only jobs are handed in by POST."""
 
 import csv
 import gzip
@@ -15,9 +15,9 @@ from urllib.parse import urlencode
 
 from flask import Flask, Response, abort, render_template, request
 
-from console import views
+from console import jobs, views
 from console.readings import Source, Unavailable
-from console.settings import Cluster
+from console.settings import Cluster, SourceAddress
 from console.sources import HttpSource
 from console.views import OF, RANGES, HtmlTable, PageQuery
 
@@ -29,6 +29,8 @@ VIEWS = {
     "placements": "Placements",
     "packing": "Packing",
 }
+MAX_POST = 3 * 1024 * 1024
+"""Bytes of a form."""
 THEMES = ("auto", "light", "dark")
 MOMENT, KEPT = 2.0, 10.0
 LONGEST = 200
@@ -39,16 +41,25 @@ _NO_ANSWER = "No reading has arrived yet."
 Content = dict[str, Any]
 
 
-def application(clusters: Sequence[Cluster], sources: Mapping[str, Source]) -> Flask:
-    """The console over these clusters, of which the first is shown first."""
+def application(
+    clusters: Sequence[Cluster], sources: Mapping[str, Source], layer: SourceAddress | None = None
+) -> Flask:
+    """The console over these clusters, of which the first is shown first, and over the global
+    layer, where there is one."""
     app = Flask("console", static_folder=None, root_path=str(Path(__file__).parent))
+    app.config["MAX_CONTENT_LENGTH"] = MAX_POST
     app.jinja_env.filters["number"] = views.number
-    pages = Pages(clusters, sources)
-    app.add_url_rule("/", view_func=pages.overview)
-    app.add_url_rule("/latency", view_func=pages.latency)
-    app.add_url_rule("/placements", view_func=pages.placements)
-    app.add_url_rule("/packing", view_func=pages.packing)
-    app.add_url_rule("/explain/<namespace>/<pod>", view_func=pages.explain)
+    pages = Pages(clusters, sources, with_jobs=layer is not None)
+    if clusters:
+        app.add_url_rule("/", view_func=pages.overview)
+        app.add_url_rule("/latency", view_func=pages.latency)
+        app.add_url_rule("/placements", view_func=pages.placements)
+        app.add_url_rule("/packing", view_func=pages.packing)
+        app.add_url_rule("/explain/<namespace>/<pod>", view_func=pages.explain)
+    else:
+        app.add_url_rule("/", view_func=_jobs_first)
+    if layer is not None:
+        app.register_blueprint(jobs.pages(jobs.Layer(layer), pages.frame))
     app.add_url_rule("/static/<path:name>", view_func=static)
     app.register_error_handler(404, pages.missing)
     return app
@@ -57,9 +68,12 @@ def application(clusters: Sequence[Cluster], sources: Mapping[str, Source]) -> F
 class Pages:
     """What the routes answer."""
 
-    def __init__(self, clusters: Sequence[Cluster], sources: Mapping[str, Source]) -> None:
+    def __init__(
+        self, clusters: Sequence[Cluster], sources: Mapping[str, Source], with_jobs: bool
+    ) -> None:
         self._clusters = {cluster.name: cluster for cluster in clusters}
-        self._first, self._sources = clusters[0].name, sources
+        self._first, self._sources = clusters[0].name if clusters else "", sources
+        self._views = {**(VIEWS if clusters else {}), **({"jobs": "Jobs"} if with_jobs else {})}
         self._kept: dict[tuple[str, str, PageQuery], tuple[float, Content]] = {}
 
     def overview(self) -> Response:
@@ -98,9 +112,13 @@ class Pages:
 
     def _chosen(self) -> str:
         name = request.args.get("cluster", self._first)
-        if name not in self._clusters:
+        if name not in self._clusters and self._clusters:
             abort(404, f"There is no cluster {name[:80]!r} here.")
         return name
+
+    def frame(self, view: str) -> Content:
+        """What a page needs that is of no cluster."""
+        return self._frame(view, self._chosen())
 
     def _frame(self, view: str, name: str) -> Content:
         """What every page needs."""
@@ -108,7 +126,7 @@ class Pages:
         asked = _asked()
         return {
             "view": view,
-            "views": VIEWS,
+            "views": self._views,
             "clusters": list(self._clusters),
             "cluster": name,
             "range": asked.range,
@@ -117,7 +135,7 @@ class Pages:
             "of": asked.of,
             "ofs": OF,
             "theme": theme if theme in THEMES else "auto",
-            "kind": self._sources[name].kind,
+            "kind": self._sources[name].kind if name in self._sources else "the global layer",
             "version": version("gsch"),
             "query": _query,
         }
@@ -153,6 +171,10 @@ class Pages:
         self._kept = {k: v for k, v in list(self._kept.items()) if v[0] > now}
         self._kept[key] = now + MOMENT + KEPT * took, content
         return content
+
+
+def _jobs_first() -> Response:
+    return Response("", 303, {"Location": "/jobs"})
 
 
 def _asked() -> PageQuery:

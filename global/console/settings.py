@@ -59,7 +59,9 @@ def load(path: Path) -> tuple[Cluster, ...]:
 def check(clusters: tuple[Cluster, ...]) -> tuple[Cluster, ...]:
     """The same clusters. Raises SettingsError for what cannot be."""
     if not clusters:
-        raise SettingsError("no cluster: give --prometheus, --scheduler, or --clusters FILE")
+        raise SettingsError(
+            "no cluster: give --prometheus, --scheduler, --clusters FILE, or --global"
+        )
     names = [cluster.name for cluster in clusters]
     for cluster in clusters:
         if not cluster.name or names.count(cluster.name) > 1:
@@ -67,8 +69,13 @@ def check(clusters: tuple[Cluster, ...]) -> tuple[Cluster, ...]:
         if not cluster.prometheus.url and not cluster.scheduler.url:
             raise SettingsError(f"cluster {cluster.name}: needs a prometheus or a scheduler")
         for endpoint in (cluster.prometheus, cluster.scheduler):
-            if endpoint.url and urlsplit(endpoint.url).scheme not in ("http", "https"):
-                raise SettingsError(f"{endpoint.url}: expected http:// or https://")
-            if endpoint.token_file and endpoint.username:
-                raise SettingsError(f"{endpoint.url}: a token or a user name, not both")
+            check_address(endpoint)
     return clusters
+
+
+def check_address(endpoint: SourceAddress) -> None:
+    """Raises SettingsError for what cannot be."""
+    if endpoint.url and urlsplit(endpoint.url).scheme not in ("http", "https"):
+        raise SettingsError(f"{endpoint.url}: expected http:// or https://")
+    if endpoint.token_file and endpoint.username:
+        raise SettingsError(f"{endpoint.url}: a token or a user name, not both")

@@ -20,7 +20,7 @@ from federation.exchange import (
     Send,
     Stopped,
 )
-from federation.fleet import LEASE_S, Fleet, Ranked
+from federation.fleet import LEASE_S, UNKNOWN_RTT_MS, Fleet, Ranked
 from federation.levels import divide, levels_of
 from federation.request import (
     FINAL,
@@ -88,7 +88,10 @@ def take_answer(case: Case, number: int, answer: Answer, now: float) -> bool:
         case AttemptState.ASKED, Offer():
             attempt.state = AttemptState.OFFERED
             attempt.node, attempt.score = answer.node, answer.score
-            attempt.fits, attempt.rtt_ms = answer.fits, answer.rtt_ms
+            attempt.fits = answer.fits
+            if case.request.policy == LOW_LATENCY and attempt.link_ms is not None:
+                # End to end: to the cluster, and within it.
+                attempt.rtt_ms = attempt.link_ms + (answer.rtt_ms or 0.0)
         case AttemptState.ASKED, Refusal():
             _end(attempt, AttemptState.REFUSED, answer.message, now)
         case AttemptState.APPLYING, Done():
@@ -354,6 +357,7 @@ class _Step:
             asked_at=self.now,
             until=self.now + ASK_WITHIN_S,
             score=ranked.score,
+            link_ms=ranked.rtt_ms if ranked.rtt_ms < UNKNOWN_RTT_MS else None,
         )
         self.case.attempts.append(attempt)
         self.sends.append(Ask(attempt))

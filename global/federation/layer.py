@@ -140,7 +140,7 @@ async def front(configuration: GlobalConfiguration) -> None:
     """The front alone: takes requests and answers for them. Workers carry them on."""
     _need_several(configuration, "front")
     async with _core(configuration, "front") as core:
-        reports = Reports(core.transactions, core.fleet)
+        reports = Reports(core.transactions, core.fleet, core.live)
         await _serve(core.front(), [*core.works, reports.refresh(), core.callbacks().run()])
 
 
@@ -202,7 +202,7 @@ async def _core(configuration: GlobalConfiguration, role: str) -> AsyncIterator[
             fleet = Fleet(repository.now())
             live: Live = RedisLive(redis) if redis is not None else LocalLive()
             # Requests are checked against the clusters that there are: known before the first one.
-            await Reports(transactions, fleet).load()
+            await Reports(transactions, fleet, live).load()
             relay = Relay(transactions, bus, role, alone=database.is_sqlite)
             limits = _rule(configuration).limits
             progress = Progress(transactions, fleet, relay, live, limits)

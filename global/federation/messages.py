@@ -4,7 +4,7 @@
 
 `hcode` says what is meant, `lcode` 1 that it is a request and 2 that it is a reply. Ours adds an
 `attempt` to every `msg` (a message without one comes from a worker or front of GS), and the codes
-REPORT and REVOKE. YAML is never part of a message: it is fetched by `file_id`.
+REPORT, PODS and REVOKE. YAML is never part of a message: it is fetched by `file_id`.
 """
 
 from enum import IntEnum
@@ -24,9 +24,10 @@ MAX_SHOWN = 2000
 
 
 class Code(IntEnum):
-    """hcode. 220 and 100 are ours."""
+    """hcode. 100, 110, 220 and 410 are ours."""
 
     REPORT = 100
+    PODS = 110
     LATENCY = 200
     APPLY_LATENCY = 210
     REVOKE = 220

@@ -8,10 +8,12 @@ import msgspec
 import structlog
 from store.transactions import DatabaseUnavailable, Transactions
 
-from federation import repository, wire
+from federation import pods, repository, wire
 from federation.bus import Bus, Delivery
 from federation.fleet import Fleet, Report
+from federation.live import Live
 from federation.messages import REPLY, REPORT_TOPIC, Code, End, Message, decode, encode
+from federation.pods import PodsBody
 
 log = structlog.get_logger(__name__)
 
@@ -26,11 +28,12 @@ class Reports:
         self,
         transactions: Transactions,
         fleet: Fleet,
+        live: Live,
         on_new: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """`on_new` is called for a cluster that was not heard of before."""
-        self._transactions, self._fleet = transactions, fleet
+        self._transactions, self._fleet, self._live = transactions, fleet, live
         self._on_new, self._clock = on_new, clock
 
     async def consume(self, bus: Bus) -> None:
@@ -38,7 +41,11 @@ class Reports:
 
         async def handle(delivery: Delivery) -> None:
             try:
-                report = wire.report_of(decode(delivery.body))
+                message = decode(delivery.body)
+                if message.hcode == Code.PODS:
+                    await self._take_pods(msgspec.convert(message.msg, PodsBody))
+                    return
+                report = wire.report_of(message)
             except ValueError as error:
                 await set_aside(self._transactions, delivery, str(error), self._clock())
                 return
@@ -49,6 +56,10 @@ class Reports:
             await bus.publish(report.cluster, "", encode(_heard(report)))
 
         await bus.consume([REPORT_TOPIC], "gsch-layer", handle)
+
+    async def _take_pods(self, body: PodsBody) -> None:
+        changed = await self._transactions.run(lambda c: pods.take(c, body))
+        await self._live.publish(changed)
 
     async def refresh(self) -> None:
         """Read what others took, for ever."""

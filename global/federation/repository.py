@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, and_, bindparam, delete, func, insert, or_, select, text, update
-from store.schema import attempts, clusters, documents, history, poison, policies, requests
+from store.schema import attempts, clusters, documents, history, pods, poison, policies, requests
 
 from federation.fleet import Report
 from federation.request import (
@@ -438,6 +438,7 @@ def expire(connection: Connection, before: float, limit: int) -> dict[str, set[s
         found[row.request_id].add(row.cluster)
     connection.execute(delete(attempts).where(attempts.c.request_id.in_(ids)))
     connection.execute(delete(history).where(history.c.request_id.in_(ids)))
+    connection.execute(delete(pods).where(pods.c.request_id.in_(ids)))
     connection.execute(delete(requests).where(requests.c.id.in_(ids)))
     connection.execute(delete(documents).where(documents.c.file_id.in_(files)))
     return found

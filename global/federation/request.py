@@ -100,8 +100,11 @@ class Attempt(msgspec.Struct):
     until: float
     """When it is given up without an answer."""
     score: float = 0.0
-    """0..100; under low latency, the end-to-end RTT in ms as `rtt_ms`."""
+    """0..100, the higher the better."""
+    link_ms: float | None = None
+    """RTT from the source's cluster to this one in ms; None where nobody knows it."""
     rtt_ms: float | None = None
+    """Under low latency: RTT from the source to the node, through both clusters, in ms."""
     node: str = ""
     fits: int = 0
     """How many of the request's pods the cluster has room for."""

@@ -21,6 +21,7 @@ class ClusterSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True, r
     kubeconfig: str = ""
     """Path; empty for the default one."""
     context: str = ""
+    """Context of the kubeconfig; empty for its current one."""
     location: str = "edge"
     """`edge`, `near` or `cloud`."""
     scheduler: str = "gsch"
@@ -58,6 +59,7 @@ class KafkaServers(msgspec.Struct, forbid_unknown_fields=True, frozen=True, rena
     user: str = ""
     """SCRAM-SHA-512 user; empty for none."""
     password_file: str = ""
+    """The SCRAM user's password."""
     replication: int = 1
     """Replicas of topics that are made."""
 
@@ -69,6 +71,7 @@ class RedisServer(msgspec.Struct, forbid_unknown_fields=True, frozen=True, renam
     url: str = ""
     """`redis://HOST:PORT/DB`, or `rediss://…` for TLS; empty for none."""
     password_file: str = ""
+    """Redis' password, where the URL has none."""
     ca_file: str = ""
     """Certificate authority of `rediss://`."""
     yaml_ttl_hours: float = 24.0
@@ -88,6 +91,7 @@ class FrontAccess(msgspec.Struct, forbid_unknown_fields=True, frozen=True, renam
     """How an agent that is a process of its own gets at the front."""
 
     url: str = ""
+    """`https://HOST:PORT`; plain HTTP is for loopback."""
     token_file: str = ""
     """The agent's bearer token."""
     ca_file: str = ""
@@ -98,7 +102,9 @@ class GlobalConfiguration(msgspec.Struct, forbid_unknown_fields=True, frozen=Tru
     """Everything that `gsch global up|front|worker|agent` read."""
 
     api_version: str
+    """`config.gsch.io/v1alpha1`."""
     kind: str
+    """`GlobalConfiguration`."""
     database: str = "sqlite:///gsch-global.db"
     """SQLAlchemy URL of a SQLite file or a PostgreSQL database."""
     database_password_file: str = ""
@@ -112,7 +118,9 @@ class GlobalConfiguration(msgspec.Struct, forbid_unknown_fields=True, frozen=Tru
     token_file: str = ""
     """Bearer tokens of users and agents; needed beyond loopback."""
     tls_cert_file: str = ""
+    """Certificate of the front, PEM; needed beyond loopback."""
     tls_private_key_file: str = ""
+    """Its private key, PEM."""
     legacy: bool = False
     """Answer GS's own routes and messages too. Always so for routes on loopback."""
     console_url: str = ""
@@ -120,10 +128,15 @@ class GlobalConfiguration(msgspec.Struct, forbid_unknown_fields=True, frozen=Tru
     keep_finished_days: float = 30.0
     """Days after which finished requests are forgotten."""
     queue: QueueSettings = QueueSettings()
+    """How requests are taken from the queues."""
     kafka: KafkaServers = KafkaServers()
+    """Kafka, where the parts of the layer are several processes."""
     redis: RedisServer = RedisServer()
+    """Redis, by which they hear of changes at once."""
     callbacks: CallbackSettings = CallbackSettings()
+    """Who is told how a request ended."""
     front: FrontAccess = FrontAccess()
+    """How an agent in a process of its own gets at the front."""
     lease_namespace: str = "gsch-system"
     """Namespace of the Lease by which one of two agents of a cluster works."""
     clusters: list[ClusterSettings] = []

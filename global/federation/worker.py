@@ -76,7 +76,7 @@ class Worker:
         self._keep_finished_s = keep_finished_s
         self._woken = asyncio.Event()
         self._handled_lost: set[tuple[str, ClusterLost]] = set()
-        self._reports = Reports(transactions, fleet, self._woken.set, clock)
+        self._reports = Reports(transactions, fleet, live, self._woken.set, clock)
 
     async def run(self) -> None:
         """For ever."""

@@ -143,6 +143,17 @@ policies = Table(
     # When a worker that is not ours last asked for its requests.
 )
 
+pods = Table(
+    "pods",
+    metadata,
+    Column("cluster", NAME, primary_key=True),
+    Column("namespace", NAME, primary_key=True),
+    Column("name", NAME, primary_key=True),
+    Column("request_id", String(64), nullable=False),
+    Column("body", Text, nullable=False),
+    Index("ix_pods_request_id", "request_id"),
+)
+
 poison = Table(
     "poison",
     metadata,

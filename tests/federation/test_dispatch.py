@@ -361,3 +361,14 @@ def test_an_abandoned_cluster_s_request_starts_elsewhere_and_its_old_copy_is_to_
     known.clusters["c1"].abandoned = True
     assert revoked(dispatch.abandon(made, "c1", late)) == ["c1"]
     assert asked(advance(made, known, late)) == ["c2"]
+
+
+def test_low_latency_counts_the_way_to_the_cluster_and_the_one_within_it() -> None:
+    made = case([["c2", "c3"]], LOW_LATENCY, source=Source("c1", "n1"))
+    known = fleet("c1", "c2", "c3")
+    known.set(Report("c1", [NodeShape(2, NODE, NODE)], rtts_ms={"c2": 10.0, "c3": 4.0}), 0.0)
+    advance(made, known, 0.0)
+    answer(made, "c2", Offer("near", 1.0, 1, 1.0))
+    answer(made, "c3", Offer("far", 99.0, 1, 9.0))
+    assert applied(advance(made, known, 1.0)) == ["c2"]
+    assert [a.rtt_ms for a in made.attempts if a.cluster == "c2"] == [11.0]

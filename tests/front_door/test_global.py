@@ -7,6 +7,7 @@ import secrets
 import signal
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,7 @@ import pytest
 import yaml
 
 from lab.backing import Postgres
+from tests.harness.console import Looking, browser, console
 from tests.harness.kube import wait_for
 from tests.harness.layer import FINAL, Away, Layer, Member, clear, members, pods_by_request
 from tests.harness.make import pod_json
@@ -201,6 +203,12 @@ def test_an_idempotency_key_makes_one_request(layer: Layer, clusters: list[Membe
     assert len(pods_by_request(clusters)) == 1
 
 
+def test_low_latency_from_a_cluster_alone_stays_in_it(layer: Layer, clusters: list[Member]) -> None:
+    found = layer.ended(layer.submit(pod("near"), "GLowLatencyPriority", sourceCluster="c2"))
+    assert (found["state"], found["attempts"][-1]["cluster"]) == ("completed", "c2")
+    assert found["attempts"][-1]["rttMs"] == 0.0
+
+
 def test_a_dry_run_ranks_clusters_and_makes_nothing(layer: Layer) -> None:
     body = {"yaml": pod("p", cpu="100"), "policy": "GMostRequestedPriority", "clusters": ["c1"]}
     found = layer.ok("POST", "/requests?dryRun=All", body)
@@ -352,7 +360,7 @@ def test_a_watch_tells_the_history_as_it_grows_until_the_end(layer: Layer) -> No
     url = f"{layer.url}/api/v1/requests/{request_id}/events"
     with urllib.request.urlopen(url, timeout=60) as stream:
         lines = stream.read().decode().splitlines()
-    texts = [json.loads(x.removeprefix("data: "))["text"] for x in lines if x[:7] == 'data: {'
+    texts = [json.loads(x.removeprefix("data: "))["text"] for x in lines if x[:7] == "data: {"
              and x != "data: {}"]  # fmt: skip
     assert "event: end" in lines
     assert texts[-1] == "completed"
@@ -362,3 +370,64 @@ def test_a_watch_tells_the_history_as_it_grows_until_the_end(layer: Layer) -> No
     request = urllib.request.Request(url, headers={"Last-Event-ID": last})
     with urllib.request.urlopen(request, timeout=60) as stream:
         assert stream.read().decode().count("data: {") == 2
+
+
+@pytest.mark.needs("chromium")
+def test_a_person_hands_a_job_in_by_the_page_and_sees_where_it_runs(
+    layer: Layer, clusters: list[Member], tmp_path: Path
+) -> None:
+    made = tmp_path / "web.yaml"
+    made.write_text(deployment("by-hand", 2))
+    with console(tmp_path, "--global", layer.url) as url, browser() as chromium:
+        looking = Looking(chromium)
+        page = looking.open(url)
+        page.get_by_role("link", name="Hand in the first one").click()
+        page.get_by_label("YAML file").set_input_files(made)
+        page.wait_for_function("document.getElementById('yaml').value.includes('by-hand')")
+        page.get_by_label("Priority").select_option("GMostRequestedPriority")
+        page.get_by_role("button", name="Choose target clusters…").click()
+        page.get_by_role("button", name="select c2 for level 1").click()
+        page.get_by_role("button", name="Add a level").click()
+        page.get_by_role("button", name="Select all").click()
+        page.get_by_role("button", name="Done").click()
+        assert page.locator("#levels-text").inner_text() == "c2 → c1"
+        page.get_by_role("button", name="Start").click()
+        page.get_by_text("completed", exact=True).first.wait_for(timeout=120_000)
+        page.get_by_role("row").filter(has_text="succeeded").filter(has_text="c2").wait_for()
+        page.get_by_role("link", name="← all jobs").click()
+        # Its pods, with what their cluster says of them, as the page refreshes itself.
+        rows = page.get_by_role("row").filter(has_text="by-hand")
+        rows.filter(has_text="Running").nth(1).wait_for(timeout=120_000)
+        cells = rows.first.get_by_role("cell").all_inner_texts()
+        assert (cells[2], cells[3][:4], cells[5]) == ("c2", "c2-n", "Running")
+        assert cells[8] == "i"
+        page.get_by_role("row").filter(has_text="completed").get_by_role("link").click()
+        page.get_by_role("button", name="Remove it and its pods").click()
+        page.get_by_text("canceled", exact=True).first.wait_for(timeout=120_000)
+        assert pods_by_request(clusters) == {}
+        assert looking.errors == []
+
+
+@pytest.mark.needs("chromium")
+def test_a_job_that_is_refused_comes_back_with_the_reason_and_what_was_typed(
+    layer: Layer, tmp_path: Path
+) -> None:
+    with console(tmp_path, "--global", layer.url) as url, browser() as chromium:
+        looking = Looking(chromium)
+        page = looking.open(f"{url}/jobs/new?policy=GSetClusters")
+        assert page.get_by_label("Priority").input_value() == "GSetClusters"
+        page.get_by_label("or its text, to edit").fill("kind: Pod")
+        page.get_by_role("button", name="Start").click()
+        alert = page.get_by_role("alert")
+        assert "GSetClusters needs the clusters by name" in alert.inner_text()
+        assert page.get_by_label("or its text, to edit").input_value() == "kind: Pod"
+
+
+def test_a_form_of_another_site_is_refused(layer: Layer, tmp_path: Path) -> None:
+    with console(tmp_path, "--global", layer.url) as url:
+        for headers in ({"Origin": "https://evil.example"}, {"Origin": "null"}, {}):
+            request = urllib.request.Request(f"{url}/jobs", b"yaml=x", headers, method="POST")
+            with pytest.raises(urllib.error.HTTPError) as caught:
+                urllib.request.urlopen(request, timeout=60)
+            assert caught.value.code == 403
+    assert layer.ok("GET", "/requests")["items"] == []

@@ -20,6 +20,7 @@ from federation.agent.contact import Contact
 from federation.agent.files import Files
 from federation.agent.legacy import Legacy
 from federation.agent.objects import Objects
+from federation.agent.pod_reports import PodReports
 from federation.agent.pods import RequestPods
 from federation.agent.rewrite import Target
 from federation.agent.room import Room
@@ -44,6 +45,7 @@ from federation.messages import (
     to_cluster,
     unreadable,
 )
+from federation.pods import PodsBody
 from federation.wire import ApplyBody, AskBody, HeardBody, ResultBody, RevokeBody
 from filters.common.handle import Handle
 from latency.matrix import Matrix
@@ -132,6 +134,8 @@ class ClusterAgent:
             group.create_task(self._bus.consume(topics, name, self._on_message))
             group.create_task(self._report())
             group.create_task(self._expire())
+            reports = PodReports(self._client, self._settings.cluster, self._publish_pods)
+            group.create_task(reports.run())
             log.info("agent works", cluster=self._settings.cluster)
 
     async def _lead(self, group: asyncio.TaskGroup) -> None:
@@ -250,6 +254,10 @@ class ClusterAgent:
         )
         message = to_cluster("", Code.REPORT, msgspec.to_builtins(body))
         await self._bus.publish(REPORT_TOPIC, settings.cluster, encode(message))
+
+    async def _publish_pods(self, body: PodsBody) -> None:
+        message = to_cluster("", Code.PODS, msgspec.to_builtins(body))
+        await self._bus.publish(REPORT_TOPIC, self._settings.cluster, encode(message))
 
     async def _stop_when_cut_off(self) -> None:
         """Once the layer may take the cluster for lost, nothing runs here that it may start

@@ -99,9 +99,10 @@ def _config(order: AskBody | ApplyBody, target: Target) -> dict[str, Any]:
         option["podName"] = order.source_pod
     elif order.source_node:
         option["sourceNode"] = order.source_node
-    if option:
-        config["option"] = option
-    return config
+    if not option:
+        # Nothing to count from in this cluster: it was chosen for its own distance.
+        return {"type": "local"}
+    return {**config, "option": option}
 
 
 def _shares(documents: Sequence[Document], replicas: int | None) -> list[int]:

@@ -18,7 +18,7 @@ from sqlalchemy.exc import IntegrityError
 from store.sealing import Seal
 from store.transactions import Transactions
 
-from federation import callbacks, repository, submit
+from federation import callbacks, pods, repository, submit
 from federation.documents import Document
 from federation.fleet import Fleet
 from federation.front.errors import answer_errors, json
@@ -39,6 +39,7 @@ MAX_BODY = 2 * 1024 * 1024
 """Bytes of a request's body; its YAML may have half of that."""
 MAX_KEY = 255
 MAX_PAGE = 500
+MAX_PODS = 2000
 WATCH_INTERVAL_S = 2.0
 """Seconds after which a watched request is looked at, though nobody said that it changed."""
 WHO: web.RequestKey[Identity] = web.RequestKey("who", Identity)
@@ -94,6 +95,8 @@ class Front:
         routes.add_get("/api/v1/requests/{id}", self.read)
         routes.add_delete("/api/v1/requests/{id}", self.cancel)
         routes.add_get("/api/v1/requests/{id}/events", self.watch)
+        routes.add_get("/api/v1/requests/{id}/pods", self.pods_of)
+        routes.add_get("/api/v1/pods", self.pods)
         routes.add_get("/api/v1/policies", self.policies)
         routes.add_get("/api/v1/clusters", self.clusters)
         routes.add_post("/api/v1/clusters/{name}/abandon", self.abandon)
@@ -230,6 +233,24 @@ class Front:
                 if http.transport is None or http.transport.is_closing():
                     break
         return response
+
+    async def pods_of(self, http: web.Request) -> web.StreamResponse:
+        """The request's pods, as their clusters report them."""
+        case = await self._own(http)
+        return await self._pods(http, [case.request.id])
+
+    async def pods(self, http: web.Request) -> web.StreamResponse:
+        """Pods of all the caller's requests, those of the newest first."""
+        return await self._pods(http, None)
+
+    async def _pods(self, http: web.Request, ids: list[str] | None) -> web.StreamResponse:
+        who = _user(http)
+        user = None if self._tokens.open else who.owner.user
+        limit = _number(http.query.get("limit", "200"), "limit", MAX_PODS)
+        found = await self._transactions.run(
+            lambda c: pods.of_requests(c, user=user, ids=ids, limit=limit)
+        )
+        return json({"items": found})
 
     async def _own(self, http: web.Request) -> Case:
         """The request of the path, where it is the caller's. Others do not learn that it exists."""

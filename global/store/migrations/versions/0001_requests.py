@@ -64,6 +64,18 @@ def upgrade() -> None:
         batch_op.create_index("ix_outbox_sender", ["sender", "topic", "id"], unique=False)
 
     op.create_table(
+        "pods",
+        sa.Column("cluster", sa.String(length=253), nullable=False),
+        sa.Column("namespace", sa.String(length=253), nullable=False),
+        sa.Column("name", sa.String(length=253), nullable=False),
+        sa.Column("request_id", sa.String(length=64), nullable=False),
+        sa.Column("body", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("cluster", "namespace", "name", name=op.f("pk_pods")),
+    )
+    with op.batch_alter_table("pods", schema=None) as batch_op:
+        batch_op.create_index("ix_pods_request_id", ["request_id"], unique=False)
+
+    op.create_table(
         "poison",
         sa.Column("id", sa.Integer(), autoincrement=True, nullable=False),
         sa.Column("topic", sa.String(length=249), nullable=False),
@@ -158,6 +170,10 @@ def downgrade() -> None:
     op.drop_table("processes")
     op.drop_table("policies")
     op.drop_table("poison")
+    with op.batch_alter_table("pods", schema=None) as batch_op:
+        batch_op.drop_index("ix_pods_request_id")
+
+    op.drop_table("pods")
     with op.batch_alter_table("outbox", schema=None) as batch_op:
         batch_op.drop_index("ix_outbox_sender")
 
