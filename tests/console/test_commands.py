@@ -52,6 +52,13 @@ def test_one_cluster_comes_from_options_and_several_from_a_file(
     one = Cluster(
         "edge", SourceAddress("http://127.0.0.1:1"), SourceAddress("https://s", ca_file="ca")
     )
-    assert served[0] == ((one,), "127.0.0.1", 8080, b"", ("", ""))
+    assert served[0] == ((one,), None, "127.0.0.1", 8080, b"", ("", ""))
     assert [cluster.name for cluster in served[1][0]] == ["a", "b"]
-    assert served[1][2] == 9000
+    assert served[1][3] == 9000
+
+
+def test_the_global_layer_alone_is_enough(served: list[Any]) -> None:
+    words = ["console", "--global", "http://127.0.0.1:8090", "--global-token-file", "t"]
+    assert CliRunner().invoke(main, words).exit_code == 0
+    assert served[0][:2] == ((), SourceAddress("http://127.0.0.1:8090", token_file="t"))
+    assert CliRunner().invoke(main, ["console", "--global", "ftp://x"]).exit_code == 1

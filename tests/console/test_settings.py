@@ -32,7 +32,7 @@ def test_a_file_lists_clusters(tmp_path: Path) -> None:
         (b"a: [", "expected a list of clusters"),
         (b"name: edge", "expected a list of clusters"),
         (b"- name: edge\n  colour: red\n", "unknown field `colour`"),
-        (b"[]", "no cluster: give --prometheus, --scheduler, or --clusters FILE"),
+        (b"[]", "no cluster: give --prometheus, --scheduler, --clusters FILE, or --global"),
         (b"#" * (MAX_BYTES + 1), "larger than"),
         (None, "No such file"),
     ],
