@@ -19,6 +19,7 @@ from lab.measure import free_port
 from tests.front_door.conftest import MakeNodes
 from tests.harness.extender import Extender, args
 from tests.harness.kube import Kube, wait_for
+from tests.harness.layer import Away
 from tests.harness.make import Json, node_json, pod_json
 from tests.harness.process import ROOT, Gsch
 
@@ -46,7 +47,9 @@ def account(applied: None, lab: LabCluster, kube: Kube, tmp_path: Path) -> Path:
     return kubeconfig_of(SYSTEM, "gsch", lab, kube, tmp_path)
 
 
-def kubeconfig_of(namespace: str, name: str, lab: LabCluster, kube: Kube, tmp_path: Path) -> Path:
+def kubeconfig_of(
+    namespace: str, name: str, lab: LabCluster | Away, kube: Kube, tmp_path: Path
+) -> Path:
     path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token"
     body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
     token = kube.request("POST", path, body)["status"]["token"]

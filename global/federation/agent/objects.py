@@ -60,14 +60,16 @@ class Objects:
         reference = Reference(body["apiVersion"], body["kind"], meta["name"], meta["namespace"])
         what = f"{reference.kind} {meta['name']}"
         path = await self._path(reference, what)
+        as_user = await self._account(meta["namespace"])
         # From the API server's cache. Should that be behind, then what another manager owns is a
         # conflict of the apply.
-        existing = await self._client.request("GET", with_query(path, {"resourceVersion": "0"}))
+        existing = await self._client.request(
+            "GET", with_query(path, {"resourceVersion": "0"}), as_user=as_user
+        )
         if existing.ok and _owner(existing.decode(_Object)) != request_id:
             raise ObjectRefused(
                 f"{what} exists already in namespace {meta['namespace']} and is not of this request"
             )
-        as_user = await self._account(meta["namespace"])
         reply = await self._client.request(
             "PATCH",
             with_query(path, {"fieldManager": FIELD_MANAGER}),
@@ -86,13 +88,14 @@ class Objects:
             return
         path = await self._path(reference, f"{reference.kind} {reference.name}")
         options: dict[str, Any] = {"propagationPolicy": "Background"}
+        as_user = await self._account(reference.namespace)
         if reference.uid:
             options["preconditions"] = {"uid": reference.uid}
         else:
-            existing = await self._client.request("GET", path)
+            existing = await self._client.request("GET", path, as_user=as_user)
             if not existing.ok or _owner(existing.decode(_Object)) != request_id:
                 return
-        reply = await self._client.request("DELETE", path, options)
+        reply = await self._client.request("DELETE", path, options, as_user=as_user)
         # 409: made anew under its name, by somebody else.
         if not reply.ok and reply.status not in (404, 409):
             raise ApiError(reply, f"remove {reference.kind} {reference.name}")
