@@ -372,3 +372,64 @@ def test_low_latency_counts_the_way_to_the_cluster_and_the_one_within_it() -> No
     answer(made, "c3", Offer("far", 99.0, 1, 9.0))
     assert applied(advance(made, known, 1.0)) == ["c2"]
     assert [a.rtt_ms for a in made.attempts if a.cluster == "c2"] == [11.0]
+
+
+ANSWERS: dict[str, Answer] = {
+    "offer": Offer("n", 1.0, 1),
+    "refusal": Refusal("no"),
+    "done": Done("n"),
+    "stopped": Stopped(),
+}
+
+
+def beat_all(known: Fleet, away: set[str], now: float, seconds: float) -> None:
+    """Reports of all clusters that are there, every second of this time."""
+    for at in (*range(int(seconds)), seconds):
+        for name in known.clusters.keys() - away:
+            known.set(known.clusters[name].report, now + at)
+
+
+LOSSES = st.lists(
+    st.tuples(
+        st.sampled_from(["offer", "refusal", "done", "stopped", "lost", "pause"]),
+        st.integers(0, 30),
+        st.sampled_from(["c1", "c2", "c3"]),
+        st.sampled_from([0.0, 1.0, 20.0, 80.0]),
+    ),
+    max_size=80,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(LOSSES)
+def test_a_copy_that_moves_only_when_it_was_stopped_never_runs_twice(
+    steps: list[tuple[str, int, str, float]],
+) -> None:
+    """Clusters are cut off and come back. An agent that is cut off has stopped its copy by the time
+    at which its cluster counts as lost for this mode; that is all that is assumed of it."""
+    mode = ClusterLost.STOP_AND_MOVE
+    made, now = case([["c1"], ["c2", "c3"]], cluster_lost=mode), 0.0
+    known = fleet("c1", "c2", "c3")
+    away: set[str] = set()
+    running: dict[int, str] = {}
+    """Attempts that may have a copy in their cluster."""
+    for what, which, cluster, later in steps:
+        beat_all(known, away, now, later)
+        now += later
+        if what == "pause":
+            away ^= {cluster}
+        if what == "lost" and known.lost(cluster, now, dispatch.MOVES_AFTER_S[mode]):
+            running = {n: at for n, at in running.items() if at != cluster}
+            dispatch.lost(made, cluster, mode, now)
+        elif made.attempts and what in ANSWERS:
+            attempt = made.attempts[which % len(made.attempts)]
+            revoking = attempt.state is AttemptState.REVOKING
+            if what == "stopped" or (what == "done" and revoking):
+                running.pop(attempt.number, None)
+            take_answer(made, attempt.number, ANSWERS[what], now)
+        if made.request.state is State.QUEUED:
+            made.request.state = State.SCHEDULING
+        for send in advance(made, known, now):
+            if isinstance(send, Apply):
+                assert not running, "a second copy may run"
+                running[send.attempt.number] = send.attempt.cluster
