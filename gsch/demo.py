@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cluster.objects.keys import ObjectKey
+from gsch import demo_global
 from lab import binaries
 from lab.cluster import PARTS
 from lab.demo import NAME, Row, expectations, rows, run
@@ -33,7 +34,8 @@ def demo(keep: bool, quick: bool) -> None:
     """Show pods placed, and why; exit 0 only if every one ended as its example expects.
 
     First the scheduler's core decides the examples by itself, with no cluster. Then, where Go or
-    the binaries are there, `gsch run` does so on a real control plane with 12 fake nodes.
+    the binaries are there, `gsch run` does so on a real control plane with 12 fake nodes, and
+    `gsch global up` places requests across two more.
 
     \b
     Examples:
@@ -95,7 +97,7 @@ def _control_plane(console: Console, keep: bool) -> bool:
     console.print(f"{_verdict(outcome)}, {time.monotonic() - started:.1f} s", highlight=False)
     if keep:
         console.print(f"\ncluster and scheduler go on; end them with: gsch lab down {NAME}")
-    return not all(row.as_expected for row in outcome)
+    return demo_global.run(console) or not all(row.as_expected for row in outcome)
 
 
 def _table(outcome: Sequence[Row]) -> Table:

@@ -38,4 +38,5 @@ def test_the_demo_ends_as_its_examples_promise(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("pods ended as expected") == 2
     assert "3 Insufficient nvidia.com/gpu" in done.stdout
+    assert "all requests ended as expected" in done.stdout
     assert list((tmp_path / "gsch" / "lab" / "clusters").iterdir()) == []

@@ -1,0 +1,199 @@
+"""The demo's section of the global layer: two control planes, `gsch global up`, and its
+requests."""
+
+import asyncio
+import json
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from lab import nodes
+from lab.binaries import LabError
+from lab.cluster import LabCluster
+from lab.measure import free_port
+from lab.processes import wait_until
+
+ROOT = Path(__file__).resolve().parent.parent
+SCENE = ROOT / "examples" / "global" / "demo.yaml"
+ENDED_WITHIN_S = 60.0
+STARTED_WITHIN_S = 60.0
+FINAL = ("completed", "failed", "canceled")
+
+Json = dict[str, Any]
+
+
+def run(console: Console) -> bool:
+    """Whether a request ended elsewhere than its example promises."""
+    if find_spec("sqlalchemy") is None or find_spec("aiokafka") is None:
+        console.print(
+            "\n[bold]More to see[/bold]: with the extra `global` (pip install '.[global]') "
+            "requests are placed across two clusters.",
+            highlight=False,
+        )
+        return False
+    console.print("\n[bold]Across clusters[/bold]: gsch global up, two control planes")
+    started = time.monotonic()
+    scene: Json = yaml.safe_load(SCENE.read_text())
+    with ExitStack() as closing:
+        folder = Path(closing.enter_context(tempfile.TemporaryDirectory()))
+        kubeconfigs = {
+            name: closing.enter_context(_cluster(f"demo-{name}", folder, **shape))
+            for name, shape in scene["clusters"].items()
+        }
+        url = closing.enter_context(_layer(folder, kubeconfigs))
+        outcome = _requests(url, scene["requests"])
+    console.print(_table(scene["requests"], outcome))
+    differing = [
+        one["name"] for one in scene["requests"] if _chosen(outcome[one["name"]]) != one["expect"]
+    ]
+    verdict = f"{', '.join(differing)} ended elsewhere" if differing else "all requests ended as "
+    verdict += "" if differing else "expected"
+    console.print(f"{verdict}, {time.monotonic() - started:.1f} s", highlight=False)
+    return bool(differing)
+
+
+@contextmanager
+def _cluster(name: str, folder: Path, **shape: Any) -> Iterator[Path]:
+    """A control plane with fake nodes and a scheduler; its kubeconfig."""
+    cluster = LabCluster(name)
+    if cluster.exists:
+        cluster.down()
+    cluster.up()
+    try:
+        allocatable = {"cpu": shape["cpu"], "memory": shape["memory"], "pods": "110"}
+        if shape["gpus"] != "0":
+            allocatable["nvidia.com/gpu"] = shape["gpus"]
+        wanted = [nodes.plain(number, allocatable) for number in range(shape["nodes"])]
+        asyncio.run(nodes.create(cluster.kubeconfig, wanted))
+        config = folder / f"{name}.yaml"
+        config.write_text(yaml.safe_dump({
+            "apiVersion": "config.gsch.io/v1alpha1", "kind": "GschConfiguration",
+            "leaderElection": {"leaderElect": False}, "server": {"port": 0},
+        }))  # fmt: skip
+        command = ["run", "--config", str(config), "--kubeconfig", str(cluster.kubeconfig)]
+        with _process(folder / f"{name}.log", *command):
+            yield cluster.kubeconfig
+    finally:
+        cluster.down()
+
+
+@contextmanager
+def _layer(folder: Path, kubeconfigs: dict[str, Path]) -> Iterator[str]:
+    """The layer in one process; its URL, once it has heard of every cluster."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    config = folder / "global.yaml"
+    config.write_text(yaml.safe_dump({
+        "apiVersion": "config.gsch.io/v1alpha1", "kind": "GlobalConfiguration", "port": port,
+        "database": f"sqlite:///{folder}/global.db", "keyFile": f"{folder}/global.key",
+        "callbacks": {"keyFile": f"{folder}/callbacks.key"},
+        "clusters": [{"name": n, "kubeconfig": str(k)} for n, k in kubeconfigs.items()],
+    }))  # fmt: skip
+    log = folder / "global.log"
+    with _process(log, "global", "up", "--config", str(config)):
+
+        def there() -> bool:
+            try:
+                return len(_ask(f"{url}/api/v1/clusters")["items"]) == len(kubeconfigs)
+            except (OSError, urllib.error.URLError):
+                return False
+
+        if not wait_until(there, STARTED_WITHIN_S):
+            raise LabError(f"the global layer did not start:\n{log.read_text()[-2000:]}")
+        yield url
+
+
+@contextmanager
+def _process(log: Path, *command: str) -> Iterator[None]:
+    with log.open("wb") as output:
+        process = subprocess.Popen(  # noqa: S603 - ourselves
+            [sys.executable, "-m", "gsch", *command], cwd=ROOT, stdout=output, stderr=output
+        )
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def _requests(url: str, wanted: list[Json]) -> dict[str, Json]:
+    """Hand them in one after another; what became of each, by name."""
+    outcome = {}
+    for one in wanted:
+        body = {"yaml": _deployment(one), "policy": one["policy"]}
+        body |= {key: one[key] for key in ("clusters", "sourceCluster") if key in one}
+        made = _ask(f"{url}/api/v1/requests", body)["id"]
+        found: Json = {}
+
+        def ended(made: str = made, found: Json = found) -> bool:
+            found.update(_ask(f"{url}/api/v1/requests/{made}"))
+            return found["state"] in FINAL
+
+        wait_until(ended, ENDED_WITHIN_S)
+        outcome[one["name"]] = found
+    return outcome
+
+
+def _deployment(one: Json) -> str:
+    amounts = {"cpu": one["cpu"], "memory": "64Mi"}
+    limits = {"nvidia.com/gpu": one["gpus"]} if "gpus" in one else {}
+    labels = {"app": one["name"]}
+    container = {"name": "main", "image": "registry.example/app:1",
+                 "resources": {"requests": {**amounts, **limits}, "limits": limits}}  # fmt: skip
+    text: str = yaml.safe_dump({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": one["name"]},
+        "spec": {
+            "replicas": one["replicas"], "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}},
+        },
+    })  # fmt: skip
+    return text
+
+
+def _ask(url: str, body: Json | None = None) -> Json:
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data, method="GET" if data is None else "POST")  # noqa: S310
+    with urllib.request.urlopen(request, timeout=30) as reply:  # noqa: S310
+        found: Json = json.loads(reply.read())
+    return found
+
+
+def _chosen(found: Json) -> str:
+    taken = [a["cluster"] for a in found["attempts"] if a["state"] == "succeeded"]
+    return str(taken[0] if taken else found["state"])
+
+
+def _table(wanted: list[Json], outcome: dict[str, Json]) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for heading in ("REQUEST", "POLICY", "TRIED", "CHOSEN", "WHY"):
+        table.add_column(heading, overflow="fold")
+    for one in wanted:
+        found = outcome[one["name"]]
+        chosen = _chosen(found)
+        colour = "green" if chosen == one["expect"] else "red"
+        tried = dict.fromkeys([*found["leftOut"], *(a["cluster"] for a in found["attempts"])])
+        why = [f"{c}: {reason}" for c, reason in found["leftOut"].items()]
+        why += [
+            f"{a['cluster']}: {a['message'] or a['state'] + ' on ' + a['node']}"
+            for a in found["attempts"]
+        ]
+        table.add_row(
+            one["name"],
+            one["what"],
+            ", ".join(tried),
+            f"[{colour}]{chosen}[/{colour}]",
+            "; ".join(why),
+        )
+    return table
