@@ -136,6 +136,23 @@ def test_a_copy_is_stopped_in_a_cluster_that_is_cut_off_before_another_starts(
     assert pods_by_request(clusters)[kept] == ["c1"]
 
 
+def test_a_copy_that_was_stopped_in_vain_starts_again(
+    layer: Apart, clusters: list[Member], kafka_of_c1: Toxiproxy
+) -> None:
+    """The cluster is back before the layer gives it up: the layer has to hear of what stopped."""
+    request_id = layer.front.submit(pod("again"), clusters=["c1"], clusterLost="stop-and-move")
+    assert layer.front.ended(request_id)["state"] == "completed"
+    with _sampled(clusters) as samples:
+        kafka_of_c1.enable(False)
+        wait_for(lambda: not pods_by_request(clusters))
+        kafka_of_c1.enable(True)
+        wait_for(lambda: pods_by_request(clusters)[request_id] == ["c1"])
+        found = layer.front.ended(request_id)
+    assert found["state"] == "completed"
+    assert any("stopped while" in attempt["message"] for attempt in found["attempts"])
+    assert max(samples[request_id]) == 1
+
+
 def test_a_request_that_moves_is_never_without_a_copy_for_long_and_the_old_one_goes(
     layer: Apart, clusters: list[Member], kafka_of_c1: Toxiproxy
 ) -> None:

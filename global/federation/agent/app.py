@@ -119,6 +119,8 @@ class ClusterAgent:
             settings.cluster, client, self.snapshot, self._carrier, settings.rtts_ms
         )
         self._identity = f"{socket.gethostname()}_{os.getpid()}"
+        self._untold = bool(settings.lease_namespace)
+        """Whether the layer may not know what was stopped: by us, or by an agent before us."""
 
     async def run(self) -> None:
         """For ever. Raises ClusterError where the cluster lacks what the agent needs, and LeaseLost
@@ -182,9 +184,14 @@ class ClusterAgent:
         except msgspec.ValidationError as error:
             log.error("message not understood", problem=str(error))
             return
-        if heard.agent == self._identity and self._contact.heard(heard.number):
+        if heard.agent != self._identity:
+            return
+        if self._contact.heard(heard.number):
             log.info("the layer hears us again", cluster=self._settings.cluster)
+            self._untold = True
+        if self._untold:
             await self._tell_stopped()
+            self._untold = False
 
     def _is_for_us(self, message: Message) -> bool:
         """A message of the topic for all clusters may name those that it is for."""

@@ -13,7 +13,8 @@ class Orders:
         self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
         self._revoking: dict[str, dict[int, int]] = {}
         """How many orders revoke each attempt of a request right now."""
-        self._changed: dict[str, set[asyncio.Event]] = {}
+        self._waiting: dict[str, set[tuple[int, asyncio.Event]]] = {}
+        """By request, who carries out which attempt, and what wakes it when that is revoked."""
 
     @asynccontextmanager
     async def of(self, request_id: str) -> AsyncIterator[None]:
@@ -35,8 +36,9 @@ class Orders:
         """Have whoever carries the attempt out stop."""
         numbers = self._revoking.setdefault(request_id, {})
         numbers[attempt] = numbers.get(attempt, 0) + 1
-        for changed in self._changed.get(request_id, ()):
-            changed.set()
+        for waiting, revoked in self._waiting.get(request_id, ()):
+            if waiting <= attempt:
+                revoked.set()
         try:
             yield
         finally:
@@ -50,13 +52,13 @@ class Orders:
         return attempt <= max(self._revoking.get(request_id, ()), default=-1)
 
     async def unless_revoked(
-        self, request_id: str, attempt: int, work: Awaitable[None], seconds: float
+        self, request_id: str, attempt: int, work: Awaitable[object], seconds: float
     ) -> bool:
         """Await `work` for so long at most, or until the attempt is revoked; whether it was."""
-        changed = asyncio.Event()
-        waiting = self._changed.setdefault(request_id, set())
-        waiting.add(changed)
-        tasks = [asyncio.ensure_future(work), asyncio.create_task(changed.wait())]
+        revoked = asyncio.Event()
+        waiting = self._waiting.setdefault(request_id, set())
+        waiting.add((attempt, revoked))
+        tasks = [asyncio.ensure_future(work), asyncio.create_task(revoked.wait())]
         try:
             if not self.revoked(request_id, attempt):
                 await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
@@ -65,6 +67,6 @@ class Orders:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            waiting.discard(changed)
+            waiting.discard((attempt, revoked))
             if not waiting:
-                self._changed.pop(request_id, None)
+                self._waiting.pop(request_id, None)

@@ -130,6 +130,8 @@ class LegacyFront:
 
         def work(connection: Connection) -> Effects:
             nonlocal job
+            # A work may run twice, and only the last time counts.
+            job = ""
             now = time.time()
             repository.ask_externally(connection, policy, now)
             repository.dispatch_round(connection, now, 1, 50)
