@@ -4,7 +4,8 @@
     python -m bench.federation --apart --workers 2 # front, workers and agents as processes
 
 Prints requests per second, latencies (p50, p99), CPU of each part per request, and writes to the
-clusters' API servers per request. `--ranking` ranks simulated clusters instead, without any server.
+clusters' API servers per request. `--queued` hands requests in while no agent is there; `--ranking`
+ranks simulated clusters, without any server.
 """
 
 import argparse
@@ -265,6 +266,43 @@ async def _warm(url: str, number: int) -> None:
         await until_there(session, url, number)
 
 
+def queued(arguments: argparse.Namespace) -> dict[str, float]:
+    """What it costs to hand requests in while no agent is there, and to list them."""
+    with ExitStack() as closing:
+        folder = Path(closing.enter_context(tempfile.TemporaryDirectory()))
+        layer = closing.enter_context(Layer(folder, [], 1, apart=False))
+        asyncio.run(_warm(layer.url, 0))
+        return asyncio.run(_queue(layer, arguments.requests))
+
+
+async def _queue(layer: Layer, total: int) -> dict[str, float]:
+    """One client after another, as people and controllers come."""
+    posts: list[float] = []
+    lists: list[float] = []
+    resident: list[float] = []
+    async with aiohttp.ClientSession() as session:
+        for index in range(total):
+            body = {"yaml": POD % index, "policy": MOST_REQUESTED}
+            begun = time.monotonic()
+            async with session.post(f"{layer.url}/api/v1/requests", json=body) as reply:
+                if reply.status != 201:
+                    raise RuntimeError(await reply.text())
+            posts.append(time.monotonic() - begun)
+            if index % 100 == 99:
+                begun = time.monotonic()
+                async with session.get(f"{layer.url}/api/v1/requests?limit=50") as reply:
+                    await reply.read()
+                lists.append(time.monotonic() - begun)
+                resident.append(layer.parts[0].rss_mib)
+    return {
+        "POST p50 ms": 1000 * statistics.median(posts),
+        "POST p99 ms": 1000 * quantile(posts, 0.99),
+        "list p99 ms": 1000 * quantile(lists, 0.99),
+        "RSS MiB after a tenth": resident[len(resident) // 10],
+        "RSS MiB at the end": resident[-1],
+    }
+
+
 def ranking(number: int, shapes: int, rounds: int) -> dict[str, float]:
     """Milliseconds in which so many clusters of so many node shapes are ranked."""
     fleet = Fleet()
@@ -290,11 +328,17 @@ def main() -> None:
     parser.add_argument("--nodes", type=int, default=20, help="in each cluster")
     parser.add_argument("--apart", action="store_true", help="Kafka, Redis and PostgreSQL")
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--queued", action="store_true", help="requests that no agent takes")
     parser.add_argument("--ranking", action="store_true")
     parser.add_argument("--keep-log", action="store_true", help="print the parts' last lines")
     parser.add_argument("--output", choices=["table", "json"], default="table")
     arguments = parser.parse_args()
-    found = ranking(1000, 20, 300) if arguments.ranking else run(arguments)
+    if arguments.ranking:
+        found = ranking(1000, 20, 300)
+    elif arguments.queued:
+        found = queued(arguments)
+    else:
+        found = run(arguments)
     if arguments.output == "json":
         print(json.dumps(found))
         return

@@ -95,6 +95,10 @@ class Fleet:
             return True
         return now - max(known.heard_at, self._since) > after_s
 
+    def any_there(self, now: float) -> bool:
+        """Whether any cluster could be asked."""
+        return any(not self.lost(name, now) for name in self.clusters)
+
     def rank(
         self, request: Request, names: Sequence[str], now: float
     ) -> tuple[list[Ranked], dict[str, str]]:

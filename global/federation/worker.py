@@ -109,25 +109,28 @@ class Worker:
                 log.warning("queue not read", error=str(error))
 
     async def _turn(self) -> bool:
-        """One round of the queue, and what is due; whether there may be more at once."""
-        moved = 0
+        """One round of the queue, and what is due; whether there may be more at once.
 
-        def work(connection: Connection) -> Effects:
-            nonlocal moved
-            now, rule = self._clock(), self._rule
-            moved = repository.dispatch_round(connection, now, rule.n, rule.dispatched)
-            free = rule.scheduling - repository.count(connection, State.SCHEDULING)
-            effects = Effects()
-            # Where a worker of somebody else asks for a policy's requests, they are its.
-            ours = set(self._policies) - repository.external_policies(connection, now)
-            for request_id in repository.take_dispatched(connection, ours, max(free, 0)):
-                effects |= self._progress.move_on(connection, request_id, dispatch.begin)
-            for request_id in repository.due(connection, now, MAX_DUE):
-                effects |= self._progress.move_on(connection, request_id)
-            return effects
-
-        await self._progress.run(work)
+        Each request moves on in a transaction of its own, which others are grouped with: nobody
+        waits for a whole round.
+        """
+        moved, new, due = await self._transactions.run(self._round)
+        begun = (self._progress.change(one, dispatch.begin) for one in new)
+        await asyncio.gather(*begun, *(self._progress.change(one, _as_it_is) for one in due))
         return moved > 0
+
+    def _round(self, connection: Connection) -> tuple[int, list[str], list[str]]:
+        """(how many were dispatched, those that we begin, those that are due)."""
+        now, rule = self._clock(), self._rule
+        due = repository.due(connection, now, MAX_DUE)
+        if not self._fleet.any_there(now):
+            # Nobody could be asked: requests wait in their queues.
+            return 0, [], due
+        moved = repository.dispatch_round(connection, now, rule.n, rule.dispatched)
+        free = rule.scheduling - repository.count(connection, State.SCHEDULING)
+        # Where a worker of somebody else asks for a policy's requests, they are its.
+        ours = set(self._policies) - repository.external_policies(connection, now)
+        return moved, repository.take_dispatched(connection, ours, max(free, 0)), due
 
     # -- messages --------------------------------------------------------------------------
 
@@ -201,3 +204,8 @@ class Worker:
 
         while topics := await self._transactions.run(work):
             self._relay.wake(topics)
+
+
+def _as_it_is(case: Case, now: float) -> list[Send]:
+    """Something is due, by time alone."""
+    return []

@@ -23,7 +23,7 @@ log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
-MAX_GROUP = 64
+MAX_GROUP = 32
 
 
 class DatabaseUnavailable(ClusterError):
