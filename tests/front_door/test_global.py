@@ -381,8 +381,9 @@ def test_the_agent_runs_with_exactly_the_rights_of_its_manifests(
 ) -> None:
     one = clusters[0]
     kubectl = str(binaries.ensure(["kubectl"])["kubectl"])
-    command = [kubectl, "--kubeconfig", str(one.lab.kubeconfig), "apply", "-k",
-               str(ROOT / "manifests" / "global" / "agent")]  # fmt: skip
+    # Server-side: an agent may have made the kind Work already.
+    command = [kubectl, "--kubeconfig", str(one.lab.kubeconfig), "apply", "--server-side",
+               "--force-conflicts", "-k", str(ROOT / "manifests" / "global" / "agent")]  # fmt: skip
     answer = subprocess.run(command, capture_output=True, text=True, check=False)
     assert answer.returncode == 0, answer.stderr
     assert "Warning" not in answer.stderr
