@@ -77,15 +77,16 @@ async def test_a_search_holds_up_neither_the_event_loop_nor_other_pods() -> None
         arrive(made, *map(stage, range(STAGES)))
         await until(lambda: made.queue.counts[Place.IN_FLIGHT] == STAGES)
         arrive(made, pod("other", requests={"cpu": "1"}))
-        longest, last = 0.0, time.perf_counter()
+        longest, last = 0.0, time.thread_time()
         others_turn = False
         while len(on_nodes(made)) < STAGES:
             await asyncio.sleep(0)
-            now = time.perf_counter()
+            now = time.thread_time()
             longest, last = max(longest, now - last), now
             others_turn |= "default/other" in made.snapshot.pods and not on_nodes(made)
     assert others_turn
-    # The search itself takes most of a second.
+    # The search itself takes most of a second. By the loop's own CPU time: other processes may hold
+    # this one up for any time.
     assert longest < 0.25
 
 
