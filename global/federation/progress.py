@@ -17,6 +17,7 @@ from federation.fleet import Fleet
 from federation.live import Live
 from federation.relay import Relay
 from federation.request import AttemptState, Case, State
+from federation.step import Limits
 
 Change = Callable[[Case, float], Sequence[Send] | None]
 """Changes a case and returns what that sends; None where everything is as it was."""
@@ -48,7 +49,7 @@ class Progress:
         fleet: Fleet,
         relay: Relay,
         live: Live,
-        limits: dispatch.Limits = dispatch.Limits(),
+        limits: Limits = Limits(),
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._transactions, self._fleet, self._relay, self._live = transactions, fleet, relay, live

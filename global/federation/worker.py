@@ -23,6 +23,7 @@ from federation.progress import Effects, Progress
 from federation.relay import Relay
 from federation.reports import Reports, set_aside
 from federation.request import POLICIES, AttemptState, Case, ClusterLost, State
+from federation.step import Limits
 
 log = structlog.get_logger(__name__)
 
@@ -49,8 +50,8 @@ class QueueRule:
     scheduling: int = 1000
 
     @property
-    def limits(self) -> dispatch.Limits:
-        return dispatch.Limits(self.k, self.z)
+    def limits(self) -> Limits:
+        return Limits(self.k, self.z)
 
 
 class Worker:

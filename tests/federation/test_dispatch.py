@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import pytest
 from federation import dispatch
-from federation.dispatch import ACCEPT_MARGIN_S, ASK_WITHIN_S, advance, take_answer
+from federation.dispatch import advance, take_answer
 from federation.exchange import Answer, Apply, Ask, Done, Offer, Refusal, Revoke, Send, Stopped
 from federation.fleet import LEASE_S, Fleet, NodeShape, Report
 from federation.levels import divide
@@ -22,6 +22,13 @@ from federation.request import (
     Request,
     Source,
     State,
+)
+from federation.step import (
+    ACCEPT_MARGIN_S,
+    ASK_WITHIN_S,
+    BEYOND_EXTERNAL,
+    MAX_UNHEARD_DELAY_S,
+    Limits,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -149,7 +156,7 @@ def test_what_no_cluster_was_there_to_answer_is_no_failure() -> None:
         advance(made, known, now)
         assert made.request.state is State.QUEUED
         assert made.request.wake_at is not None
-        assert 0 < made.request.wake_at - now <= dispatch.MAX_UNHEARD_DELAY_S
+        assert 0 < made.request.wake_at - now <= MAX_UNHEARD_DELAY_S
         now = made.request.wake_at
     assert made.request.fail_count == 0
     assert "last heard of" in made.request.message
@@ -276,7 +283,7 @@ def test_a_cluster_whose_agent_cannot_stop_copies_gets_none_that_must_be_stopped
 
 
 def test_a_request_of_a_worker_outside_ends_as_that_says_or_goes_back_when_it_is_silent() -> None:
-    limits = dispatch.Limits()
+    limits = Limits()
     made, known = case([["c1"]], state=State.DISPATCHED), fleet("c1")
     assert dispatch.begin_external(made, 0.0) == []
     assert advance(made, known, 0.0) == []
@@ -294,6 +301,28 @@ def test_a_request_of_a_worker_outside_ends_as_that_says_or_goes_back_when_it_is
     assert answer(made, "c1", Done())
     advance(made, known, 703.0)
     assert str(made.request.state) == "canceled"
+
+
+@pytest.mark.parametrize("policy", [MOST_REQUESTED, SET])
+def test_what_a_worker_outside_gave_up_is_undone_everywhere_before_ours_places_it(
+    policy: str,
+) -> None:
+    made = case([["c1", "c2"]], policy, state=State.DISPATCHED)
+    known = fleet("c1", "c2")
+    dispatch.begin_external(made, 0.0)
+    assert dispatch.end_external(made, State.FAILED, 1.0, Limits()) == []
+    assert made.request.state is State.QUEUED
+    made.request.state = State.DISPATCHED
+    assert dispatch.begin(made, 2.0) == []
+    sends = advance(made, known, 2.0)
+    assert (revoked(sends), asked(sends)) == (["c1", "c2"], [])
+    answer(made, "c1", Done(), 2.0)
+    assert asked(advance(made, known, 2.0)) == []
+    answer(made, "c2", Done(), 2.0)
+    sends = advance(made, known, 2.0)
+    assert sorted(asked(sends)) == ["c1", "c2"]
+    # Whatever comes of the outside worker's attempts is lower than ours.
+    assert min(send.attempt.number for send in sends) > BEYOND_EXTERNAL
 
 
 def test_a_request_that_keeps_its_cluster_stays_where_it_is() -> None:

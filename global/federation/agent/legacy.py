@@ -13,10 +13,11 @@ from cluster.api.client import ApiClient, ApiError
 from cluster.state.snapshot import Snapshot
 from federation import gs
 from federation.agent.carrier import Carrier
-from federation.agent.works import Works
+from federation.agent.works import REVOKED, Works
 from federation.documents import NAME
 from federation.messages import APPLY_CODES, Code, MalformedMessage, Message
 from federation.request import LOW_LATENCY, MOST_REQUESTED, SELECTED, SET
+from federation.step import BEYOND_EXTERNAL
 from federation.wire import GPU, ApplyBody, RevokeBody
 
 POLICIES = {
@@ -92,13 +93,16 @@ class Legacy:
         }
 
     async def _apply(self, message: Message) -> str:
-        """`success` or `fail`; of what failed nothing stays."""
+        """`success`, `fail` or `cancel`; of what failed nothing stays."""
         msg, request_id = message.msg, message.request_id
         file_id = msg.get("file_id", msg.get("fileID"))
         if not isinstance(file_id, str) or not file_id:
             raise MalformedMessage("msg.file_id is missing")
         work = await self._works.get(request_id)
-        attempt = 1 if work is None else work.spec.attempt + (work.spec.state == "Revoked")
+        if work is not None and work.spec.attempt >= BEYOND_EXTERNAL:
+            # The layer has taken the request back from that worker.
+            return "cancel"
+        attempt = 1 if work is None else work.spec.attempt + (work.spec.state == REVOKED)
         order = gs.order_of(
             ApplyBody(request_id, attempt, file_id, POLICIES[Code(message.hcode)]),
             msg.get("request_data"),
