@@ -250,15 +250,15 @@ def run(arguments: argparse.Namespace) -> dict[str, float]:
         layer = closing.enter_context(Layer(folder, made, arguments.workers, arguments.apart))
         asyncio.run(_warm(layer.url, len(made)))
         before, cpu = asyncio.run(writes(made)), [part.cpu_s for part in layer.parts]
-        found = asyncio.run(load(layer.url, len(made), arguments.requests))
-        found["writes/request"] = (asyncio.run(writes(made)) - before) / arguments.requests
+        figures = asyncio.run(load(layer.url, len(made), arguments.requests))
+        figures["writes/request"] = (asyncio.run(writes(made)) - before) / arguments.requests
         for part, used in zip(layer.parts, cpu, strict=True):
-            found[f"{part.name} CPU ms/request"] = 1000 * (part.cpu_s - used) / arguments.requests
-            found[f"{part.name} RSS MiB"] = part.rss_mib
+            figures[f"{part.name} CPU ms/request"] = 1000 * (part.cpu_s - used) / arguments.requests
+            figures[f"{part.name} RSS MiB"] = part.rss_mib
         if arguments.keep_log:
             for path in folder.glob("*.log"):
                 print(path.name, path.read_text()[-2000:], file=sys.stderr)
-    return found
+    return figures
 
 
 async def _warm(url: str, number: int) -> None:
@@ -334,15 +334,15 @@ def main() -> None:
     parser.add_argument("--output", choices=["table", "json"], default="table")
     arguments = parser.parse_args()
     if arguments.ranking:
-        found = ranking(1000, 20, 300)
+        figures = ranking(1000, 20, 300)
     elif arguments.queued:
-        found = queued(arguments)
+        figures = queued(arguments)
     else:
-        found = run(arguments)
+        figures = run(arguments)
     if arguments.output == "json":
-        print(json.dumps(found))
+        print(json.dumps(figures))
         return
-    for name, value in found.items():
+    for name, value in figures.items():
         print(f"{name:32} {value:10.2f}")
 
 

@@ -135,14 +135,14 @@ def _requests(url: str, wanted: list[Json]) -> dict[str, Json]:
         body = {"yaml": _deployment(one), "policy": one["policy"]}
         body |= {key: one[key] for key in ("clusters", "sourceCluster") if key in one}
         made = _ask(f"{url}/api/v1/requests", body)["id"]
-        found: Json = {}
+        record: Json = {}
 
-        def ended(made: str = made, found: Json = found) -> bool:
-            found.update(_ask(f"{url}/api/v1/requests/{made}"))
-            return found["state"] in FINAL
+        def ended(made: str = made, record: Json = record) -> bool:
+            record.update(_ask(f"{url}/api/v1/requests/{made}"))
+            return record["state"] in FINAL
 
         wait_until(ended, ENDED_WITHIN_S)
-        outcome[one["name"]] = found
+        outcome[one["name"]] = record
     return outcome
 
 
@@ -166,13 +166,13 @@ def _ask(url: str, body: Json | None = None) -> Json:
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, method="GET" if data is None else "POST")  # noqa: S310
     with urllib.request.urlopen(request, timeout=30) as reply:  # noqa: S310
-        found: Json = json.loads(reply.read())
-    return found
+        record: Json = json.loads(reply.read())
+    return record
 
 
-def _chosen(found: Json) -> str:
-    taken = [a["cluster"] for a in found["attempts"] if a["state"] == "succeeded"]
-    return str(taken[0] if taken else found["state"])
+def _chosen(record: Json) -> str:
+    taken = [a["cluster"] for a in record["attempts"] if a["state"] == "succeeded"]
+    return str(taken[0] if taken else record["state"])
 
 
 def _table(wanted: list[Json], outcome: dict[str, Json]) -> Table:
@@ -180,14 +180,14 @@ def _table(wanted: list[Json], outcome: dict[str, Json]) -> Table:
     for heading in ("REQUEST", "POLICY", "TRIED", "CHOSEN", "WHY"):
         table.add_column(heading, overflow="fold")
     for one in wanted:
-        found = outcome[one["name"]]
-        chosen = _chosen(found)
+        record = outcome[one["name"]]
+        chosen = _chosen(record)
         colour = "green" if chosen == one["expect"] else "red"
-        tried = dict.fromkeys([*found["leftOut"], *(a["cluster"] for a in found["attempts"])])
-        why = [f"{c}: {reason}" for c, reason in found["leftOut"].items()]
+        tried = dict.fromkeys([*record["leftOut"], *(a["cluster"] for a in record["attempts"])])
+        why = [f"{c}: {reason}" for c, reason in record["leftOut"].items()]
         why += [
             f"{a['cluster']}: {a['message'] or a['state'] + ' on ' + a['node']}"
-            for a in found["attempts"]
+            for a in record["attempts"]
         ]
         table.add_row(
             one["name"],

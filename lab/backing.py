@@ -74,10 +74,10 @@ class Backing(ABC):
     @property
     def _settings(self) -> dict[str, str | int]:
         try:
-            found: dict[str, str | int] = json.loads((self.folder / "settings.json").read_text())
+            settings: dict[str, str | int] = json.loads((self.folder / "settings.json").read_text())
         except FileNotFoundError:
             raise LabError(f"{self.name} is not there: `gsch lab {self.KIND} up`") from None
-        return found
+        return settings
 
     def up(self) -> None:
         """Make it, and start it; where it is there already, only start it."""
@@ -319,11 +319,11 @@ class Postgres(Backing):
 def _postgres(program: str) -> Path:
     """Debian keeps the server's programs apart from PATH, by version. Raises LabError."""
     folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    found = next((f / program for f in folders if (f / program).exists()), None)
+    installed = next((f / program for f in folders if (f / program).exists()), None)
     on_path = shutil.which(program)
-    if found is None and on_path is None:
+    if installed is None and on_path is None:
         raise LabError("PostgreSQL is not installed: scripts/system-packages")
-    return found or Path(str(on_path))
+    return installed or Path(str(on_path))
 
 
 KINDS: dict[str, type[Backing]] = {kind.KIND: kind for kind in (Kafka, Redis, Postgres)}

@@ -74,26 +74,26 @@ class Layer:
         if len(answer.content) > MAX_BODY:
             raise Unavailable(f"{url}: more than {MAX_BODY:,} bytes")
         try:
-            found = msgspec.json.decode(answer.content)
+            answered = msgspec.json.decode(answer.content)
         except msgspec.DecodeError as error:
             raise Unavailable(f"{url} answers {answer.status_code}, which is no JSON") from error
         if 400 <= answer.status_code < 500:
-            raise Refused(found["error"]["message"])
+            raise Refused(answered["error"]["message"])
         if answer.status_code >= 500:
-            raise Unavailable(f"{url} answers {answer.status_code}: {found['error']['message']}")
-        return found
+            raise Unavailable(f"{url} answers {answer.status_code}: {answered['error']['message']}")
+        return answered
 
 
 def pages(layer: Layer, frame: Any) -> Blueprint:
     """The job pages; `frame` gives what every page of the console needs."""
     jobs = _Jobs(layer, frame)
-    found = Blueprint("jobs", __name__)
-    found.add_url_rule("/jobs", view_func=jobs.table)
-    found.add_url_rule("/jobs", view_func=jobs.start, methods=["POST"], endpoint="start")
-    found.add_url_rule("/jobs/new", view_func=jobs.form)
-    found.add_url_rule("/jobs/<request_id>", view_func=jobs.one)
-    found.add_url_rule("/jobs/<request_id>/cancel", view_func=jobs.cancel, methods=["POST"])
-    return found
+    blueprint = Blueprint("jobs", __name__)
+    blueprint.add_url_rule("/jobs", view_func=jobs.table)
+    blueprint.add_url_rule("/jobs", view_func=jobs.start, methods=["POST"], endpoint="start")
+    blueprint.add_url_rule("/jobs/new", view_func=jobs.form)
+    blueprint.add_url_rule("/jobs/<request_id>", view_func=jobs.one)
+    blueprint.add_url_rule("/jobs/<request_id>/cancel", view_func=jobs.cancel, methods=["POST"])
+    return blueprint
 
 
 class _Jobs:
@@ -118,10 +118,10 @@ class _Jobs:
             abort(404, "That is not the id of a job.")
         content = self._frame("jobs") | {"id": request_id}
         try:
-            found = self._layer.get(f"/requests/{request_id}")
-            content["job"] = _job(found)
-            content["found"] = found | {"levels": _levels_text(found["levels"])}
-            content["history"] = [(_clock(n["at"]), n["text"]) for n in found["history"]]
+            record = self._layer.get(f"/requests/{request_id}")
+            content["job"] = _job(record)
+            content["record"] = record | {"levels": _levels_text(record["levels"])}
+            content["history"] = [(_clock(n["at"]), n["text"]) for n in record["history"]]
             content["table"] = _pods(self._layer.get(f"/requests/{request_id}/pods")["items"])
         except Refused as error:
             abort(404, str(error))

@@ -1,4 +1,5 @@
-"""Tells whoever gave a `callbackUrl` how a request ended: signed, and again until it is taken.
+"""Notifies whoever gave a `callbackUrl` of how a request ended: signed, and again until it is
+taken.
 
 The callback is a row of the transaction that ends the request. Its signature is GitHub's form:
 `X-Gsch-Signature: sha256=<hex>`, an HMAC of the body under the layer's callback key.
@@ -185,12 +186,12 @@ class _Resolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        found = await self._resolver.resolve(host, port, family)
+        addresses = await self._resolver.resolve(host, port, family)
         if not self._allow_private:
-            found = [one for one in found if not _private(one["host"])]
-            if not found:
+            addresses = [one for one in addresses if not _private(one["host"])]
+            if not addresses:
                 raise OSError(f"{host} is a private address")
-        return found
+        return addresses
 
     async def close(self) -> None:
         await self._resolver.close()

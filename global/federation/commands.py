@@ -70,17 +70,17 @@ def up(
     Example:  gsch global up --cluster c1=c1.yaml --cluster c2=c2.yaml
     """
     logs.configure(verbose)
-    found = load(config_file) if config_file else GlobalConfiguration(API_VERSION, KIND)
+    configuration = load(config_file) if config_file else GlobalConfiguration(API_VERSION, KIND)
     changes: dict[str, Any] = {}
     if clusters:
-        changes["clusters"] = [*found.clusters, *map(_cluster, clusters)]
+        changes["clusters"] = [*configuration.clusters, *map(_cluster, clusters)]
     if database is not None:
         changes["database"] = database
     if port is not None:
         changes["port"] = port
-    fields = {name: getattr(found, name) for name in found.__struct_fields__}
-    found = check(GlobalConfiguration(**{**fields, **changes}), config_file or "options")
-    uvloop.run(layer.up(found))
+    fields = {name: getattr(configuration, name) for name in configuration.__struct_fields__}
+    configuration = check(GlobalConfiguration(**{**fields, **changes}), config_file or "options")
+    uvloop.run(layer.up(configuration))
 
 
 config_option = click.option("-c", "--config", "config_file", required=True,
@@ -188,8 +188,8 @@ def submit(
     }
     query = "?dryRun=All" if dry_run else ""
     headers = {"Idempotency-Key": key} if key else {}
-    found = _ask("POST", f"{url}/api/v1/requests{query}", token_file, body, headers)
-    click.echo(json.dumps(found, indent=2) if dry_run else found["id"])
+    answer = _ask("POST", f"{url}/api/v1/requests{query}", token_file, body, headers)
+    click.echo(json.dumps(answer, indent=2) if dry_run else answer["id"])
 
 
 @global_.command("list")
@@ -201,7 +201,7 @@ def submit(
 def list_(state: str | None, limit: int, output: str, url: str, token_file: Path | None) -> None:
     """Requests, newest first."""
     query = f"?limit={limit}" + (f"&state={state}" if state else "")
-    found = _ask("GET", f"{url}/api/v1/requests{query}", token_file)
+    answer = _ask("GET", f"{url}/api/v1/requests{query}", token_file)
     columns = {
         "id": "REQUEST",
         "state": "STATE",
@@ -210,7 +210,7 @@ def list_(state: str | None, limit: int, output: str, url: str, token_file: Path
         "failures": "FAILURES",
         "message": "MESSAGE",
     }
-    show(found["items"], columns, output, STYLES)
+    show(answer["items"], columns, output, STYLES)
 
 
 @global_.command()
@@ -220,11 +220,11 @@ def list_(state: str | None, limit: int, output: str, url: str, token_file: Path
 @token_option
 def explain(request_id: str, output: str, url: str, token_file: Path | None) -> None:
     """Say which clusters a request was tried in, and why it is where it is."""
-    found = _ask("GET", f"{url}/api/v1/requests/{request_id}", token_file)
+    answer = _ask("GET", f"{url}/api/v1/requests/{request_id}", token_file)
     if output != "table":
-        show([found], {}, output)
+        show([answer], {}, output)
         return
-    click.echo(f"{found['id']}: {found['state']}{_because(found['message'])}")
+    click.echo(f"{answer['id']}: {answer['state']}{_because(answer['message'])}")
     columns = {
         "number": "ATTEMPT",
         "cluster": "CLUSTER",
@@ -234,8 +234,8 @@ def explain(request_id: str, output: str, url: str, token_file: Path | None) -> 
         "rttMs": "RTT ms",
         "message": "WHY",
     }
-    show(found["attempts"], columns, output, STYLES)
-    for cluster, why in found["leftOut"].items():
+    show(answer["attempts"], columns, output, STYLES)
+    for cluster, why in answer["leftOut"].items():
         click.echo(f"not asked: {cluster}: {why}")
 
 
@@ -255,7 +255,7 @@ def cancel(request_id: str, url: str, token_file: Path | None) -> None:
 @token_option
 def clusters(output: str, url: str, token_file: Path | None) -> None:
     """Clusters, and when their agents were last heard of."""
-    found = _ask("GET", f"{url}/api/v1/clusters", token_file)
+    answer = _ask("GET", f"{url}/api/v1/clusters", token_file)
     columns = {
         "name": "CLUSTER",
         "location": "LOCATION",
@@ -263,7 +263,7 @@ def clusters(output: str, url: str, token_file: Path | None) -> None:
         "lost": "LOST",
         "heardSecondsAgo": "HEARD s AGO",
     }
-    show(found["items"], columns, output)
+    show(answer["items"], columns, output)
 
 
 @global_.command()
@@ -277,8 +277,8 @@ def abandon(cluster: str, url: str, token_file: Path | None) -> None:
     What the layer cannot know and a person can: a cluster that is only cut off may still run
     everything, and each request then runs twice.
     """
-    found = _ask("POST", f"{url}/api/v1/clusters/{cluster}/abandon", token_file)
-    click.echo(f"{cluster}: abandoned; {found['requests']} requests go on elsewhere")
+    answer = _ask("POST", f"{url}/api/v1/clusters/{cluster}/abandon", token_file)
+    click.echo(f"{cluster}: abandoned; {answer['requests']} requests go on elsewhere")
 
 
 @global_.command()
@@ -352,9 +352,9 @@ async def _request(method: str, url: str, body: Any, headers: dict[str, str]) ->
             "`gsch global up` running there?"
         ) from error
     try:
-        found = json.loads(text)
+        answer = json.loads(text)
     except ValueError as error:
         raise ClusterError(f"{url}: {reply.status}, which is no answer of the layer") from error
     if reply.status >= 400:
-        raise ClusterError(found["error"]["message"])
-    return found
+        raise ClusterError(answer["error"]["message"])
+    return answer

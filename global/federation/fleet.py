@@ -48,7 +48,7 @@ class Report(msgspec.Struct, frozen=True):
     """Whether the agent is near enough to stop copies when it hears nothing of the layer."""
 
 
-class Known(msgspec.Struct):
+class ReportedCluster(msgspec.Struct):
     """The latest report of a cluster, and when it came (Unix time)."""
 
     report: Report
@@ -73,27 +73,27 @@ class Fleet:
     def __init__(self, since: float = 0.0) -> None:
         """`since` is when we began to listen (Unix time): our own absence is no cluster's."""
         self._since = since
-        self.clusters: dict[str, Known] = {}
+        self.clusters: dict[str, ReportedCluster] = {}
         self._shapes = _Shapes()
 
     def set(self, report: Report, heard_at: float, abandoned: bool = False) -> None:
         if all(heard_at - one.heard_at > LEASE_S / 2 for one in self.clusters.values()):
             # Silence of all of them was our own: the bus, the database or we were away.
             self._since = max(self._since, heard_at)
-        known = Known(report, heard_at, abandoned)
+        reported = ReportedCluster(report, heard_at, abandoned)
         if report.cluster in self.clusters:
-            self.clusters[report.cluster] = known
+            self.clusters[report.cluster] = reported
         else:
             # Replaced, not changed: somebody may be going through it.
-            self.clusters = {**self.clusters, report.cluster: known}
+            self.clusters = {**self.clusters, report.cluster: reported}
         self._shapes.set(report)
 
     def lost(self, cluster: str, now: float, after_s: float = LEASE_S) -> bool:
         """Whether the cluster's agent was not heard of for a lease, or for so long."""
-        known = self.clusters.get(cluster)
-        if known is None or known.abandoned:
+        reported = self.clusters.get(cluster)
+        if reported is None or reported.abandoned:
             return True
-        return now - max(known.heard_at, self._since) > after_s
+        return now - max(reported.heard_at, self._since) > after_s
 
     def any_there(self, now: float) -> bool:
         """Whether any cluster could be asked."""
@@ -108,8 +108,13 @@ class Fleet:
         since = now - LEASE_S
         stops = request.cluster_lost is ClusterLost.STOP_AND_MOVE
         for name in names:
-            known = self.clusters.get(name)
-            if known is not None and known.heard_at >= since and not known.abandoned and not stops:
+            reported = self.clusters.get(name)
+            if (
+                reported is not None
+                and reported.heard_at >= since
+                and not reported.abandoned
+                and not stops
+            ):
                 there.append(name)
             elif reason := self._not_there(request, name, now):
                 out[name] = reason
@@ -131,12 +136,12 @@ class Fleet:
 
     def _not_there(self, request: Request, name: str, now: float) -> str:
         """Why the cluster cannot be asked; empty where it can."""
-        known = self.clusters.get(name)
-        if known is None:
+        reported = self.clusters.get(name)
+        if reported is None:
             return "no agent of this cluster has ever reported"
         if self.lost(name, now):
-            return f"lost: its agent was last heard of {now - known.heard_at:.0f} s ago"
-        stops = known.report.stops_when_cut_off
+            return f"lost: its agent was last heard of {now - reported.heard_at:.0f} s ago"
+        stops = reported.report.stops_when_cut_off
         if request.cluster_lost is ClusterLost.STOP_AND_MOVE and not stops:
             return (
                 "its agent runs beside the layer, so it could not stop the copy when the cluster "
@@ -155,9 +160,9 @@ class Fleet:
         if not source or source == target:
             return 0.0
         for one, other in ((source, target), (target, source)):
-            known = self.clusters.get(one)
-            if known is not None and other in known.report.rtts_ms:
-                return known.report.rtts_ms[other]
+            reported = self.clusters.get(one)
+            if reported is not None and other in reported.report.rtts_ms:
+                return reported.report.rtts_ms[other]
         return UNKNOWN_RTT_MS
 
 

@@ -28,13 +28,15 @@ def clusters_of_text(text: str) -> list[str | list[str]]:
     if not text.strip():
         return []
     try:
-        found = json.loads(text.replace("'", '"'))
+        levels = json.loads(text.replace("'", '"'))
     except (ValueError, RecursionError) as error:
         raise BadClusters(
             f"select_clusters: {text[:80]!r} is no list: ['c1', ['c2', 'c3']] is one"
         ) from error
     try:
-        return msgspec.convert(found if isinstance(found, list) else [found], list[str | list[str]])
+        return msgspec.convert(
+            levels if isinstance(levels, list) else [levels], list[str | list[str]]
+        )
     except msgspec.ValidationError as error:
         raise BadClusters(
             f"select_clusters: {error}; a list of names, or of lists of names, is expected"

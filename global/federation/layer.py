@@ -171,10 +171,10 @@ async def agent(configuration: GlobalConfiguration, name: str) -> None:
             try:
                 return await fetch(file_id)
             except (ClusterError, FileMissing):
-                found = None if yaml_cache is None else await yaml_cache.get(file_id)
-                if found is None:
+                text = None if yaml_cache is None else await yaml_cache.get(file_id)
+                if text is None:
                     raise
-                return found
+                return text
 
         settings = _agent_settings(cluster, configuration, configuration.lease_namespace)
         running = _run_agent(cluster, settings, bus, Files(fetch_either))
@@ -222,7 +222,7 @@ async def _core(configuration: GlobalConfiguration, role: str) -> AsyncIterator[
 
 async def _database(configuration: GlobalConfiguration) -> Database:
     """A database server may come later than we do. Raises DatabaseError for what waiting does not
-    mend."""
+    help."""
     url = configuration.database
     password = secret(configuration.database_password_file, "databasePasswordFile")
     if password:

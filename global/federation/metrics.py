@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 from store.transactions import Transactions
 
 from cluster.errors import ClusterError
-from federation import outbox, repository
+from federation import outbox, poison, repository
 from federation.fleet import Fleet
 from federation.progress import Progress
 
@@ -60,8 +60,8 @@ class LayerMetrics:
                 self.problem = str(error)
                 log.warning("figures not read", error=self.problem)
             now = repository.now()
-            for name, known in fleet.clusters.items():
-                self._silence.labels(name).set(max(now - known.heard_at, 0.0))
+            for name, reported in fleet.clusters.items():
+                self._silence.labels(name).set(max(now - reported.heard_at, 0.0))
             for result, number in progress.ended.items():
                 self._ended.labels(result).inc(number - self._seen.get(result, 0))
                 self._seen[result] = number
@@ -79,7 +79,7 @@ class LayerMetrics:
         oldest = repository.oldest_queued(connection)
         self._queue_age.set(0.0 if oldest is None else max(now - oldest, 0.0))
         self._lag.set(outbox.lag(connection, now))
-        self._poison.set(repository.count_set_aside(connection))
+        self._poison.set(poison.count(connection))
         self._claims.clear()
         for process in outbox.living(connection, now):
             self._claims.labels(process.identity, process.role).set(now - process.claimed_at)

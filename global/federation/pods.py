@@ -31,7 +31,7 @@ class PodsBody(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
 
     cluster: str
     pods: list[PodState] = []
-    gone: list[tuple[str, str]] = []
+    deleted: list[tuple[str, str]] = []
     """(namespace, name) of those that are no more."""
     first: bool = False
     """Whatever was reported earlier counts no more."""
@@ -51,7 +51,7 @@ def take(connection: Connection, body: PodsBody) -> set[str]:
     """Write a report; the requests whose pods it changed."""
     if body.first:
         connection.execute(delete(pods).where(pods.c.cluster == body.cluster))
-    names = [*body.gone, *((one.namespace, one.name) for one in body.pods)]
+    names = [*body.deleted, *((one.namespace, one.name) for one in body.pods)]
     if names:
         rows = [
             {"of_cluster": body.cluster, "of_namespace": namespace, "of_name": name}

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from sqlalchemy import Connection
 from store.transactions import Transactions
 
-from federation import callbacks, dispatch, outbox, repository, wire
+from federation import callbacks, cluster_reports, dispatch, outbox, repository, wire
 from federation.exchange import Revoke, Send
 from federation.fleet import Fleet
 from federation.live import Live
@@ -25,7 +25,7 @@ Change = Callable[[Case, float], Sequence[Send] | None]
 
 @dataclass(slots=True)
 class Effects:
-    """What is to be told once a transaction is committed."""
+    """What is to be published once a transaction is committed."""
 
     topics: set[str] = field(default_factory=set)
     changed: set[str] = field(default_factory=set)
@@ -113,16 +113,16 @@ class Progress:
         ids: list[str] = []
 
         def work(connection: Connection) -> Effects:
-            repository.abandon(connection, cluster)
+            cluster_reports.abandon(connection, cluster)
             effects = Effects()
             ids[:] = repository.in_cluster(connection, cluster, repository.LEFT_IN_CLUSTER)
             for request_id in ids:
                 effects |= self.move_on(connection, request_id, _abandoned(cluster))
             return effects
 
-        known = self._fleet.clusters.get(cluster)
-        if known is not None:
-            known.abandoned = True
+        reported = self._fleet.clusters.get(cluster)
+        if reported is not None:
+            reported.abandoned = True
         await self.run(work)
         return len(ids)
 

@@ -2,9 +2,6 @@
 
 import asyncio
 import contextlib
-import os
-import secrets
-import socket
 import time
 from collections.abc import Callable
 from functools import partial
@@ -16,6 +13,7 @@ from store.transactions import DatabaseUnavailable, Transactions
 from federation import outbox
 from federation.bus import Bus
 from federation.outbox import OutboxMessage
+from serving.identity import identity
 
 log = structlog.get_logger(__name__)
 
@@ -45,7 +43,7 @@ class Relay:
         """`alone`: no other process uses the database, so what others left is ours at once."""
         self._transactions, self._bus, self._role = transactions, bus, role
         self._alone, self._clock = alone, clock
-        self.identity = f"{socket.gethostname()}_{os.getpid()}_{secrets.token_hex(4)}"
+        self.identity = identity()
         """Which process wrote a message, and sends it."""
         self._senders: dict[str, _Sender] = {}
         self._sent = _Sent(transactions)

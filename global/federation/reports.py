@@ -8,7 +8,7 @@ import msgspec
 import structlog
 from store.transactions import DatabaseUnavailable, Transactions
 
-from federation import pods, repository, wire
+from federation import cluster_reports, pods, poison, wire
 from federation.bus import Bus, Delivery
 from federation.fleet import Fleet, Report
 from federation.live import Live
@@ -47,10 +47,10 @@ class Reports:
                     return
                 report = wire.report_of(message)
             except ValueError as error:
-                await set_aside(self._transactions, delivery, str(error), self._clock())
+                await poison.set_aside(self._transactions, delivery, str(error), self._clock())
                 return
             now = self._clock()
-            await self._transactions.run(lambda c: repository.set_report(c, report, now))
+            await self._transactions.run(lambda c: cluster_reports.set_report(c, report, now))
             self._take(report, now)
             # By this the agent knows that it is not cut off.
             await bus.publish(report.cluster, "", encode(_heard(report)))
@@ -72,11 +72,11 @@ class Reports:
 
     async def load(self) -> None:
         """Read them once. Raises DatabaseUnavailable."""
-        for known in await self._transactions.run(repository.reports):
-            ours = self._fleet.clusters.get(known.report.cluster)
-            newer = ours is None or known.heard_at > ours.heard_at
-            if newer or (ours is not None and known.abandoned != ours.abandoned):
-                self._take(known.report, known.heard_at, known.abandoned)
+        for reported in await self._transactions.run(cluster_reports.reports):
+            ours = self._fleet.clusters.get(reported.report.cluster)
+            newer = ours is None or reported.heard_at > ours.heard_at
+            if newer or (ours is not None and reported.abandoned != ours.abandoned):
+                self._take(reported.report, reported.heard_at, reported.abandoned)
 
     def _take(self, report: Report, heard_at: float, abandoned: bool = False) -> None:
         new = report.cluster not in self._fleet.clusters
@@ -88,13 +88,3 @@ class Reports:
 def _heard(report: Report) -> Message:
     msg = msgspec.to_builtins(wire.HeardBody(report.number, report.agent))
     return Message(Code.REPORT, REPLY, msg, End("none"), End("cluster", report.cluster))
-
-
-async def set_aside(
-    transactions: Transactions, delivery: Delivery, problem: str, now: float
-) -> None:
-    """A message that nobody can read is kept, and shown, instead of being met again and again."""
-    log.error("message set aside", topic=delivery.topic, key=delivery.key, problem=problem)
-    await transactions.run(
-        lambda c: repository.set_aside(c, delivery.topic, delivery.body, problem, now)
-    )

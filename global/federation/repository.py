@@ -3,21 +3,19 @@ transaction, so that a decision and what it sends are written together or not at
 
 import hashlib
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, and_, bindparam, delete, func, insert, or_, select, text, update
-from store.schema import attempts, clusters, documents, history, pods, poison, policies, requests
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
+from store.schema import attempts, documents, history, pods, requests
 
-from federation.fleet import Report
 from federation.request import (
     FINAL,
     Attempt,
     AttemptState,
     Case,
-    Queue,
     Request,
     State,
 )
@@ -29,16 +27,10 @@ LEFT_IN_CLUSTER = (
     AttemptState.APPLYING,
     AttemptState.REVOKING,
 )
-QUEUE_ORDER = (Queue.FIRST, Queue.FAST, Queue.BASE)
-EXTERNAL_FOR_S = 30.0
-"""Seconds for which a policy is left to a worker that is not ours after it asked."""
-DISPATCH_LOCK = 0x67736469
-"""PostgreSQL's advisory lock of the one who dispatches."""
 
 _encode = msgspec.json.Encoder().encode
-_request = msgspec.json.Decoder(Request, strict=False).decode
+request_of = msgspec.json.Decoder(Request, strict=False).decode
 _attempt = msgspec.json.Decoder(Attempt, strict=False).decode
-_report = msgspec.json.Decoder(Report).decode
 
 
 # Statements of every step of a request are built once: building them anew takes longer than running
@@ -122,7 +114,7 @@ def create(
             body_digest=body_digest,
             file_id=request.file_id,
             created_at=request.created_at,
-            **_columns(request),
+            **columns(request),
         )
     )
     return request.id
@@ -133,13 +125,13 @@ def case(connection: Connection, request_id: str) -> Case | None:
     rows = connection.execute(_CASE, {"id": request_id}).all()
     if not rows:
         return None
-    return Case(_request(rows[0][0]), [_attempt(row[1]) for row in rows if row[1] is not None])
+    return Case(request_of(rows[0][0]), [_attempt(row[1]) for row in rows if row[1] is not None])
 
 
 def save(connection: Connection, changed: Case, before: Sequence[bytes]) -> None:
     """Write the request and those of its attempts that differ from `before` (`snapshot`)."""
     request = changed.request
-    connection.execute(_SAVE_REQUEST, {"of_id": request.id, **_columns(request)})
+    connection.execute(_SAVE_REQUEST, {"of_id": request.id, **columns(request)})
     new, old = [], []
     for index, attempt in enumerate(changed.attempts):
         body = _encode(attempt)
@@ -199,7 +191,7 @@ def page(
         query = query.where(requests.c.sequence < before)
     rows = connection.execute(query.limit(limit + 1)).all()
     more = rows[limit - 1].sequence if len(rows) > limit else None
-    return Page([_request(row.body) for row in rows[:limit]], more)
+    return Page([request_of(row.body) for row in rows[:limit]], more)
 
 
 def counts(connection: Connection) -> dict[str, int]:
@@ -234,140 +226,7 @@ def oldest_queued(connection: Connection) -> float | None:
     return None if found is None else float(found)
 
 
-# -- the queue -----------------------------------------------------------------------------------
-
-
-def dispatch_round(connection: Connection, now: float, each: int, at_most: int) -> int:
-    """One round: up to `each` from First, Fast and Base, in that order, to the end of the FIFO, as
-    long as no more than `at_most` wait in it; how many were dispatched."""
-    if connection.dialect.name == "postgresql":
-        connection.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": DISPATCH_LOCK})
-    waiting = connection.execute(
-        select(func.count()).where(requests.c.state == State.DISPATCHED)
-    ).scalar_one()
-    order = connection.execute(select(func.max(requests.c.dispatch_order))).scalar() or 0
-    room, taken = at_most - waiting, 0
-    for queue in QUEUE_ORDER:
-        rows = connection.execute(
-            select(requests.c.id, requests.c.body)
-            .where(
-                requests.c.state == State.QUEUED,
-                requests.c.queue == queue,
-                or_(requests.c.wake_at.is_(None), requests.c.wake_at <= now),
-            )
-            .order_by(requests.c.sequence)
-            .limit(max(min(each, room - taken), 0))
-        ).all()
-        for row in rows:
-            taken += 1
-            request = _request(row.body)
-            request.state, request.wake_at = State.DISPATCHED, None
-            connection.execute(
-                update(requests)
-                .where(requests.c.id == row.id)
-                .values(dispatch_order=order + taken, **_columns(request))
-            )
-    return taken
-
-
-def take_dispatched(connection: Connection, policies: Iterable[str], limit: int) -> list[str]:
-    """The next dispatched requests of these policies, in order."""
-    query = (
-        select(requests.c.id)
-        .where(requests.c.state == State.DISPATCHED, requests.c.policy.in_(sorted(policies)))
-        .order_by(requests.c.dispatch_order)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    )
-    return [str(row.id) for row in connection.execute(query)]
-
-
-def external_policies(connection: Connection, now: float) -> set[str]:
-    """Policies for whose requests a worker that is not ours has asked lately."""
-    query = select(policies.c.name).where(policies.c.asked_at >= now - EXTERNAL_FOR_S)
-    return {str(row.name) for row in connection.execute(query)}
-
-
-def ask_externally(connection: Connection, policy: str, now: float) -> None:
-    """A worker that is not ours asks for the policy's requests."""
-    _set_policy(connection, policy, asked_at=now)
-
-
-def set_replicas(connection: Connection, policy: str, replicas: int) -> None:
-    """How many workers a policy is to have."""
-    _set_policy(connection, policy, replicas=replicas)
-
-
-def replicas(connection: Connection) -> dict[str, int]:
-    """By policy, how many workers it is to have, where somebody said so."""
-    query = select(policies.c.name, policies.c.replicas).where(policies.c.replicas.is_not(None))
-    return {str(row.name): int(row.replicas) for row in connection.execute(query)}
-
-
-def _set_policy(connection: Connection, policy: str, **values: Any) -> None:
-    changed = connection.execute(update(policies).where(policies.c.name == policy).values(**values))
-    if not changed.rowcount:
-        connection.execute(insert(policies).values(name=policy, **values))
-
-
-def due(connection: Connection, now: float, limit: int) -> list[str]:
-    """Requests that somebody has to look at by now, in whatever state but waiting."""
-    query = (
-        select(requests.c.id)
-        .where(
-            and_(
-                requests.c.wake_at <= now,
-                requests.c.state.not_in((State.QUEUED, State.DISPATCHED)),
-            )
-        )
-        .order_by(requests.c.wake_at)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    )
-    return [str(row.id) for row in connection.execute(query)]
-
-
-def in_cluster(connection: Connection, cluster: str, states: Sequence[AttemptState]) -> list[str]:
-    """Requests with an attempt in one of these states in the cluster."""
-    query = select(attempts.c.request_id).where(
-        attempts.c.cluster == cluster, attempts.c.state.in_(states)
-    )
-    return [str(row.request_id) for row in connection.execute(query.distinct())]
-
-
-# -- messages that nobody can read ---------------------------------------------------------------
-
-
-def set_aside(connection: Connection, topic: str, body: bytes, problem: str, now: float) -> None:
-    """A message that nobody can read is kept, and shown, instead of being met again and again."""
-    connection.execute(insert(poison).values(topic=topic, at=now, problem=problem, body=body))
-
-
-@dataclass(frozen=True, slots=True)
-class SetAside:
-    """A message that nobody could read."""
-
-    id: int
-    topic: str
-    at: float
-    problem: str
-    body: bytes
-
-
-def messages_set_aside(connection: Connection, limit: int) -> list[SetAside]:
-    """The newest first."""
-    query = select(poison).order_by(poison.c.id.desc()).limit(limit)
-    return [
-        SetAside(row.id, row.topic, row.at, row.problem, row.body)
-        for row in connection.execute(query)
-    ]
-
-
-def count_set_aside(connection: Connection) -> int:
-    return int(connection.execute(select(func.count()).select_from(poison)).scalar_one())
-
-
-# -- history and clusters ------------------------------------------------------------------------
+# -- history and attempts ------------------------------------------------------------------------
 
 
 def note(connection: Connection, request_id: str, lines: Sequence[str], now: float) -> None:
@@ -386,39 +245,12 @@ def notes(connection: Connection, request_id: str, after: int = 0) -> list[Note]
     return [Note(row.id, row.at, row.text) for row in connection.execute(query)]
 
 
-def set_report(connection: Connection, report: Report, now: float) -> None:
-    body = _encode(report).decode()
-    changed = connection.execute(
-        update(clusters)
-        .where(clusters.c.name == report.cluster)
-        .values(heard_at=now, report=body, abandoned=False)
+def in_cluster(connection: Connection, cluster: str, states: Sequence[AttemptState]) -> list[str]:
+    """Requests with an attempt in one of these states in the cluster."""
+    query = select(attempts.c.request_id).where(
+        attempts.c.cluster == cluster, attempts.c.state.in_(states)
     )
-    if not changed.rowcount:
-        connection.execute(
-            insert(clusters).values(name=report.cluster, heard_at=now, report=body, abandoned=False)
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class KnownCluster:
-    report: Report
-    heard_at: float
-    abandoned: bool
-
-
-def reports(connection: Connection) -> list[KnownCluster]:
-    return [
-        KnownCluster(_report(row.report), row.heard_at, row.abandoned)
-        for row in connection.execute(select(clusters))
-    ]
-
-
-def abandon(connection: Connection, cluster: str) -> bool:
-    """A person knows that the cluster will not come back; whether it was known."""
-    changed = connection.execute(
-        update(clusters).where(clusters.c.name == cluster).values(abandoned=True)
-    )
-    return bool(changed.rowcount)
+    return [str(row.request_id) for row in connection.execute(query.distinct())]
 
 
 # -- the end -------------------------------------------------------------------------------------
@@ -432,19 +264,19 @@ def expire(connection: Connection, before: float, limit: int) -> dict[str, set[s
         .limit(limit)
     ).all()
     ids, files = [row.id for row in rows], [row.file_id for row in rows]
-    found: dict[str, set[str]] = {request_id: set() for request_id in ids}
+    clusters_of: dict[str, set[str]] = {request_id: set() for request_id in ids}
     tried = select(attempts.c.request_id, attempts.c.cluster).where(attempts.c.request_id.in_(ids))
     for row in connection.execute(tried):
-        found[row.request_id].add(row.cluster)
+        clusters_of[row.request_id].add(row.cluster)
     connection.execute(delete(attempts).where(attempts.c.request_id.in_(ids)))
     connection.execute(delete(history).where(history.c.request_id.in_(ids)))
     connection.execute(delete(pods).where(pods.c.request_id.in_(ids)))
     connection.execute(delete(requests).where(requests.c.id.in_(ids)))
     connection.execute(delete(documents).where(documents.c.file_id.in_(files)))
-    return found
+    return clusters_of
 
 
-def _columns(request: Request) -> dict[str, Any]:
+def columns(request: Request) -> dict[str, Any]:
     """What the table has of a request beside what never changes."""
     return {
         "state": request.state,

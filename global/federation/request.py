@@ -149,7 +149,7 @@ class Request(msgspec.Struct):
     keep_claims: bool = True
     """Whether PersistentVolumeClaims stay when the request is removed."""
     callback_url: str = ""
-    """Who is told how it ended."""
+    """Who is notified how it ended."""
 
     state: State = State.QUEUED
     queue: Queue = Queue.BASE

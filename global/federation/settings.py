@@ -79,7 +79,7 @@ class RedisServer(msgspec.Struct, forbid_unknown_fields=True, frozen=True, renam
 
 
 class CallbackSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True, rename="camel"):
-    """Who is told how a request ended."""
+    """Who is notified of how a request ended."""
 
     key_file: str = "gsch-callbacks.key"
     """The key that signs callbacks; made where there is none."""
@@ -134,7 +134,7 @@ class GlobalConfiguration(msgspec.Struct, forbid_unknown_fields=True, frozen=Tru
     redis: RedisServer = RedisServer()
     """Redis, by which they hear of changes at once."""
     callbacks: CallbackSettings = CallbackSettings()
-    """Who is told how a request ended."""
+    """Who is notified of how a request ended."""
     front: FrontAccess = FrontAccess()
     """How an agent in a process of its own gets at the front."""
     lease_namespace: str = "gsch-system"
@@ -152,18 +152,18 @@ def load(path: str) -> GlobalConfiguration:
     if len(data) > MAX_BYTES:
         raise ConfigError(f"{path}: {len(data):,} bytes, at most {MAX_BYTES:,} are read")
     try:
-        found = msgspec.yaml.decode(data, type=GlobalConfiguration)
+        configuration = msgspec.yaml.decode(data, type=GlobalConfiguration)
     except msgspec.DecodeError as error:
         raise ConfigError(f"{path}: {error}") from error
-    if (found.api_version, found.kind) != (API_VERSION, KIND):
+    if (configuration.api_version, configuration.kind) != (API_VERSION, KIND):
         raise ConfigError(f"{path}: apiVersion {API_VERSION} and kind {KIND} are expected")
-    return check(found, path)
+    return check(configuration, path)
 
 
-def check(found: GlobalConfiguration, where: str) -> GlobalConfiguration:
+def check(configuration: GlobalConfiguration, where: str) -> GlobalConfiguration:
     """What no type can say. Raises ConfigError."""
-    names = [cluster.name for cluster in found.clusters]
-    for cluster in found.clusters:
+    names = [cluster.name for cluster in configuration.clusters]
+    for cluster in configuration.clusters:
         if not NAME.fullmatch(cluster.name):
             raise ConfigError(
                 f"{where}: clusters: {cluster.name!r} is no name: lower case letters, digits, '-' "
@@ -173,24 +173,25 @@ def check(found: GlobalConfiguration, where: str) -> GlobalConfiguration:
             raise ConfigError(f"{where}: clusters: {cluster.name} is there twice")
         if cluster.name in (GLOBAL_TOPIC, REPORT_TOPIC, REPLY_TOPIC):
             raise ConfigError(f"{where}: clusters: {cluster.name} names a topic of all clusters")
-    if not is_loopback(found.address):
-        if not found.token_file:
+    if not is_loopback(configuration.address):
+        if not configuration.token_file:
             raise ConfigError(
-                f"{where}: tokenFile: needed to listen on {found.address}, beyond loopback"
+                f"{where}: tokenFile: needed to listen on {configuration.address}, beyond loopback"
             )
-        if not found.tls_cert_file:
+        if not configuration.tls_cert_file:
             raise ConfigError(
-                f"{where}: tlsCertFile: needed to listen on {found.address}, beyond loopback"
+                f"{where}: tlsCertFile: needed to listen on {configuration.address}, beyond "
+                "loopback"
             )
-    return found
+    return configuration
 
 
-def cluster_of(found: GlobalConfiguration, name: str, where: str) -> ClusterSettings:
+def cluster_of(configuration: GlobalConfiguration, name: str, where: str) -> ClusterSettings:
     """Raises ConfigError."""
-    for cluster in found.clusters:
+    for cluster in configuration.clusters:
         if cluster.name == name:
             return cluster
-    there = ", ".join(cluster.name for cluster in found.clusters) or "none"
+    there = ", ".join(cluster.name for cluster in configuration.clusters) or "none"
     raise ConfigError(f"{where}: clusters: {name!r} is not among them; there are: {there}")
 
 

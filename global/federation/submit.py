@@ -58,7 +58,7 @@ class Submission(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
     keep_claims: bool = True
     """Whether claims stay when the request is removed."""
     callback_url: str = ""
-    """Is told, signed, how the request ended."""
+    """Is notified, signed, how the request ended."""
 
 
 def read_body(body: bytes) -> Submission:
@@ -78,8 +78,8 @@ def request_of(
     _check_policy(given, levels)
     if given.source_cluster and given.source_cluster not in known:
         raise BadRequest(f"sourceCluster: {_unknown(given.source_cluster, known)}")
-    found = documents.read(given.yaml)
-    _check_namespaces(found, given.namespace)
+    objects = documents.read(given.yaml)
+    _check_namespaces(objects, given.namespace)
     request = Request(
         id=f"req-{uuid.uuid4()}",
         owner=owner,
@@ -93,14 +93,14 @@ def request_of(
         namespace=given.namespace,
         fast=given.fast,
         queue=Queue.FAST if given.fast else Queue.BASE,
-        pods=documents.pods_of(found),
+        pods=documents.pods_of(objects),
         accept_within_s=given.accept_within_seconds,
         cluster_lost=given.cluster_lost,
         divided=given.replica_scheduling == "Divided",
         keep_claims=given.keep_claims,
         callback_url=given.callback_url,
     )
-    return request, found
+    return request, objects
 
 
 def _check(given: Submission) -> None:
@@ -154,8 +154,8 @@ def _check_policy(given: Submission, levels: list[list[str]]) -> None:
         raise BadRequest("node: is only read with mode node")
 
 
-def _check_namespaces(found: list[Document], namespace: str) -> None:
-    for document in found:
+def _check_namespaces(objects: list[Document], namespace: str) -> None:
+    for document in objects:
         own = document.body["metadata"].get("namespace")
         if own not in (None, "", namespace):
             raise BadDocument(

@@ -13,7 +13,7 @@ import structlog
 from sqlalchemy import Connection
 from store.transactions import DatabaseUnavailable, Transactions
 
-from federation import dispatch, outbox, repository, wire
+from federation import dispatch, outbox, poison, repository, wire, work_queue
 from federation.bus import Bus, Delivery
 from federation.exchange import Send
 from federation.fleet import Fleet
@@ -21,7 +21,7 @@ from federation.live import QUEUE, Live
 from federation.messages import REPLY_TOPIC, MalformedMessage, decode
 from federation.progress import Effects, Progress
 from federation.relay import Relay
-from federation.reports import Reports, set_aside
+from federation.reports import Reports
 from federation.request import POLICIES, AttemptState, Case, ClusterLost, State
 from federation.step import Limits
 
@@ -123,15 +123,15 @@ class Worker:
     def _round(self, connection: Connection) -> tuple[int, list[str], list[str]]:
         """(how many were dispatched, those that we begin, those that are due)."""
         now, rule = self._clock(), self._rule
-        due = repository.due(connection, now, MAX_DUE)
+        due = work_queue.due(connection, now, MAX_DUE)
         if not self._fleet.any_there(now):
             # Nobody could be asked: requests wait in their queues.
             return 0, [], due
-        moved = repository.dispatch_round(connection, now, rule.n, rule.dispatched)
+        moved = work_queue.dispatch_round(connection, now, rule.n, rule.dispatched)
         free = rule.scheduling - repository.count(connection, State.SCHEDULING)
         # Where a worker of somebody else asks for a policy's requests, they are its.
-        ours = set(self._policies) - repository.external_policies(connection, now)
-        return moved, repository.take_dispatched(connection, ours, max(free, 0)), due
+        ours = set(self._policies) - work_queue.external_policies(connection, now)
+        return moved, work_queue.take_dispatched(connection, ours, max(free, 0)), due
 
     # -- messages --------------------------------------------------------------------------
 
@@ -143,7 +143,7 @@ class Worker:
                 raise MalformedMessage("msg.attempt is missing")
             answer = wire.answer_of(reply)
         except ValueError as error:
-            await set_aside(self._transactions, delivery, str(error), self._clock())
+            await poison.set_aside(self._transactions, delivery, str(error), self._clock())
             return
         number = reply.attempt
 

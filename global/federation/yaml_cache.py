@@ -40,8 +40,8 @@ class YamlCache:
 
     async def get(self, file_id: str) -> str | None:
         try:
-            found = await self._redis.hget(HASH, file_id)
+            text = await self._redis.hget(HASH, file_id)
         except (RedisError, OSError) as error:
             log.warning("redis is away", error=str(error))
             return None
-        return found.decode("utf-8", "replace") if isinstance(found, bytes) else found
+        return text.decode("utf-8", "replace") if isinstance(text, bytes) else text

@@ -137,9 +137,7 @@ policies = Table(
     "policies",
     metadata,
     Column("name", String(64), primary_key=True),
-    Column("replicas", Integer),
-    # How many workers it is to have, where somebody said so.
-    Column("asked_at", Float),
+    Column("asked_at", Float, nullable=False),
     # When a worker that is not ours last asked for its requests.
 )
 

@@ -1,10 +1,7 @@
 """A scheduler process: signals, HTTP, leader election, and the order in which it all stops."""
 
 import asyncio
-import os
-import secrets
 import signal
-import socket
 import time
 from collections.abc import Callable
 from typing import Any
@@ -25,6 +22,7 @@ from scheduler.process.live_explanation import LiveExplanation
 from scheduler.process.server import application, endpoint
 from scheduler.scheduler import Scheduler
 from serving.http_server import HttpServer, on_signals
+from serving.identity import identity
 from serving.tasks import first_of
 
 log = structlog.get_logger(__name__)
@@ -164,9 +162,8 @@ async def _work(scheduler: Scheduler) -> bool:
 
 
 def _elector(client: ApiClient, election: LeaderElection) -> LeaderElector:
-    identity = f"{socket.gethostname()}_{os.getpid()}_{secrets.token_hex(4)}"
     return LeaderElector(
-        client, election.resource_namespace, election.resource_name, identity, _timing(election)
+        client, election.resource_namespace, election.resource_name, identity(), _timing(election)
     )
 
 

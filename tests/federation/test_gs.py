@@ -36,8 +36,8 @@ def test_what_is_no_list_is_refused_and_nothing_evaluated(text: str) -> None:
 
 
 @given(st.recursive(st.text() | st.integers() | st.none(), st.lists, max_leaves=20))
-def test_whatever_stands_in_a_list_only_names_come_out(found: Any) -> None:
-    assert all(isinstance(name, str) for name in gs.names_in(found))
+def test_whatever_stands_in_a_list_only_names_come_out(nested: Any) -> None:
+    assert all(isinstance(name, str) for name in gs.names_in(nested))
 
 
 def test_both_forms_of_a_job_say_from_where_latency_counts() -> None:

@@ -3,9 +3,7 @@
 from federation import outbox
 from store.database import Database
 
-from tests.store.conftest import MakeUrl, make_url_of, postgres
-
-__all__ = ["make_url_of", "postgres"]
+from tests.harness.databases import MakeUrl
 
 
 def test_each_process_sends_what_it_wrote(make_url_of: MakeUrl) -> None:

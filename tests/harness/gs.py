@@ -31,8 +31,8 @@ def post_form(url: str, fields: dict[str, str], yaml: str) -> Json:
     )
     headers = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
     request = urllib.request.Request(url, "".join(parts).encode(), headers, method="POST")
-    found: Json = ask(request)
-    return found
+    job: Json = ask(request)
+    return job
 
 
 def ask(request: urllib.request.Request | str) -> Any:
@@ -49,13 +49,13 @@ class GsWorker:
     def take(self, policy: str) -> Json | None:
         """The next job: JSON within a JSON text; None where there is none."""
         try:
-            found: Json = json.loads(ask(f"{self._prefix}/dispatchedqueue/policies/{policy}"))
+            job: Json = json.loads(ask(f"{self._prefix}/dispatchedqueue/policies/{policy}"))
         except urllib.error.HTTPError as error:
             problem = json.loads(error.read())["Error"]
             if (error.code, problem["ErrorCode"]) != (500, "ServiceInternalException"):
                 raise
             return None
-        return found
+        return job
 
     def report(self, request_id: str, status: str) -> Any:
         url = f"{self._prefix}/dispatchedqueue/requestjobs/{request_id}/status"
@@ -67,9 +67,9 @@ class GsWorker:
 
     async def place(self, job: Json) -> str:
         """`success` or `fail`, by way of the agents."""
-        async with self.conversation(str(job["request_id"])) as say:
+        async with self.conversation(str(job["request_id"])) as send:
             parameters = job["env"]["option"]["parameters"]
-            latencies = await say(
+            latencies = await send(
                 parameters["source_cluster"],
                 200,
                 {
@@ -79,7 +79,7 @@ class GsWorker:
                 },
             )
             nearest = latencies[0]["cluster"]
-            result = await say(
+            result = await send(
                 nearest,
                 210,
                 {
@@ -105,7 +105,7 @@ class GsWorker:
         await consumer.start()
         await producer.start()
 
-        async def say(cluster: str, code: int, msg: Json, **further: Any) -> Any:
+        async def send(cluster: str, code: int, msg: Json, **further: Any) -> Any:
             message = {
                 "source": {"type": "none"},
                 "target": {"type": "cluster", "object": cluster},
@@ -121,7 +121,7 @@ class GsWorker:
             return reply["msg"]["result"]
 
         try:
-            yield say
+            yield send
         finally:
             await producer.stop()
             await consumer.stop()

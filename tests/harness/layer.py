@@ -23,7 +23,7 @@ from lab.backing import Kafka, Postgres, Redis
 from lab.cluster import LabCluster
 from lab.measure import free_port
 from tests.harness.kube import Kube, wait_for
-from tests.harness.make import Json, node_json
+from tests.harness.make import Json, node_json, pod_json
 from tests.harness.process import ROOT, Gsch
 
 FINAL = ("completed", "failed", "canceled")
@@ -130,9 +130,9 @@ class Front(Part):
             return error.code, json.loads(error.read())
 
     def ok(self, method: str, path: str, body: Any = None, **headers: str) -> dict[str, Any]:
-        status, found = self.call(method, path, body, **headers)
-        assert status < 300, (status, found)
-        return found
+        status, record = self.call(method, path, body, **headers)
+        assert status < 300, (status, record)
+        return record
 
     def submit(self, text: str, policy: str = "GMostRequestedPriority", **fields: Any) -> str:
         """A new request's id."""
@@ -143,8 +143,8 @@ class Front(Part):
         """The request, once it is over."""
 
         def look() -> dict[str, Any] | None:
-            found = self.ok("GET", f"/requests/{request_id}")
-            return found if found["state"] in FINAL else None
+            record = self.ok("GET", f"/requests/{request_id}")
+            return record if record["state"] in FINAL else None
 
         return wait_for(look, seconds)
 
@@ -233,13 +233,13 @@ class Apart:
 
 def pods_by_request(clusters: list[Member]) -> dict[str, list[str]]:
     """By request, the cluster of each of its pods: from the API servers alone."""
-    found: dict[str, list[str]] = defaultdict(list)
+    record: dict[str, list[str]] = defaultdict(list)
     for one in clusters:
         for pod in one.kube.items("/api/v1/pods"):
             request_id = (pod["metadata"].get("labels") or {}).get(REQUEST_LABEL)
             if request_id:
-                found[request_id].append(one.name)
-    return found
+                record[request_id].append(one.name)
+    return record
 
 
 def clear(clusters: list[Member]) -> None:
@@ -257,3 +257,28 @@ def clear(clusters: list[Member]) -> None:
 
 def _no_pods(kube: Kube) -> bool:
     return not kube.items("/api/v1/pods")
+
+
+def pod(name: str, cpu: str = "10m", **spec: Any) -> str:
+    made = pod_json(name, {"cpu": cpu}, **spec)
+    del made["metadata"]["namespace"]
+    return yaml.safe_dump(made)
+
+
+def deployment(name: str, replicas: int, cpu: str = "10m") -> str:
+    container = {"name": "c", "image": "i", "resources": {"requests": {"cpu": cpu}}}
+    return yaml.safe_dump(
+        {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {"name": name},
+            "spec": {
+                "replicas": replicas,
+                "selector": {"matchLabels": {"app": name}},
+                "template": {
+                    "metadata": {"labels": {"app": name}},
+                    "spec": {"containers": [container]},
+                },
+            },
+        }
+    )

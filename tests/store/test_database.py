@@ -11,7 +11,7 @@ from store import sealing
 from store.database import Database, DatabaseAway, DatabaseError, backup, copy_all
 from store.schema import clusters, documents, history, metadata
 
-from tests.store.conftest import MakeUrl
+from tests.harness.databases import MakeUrl
 
 
 def url(folder: Path, name: str = "gsch.db") -> str:
@@ -109,12 +109,13 @@ def test_a_backup_is_taken_while_the_database_is_used_and_restores_all_of_it(
         assert everything(restored) == before
 
 
+@pytest.mark.lab
+@pytest.mark.needs("postgres")
+@pytest.mark.parametrize("make_url_of", ["postgresql"], indirect=True)
 def test_several_processes_may_start_on_a_new_postgresql_database_at_once(
     make_url_of: MakeUrl,
 ) -> None:
     name = make_url_of()
-    if name.startswith("sqlite"):
-        pytest.skip("a SQLite file serves one process")
     with ThreadPoolExecutor(4) as pool:
         for made in pool.map(lambda _: Database(name), range(4)):
             made.close()

@@ -8,7 +8,7 @@ from store.database import Database
 from store.schema import documents
 from store.transactions import Transactions
 
-from tests.store.conftest import MakeUrl
+from tests.harness.databases import MakeUrl
 
 
 def add(name: str) -> "Work":

@@ -1,8 +1,6 @@
 """A cluster's agent: one event loop that feeds a snapshot, takes messages, and reports."""
 
 import asyncio
-import os
-import socket
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -52,6 +50,7 @@ from latency.matrix import Matrix
 from scheduler.cluster_feed import ClusterFeed
 from scheduler.config.configuration import Configuration
 from scheduler.cycle.framework import frameworks
+from serving.identity import identity
 
 log = structlog.get_logger(__name__)
 
@@ -118,8 +117,8 @@ class ClusterAgent:
         self._legacy = Legacy(
             settings.cluster, client, self.snapshot, self._carrier, settings.rtts_ms
         )
-        self._identity = f"{socket.gethostname()}_{os.getpid()}"
-        self._untold = bool(settings.lease_namespace)
+        self._identity = identity()
+        self._unreported_stops = bool(settings.lease_namespace)
         """Whether the layer may not know what was stopped: by us, or by an agent before us."""
 
     async def run(self) -> None:
@@ -147,7 +146,7 @@ class ClusterAgent:
         log.info("waiting for the lease", lease=name, identity=self._identity)
         await elector.acquire()
         group.create_task(elector.hold())
-        self._contact = self._carrier.contact = Contact()
+        self._contact.restart()
         group.create_task(self._stop_when_cut_off())
 
     # -- messages --------------------------------------------------------------------------
@@ -188,10 +187,10 @@ class ClusterAgent:
             return
         if self._contact.heard(heard.number):
             log.info("the layer hears us again", cluster=self._settings.cluster)
-            self._untold = True
-        if self._untold:
-            await self._tell_stopped()
-            self._untold = False
+            self._unreported_stops = True
+        if self._unreported_stops:
+            await self._report_stops()
+            self._unreported_stops = False
 
     def _is_for_us(self, message: Message) -> bool:
         """A message of the topic for all clusters may name those that it is for."""
@@ -296,7 +295,7 @@ class ClusterAgent:
             return False
         return True
 
-    async def _tell_stopped(self) -> None:
+    async def _report_stops(self) -> None:
         """What was stopped by ourselves: the layer may not have noticed."""
         for work in await self._works.to_stop():
             if work.spec.result.status == STOPPED and not work.spec.objects:

@@ -50,7 +50,7 @@ class Carrier:
     ) -> None:
         self._target, self._files = target, files
         self._works, self._objects, self._pods, self._room = works, objects, pods, room
-        self.contact, self._orders = contact, Orders()
+        self._contact, self._orders = contact, Orders()
 
     # -- asking ----------------------------------------------------------------------------
 
@@ -72,7 +72,7 @@ class Carrier:
         async with self._orders.of(order.request_id):
             if order.cluster_lost == ClusterLost.STOP_AND_MOVE:
                 # The order may have been on its way while another copy was started.
-                await self.contact.confirm()
+                await self._contact.confirm()
             if self._orders.revoked(order.request_id, order.attempt):
                 return _refused(f"attempt {order.attempt} was revoked")
             try:

@@ -26,6 +26,11 @@ class Contact:
         self.wanted = asyncio.Event()
         """Set where somebody waits for a report to be sent and heard."""
 
+    def restart(self) -> None:
+        """Count a lease from now: what was reported before was not ours to report."""
+        self._sent.clear()
+        self._heard_until = self._clock() + LEASE_S
+
     def next_report(self) -> int:
         """The number of a report that is about to be sent."""
         self._number += 1

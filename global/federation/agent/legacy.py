@@ -65,8 +65,8 @@ class Legacy:
         """Of the clusters that were asked about, in ms, the nearest first."""
         names = gs.names_in(msg.get("select_clusters"))
         known = {**self._rtts_ms, self._cluster: 0.0}
-        found = [{"cluster": n, "latency": known[n]} for n in names or known if n in known]
-        return sorted(found, key=lambda one: (one["latency"], one["cluster"]))
+        latencies = [{"cluster": n, "latency": known[n]} for n in names or known if n in known]
+        return sorted(latencies, key=lambda one: (one["latency"], one["cluster"]))
 
     def _resources(self, msg: Mapping[str, Any]) -> dict[str, Any]:
         """The best node by GS's score, and the score of the cluster: the sum over its nodes."""

@@ -5,12 +5,16 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import msgspec
+import structlog
 
 from cluster.api.client import ApiClient
 from cluster.api.reflector import EventType, Reflector
+from cluster.errors import GschError
 from cluster.objects.core import ObjectMeta
 from federation.agent.rewrite import REQUEST_LABEL
 from federation.pods import MAX_REPORTED, PodsBody, PodState
+
+log = structlog.get_logger(__name__)
 
 GATHER_S = 0.3
 """Seconds for which changes are gathered into one message."""
@@ -88,8 +92,9 @@ class PodReports:
         while True:
             try:
                 await self._publish(body)
-            except Exception:
+            except GschError as error:
                 # The bus is away: nothing of it may be left out.
+                log.warning("pods not reported, again", error=str(error))
                 await asyncio.sleep(RETRY_DELAY_S)
             else:
                 return

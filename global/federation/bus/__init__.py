@@ -8,6 +8,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from cluster.errors import ClusterError
+
+
+class BusError(ClusterError):
+    """A message may not have arrived: it is to be sent again."""
+
 
 @dataclass(frozen=True, slots=True)
 class Delivery:

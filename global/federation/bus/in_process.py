@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from functools import partial
 
-from federation.bus import Delivery, Handler
+from federation.bus import BusError, Delivery, Handler
 from federation.bus.ordered import OrderedHandling
 
 _Queued = tuple[Delivery, asyncio.Future[None]]
@@ -56,6 +56,6 @@ def _settle(task: asyncio.Task[None], done: asyncio.Future[None]) -> None:
         return
     if task.cancelled():
         # The consumer stopped: whoever published it sends it again.
-        done.set_exception(ConnectionError("the consumer stopped before it was handled"))
+        done.set_exception(BusError("the consumer stopped before it was handled"))
     else:
         done.set_result(None)

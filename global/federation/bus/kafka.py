@@ -14,8 +14,8 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
-from cluster.errors import ClusterError, ConfigError
-from federation.bus import Delivery, Handler
+from cluster.errors import ConfigError
+from federation.bus import BusError, Delivery, Handler
 from federation.bus.ordered import OrderedHandling
 from federation.messages import REPLY_TOPIC
 
@@ -29,10 +29,6 @@ COMMIT_INTERVAL_S = 0.2
 """Seconds for which what was handled may be delivered again if we die."""
 FIRST_BACKOFF_S, MAX_BACKOFF_S = 0.1, 10.0
 SASL_MECHANISM = "SCRAM-SHA-512"
-
-
-class BusError(ClusterError):
-    """Kafka cannot be reached; the text names the servers."""
 
 
 class KafkaSettings:

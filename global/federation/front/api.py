@@ -18,10 +18,10 @@ from sqlalchemy.exc import IntegrityError
 from store.sealing import Seal
 from store.transactions import Transactions
 
-from federation import callbacks, pods, repository, submit
+from federation import callbacks, pods, poison, repository, submit
 from federation.documents import Document
 from federation.fleet import Fleet
-from federation.front.errors import answer_errors, json
+from federation.front.errors import answer_errors, json_response
 from federation.front.legacy import LegacyFront
 from federation.front.tokens import Identity, Tokens
 from federation.levels import levels_of
@@ -76,7 +76,7 @@ class Front:
         self._legacy = None
         if legacy:
             self._legacy = LegacyFront(
-                transactions, fleet, progress, live, self._take, _user, console_url
+                transactions, fleet, progress, self._take, _user, console_url
             )
 
     def application(
@@ -118,9 +118,11 @@ class Front:
         given = submit.read_body(body)
         if http.query.get("dryRun") == "All":
             request, _ = await self._checked(who, given)
-            return json(await asyncio.to_thread(self._dry_run, request))
+            return json_response(await asyncio.to_thread(self._dry_run, request))
         request_id = await self._take(who, given, body, key)
-        return json({"id": request_id}, 201, {"Location": f"/api/v1/requests/{request_id}"})
+        return json_response(
+            {"id": request_id}, 201, {"Location": f"/api/v1/requests/{request_id}"}
+        )
 
     async def _checked(
         self, who: Identity, given: submit.Submission
@@ -187,12 +189,12 @@ class Front:
                 limit=limit,
             )
         )
-        return json({"items": [_summary(r) for r in page.requests], "continue": page.next})
+        return json_response({"items": [_summary(r) for r in page.requests], "continue": page.next})
 
     async def read(self, http: web.Request) -> web.StreamResponse:
         case = await self._own(http)
         notes = await self._transactions.run(lambda c: repository.notes(c, case.request.id))
-        return json(
+        return json_response(
             {
                 **_summary(case.request),
                 "levels": case.request.levels,
@@ -206,7 +208,7 @@ class Front:
         """202: it is over once nothing of it is left in any cluster."""
         case = await self._own(http)
         await self._progress.cancel(case.request.id)
-        return json({"id": case.request.id}, 202)
+        return json_response({"id": case.request.id}, 202)
 
     async def watch(self, http: web.Request) -> web.StreamResponse:
         """Server-sent events: the request's history as it grows, until it is over."""
@@ -247,10 +249,10 @@ class Front:
         who = _user(http)
         user = None if self._tokens.open else who.owner.user
         limit = _number(http.query.get("limit", "200"), "limit", MAX_PODS)
-        found = await self._transactions.run(
+        items = await self._transactions.run(
             lambda c: pods.of_requests(c, user=user, ids=ids, limit=limit)
         )
-        return json({"items": found})
+        return json_response({"items": items})
 
     async def _own(self, http: web.Request) -> Case:
         """The request of the path, where it is the caller's. Others do not learn that it exists."""
@@ -276,7 +278,7 @@ class Front:
             }
             for name, known in sorted(self._fleet.clusters.items())
         ]
-        return json({"items": items})
+        return json_response({"items": items})
 
     async def abandon(self, http: web.Request) -> web.StreamResponse:
         """What only a person knows: that nothing runs in a lost cluster any more."""
@@ -286,7 +288,7 @@ class Front:
             raise web.HTTPNotFound(reason="there is no such cluster")
         if not self._fleet.lost(name, self._clock()):
             raise web.HTTPConflict(reason=f"cluster {name} is there: only a lost one is abandoned")
-        return json({"requests": await self._progress.abandon(name)})
+        return json_response({"requests": await self._progress.abandon(name)})
 
     async def file(self, http: web.Request) -> web.StreamResponse:
         """The YAML of a request, for agents."""
@@ -302,14 +304,13 @@ class Front:
 
     async def policies(self, http: web.Request) -> web.StreamResponse:
         _user(http)
-        replicas = await self._transactions.run(repository.replicas)
-        return json({"items": [{"name": p, "workers": replicas.get(p)} for p in POLICIES]})
+        return json_response({"items": [{"name": policy} for policy in POLICIES]})
 
     async def set_aside(self, http: web.Request) -> web.StreamResponse:
         """Messages that nobody could read, the newest first."""
         _user(http)
         limit = _number(http.query.get("limit", "50"), "limit", MAX_PAGE)
-        found = await self._transactions.run(lambda c: repository.messages_set_aside(c, limit))
+        messages = await self._transactions.run(lambda c: poison.newest(c, limit))
         items = [
             {
                 "id": one.id,
@@ -318,9 +319,9 @@ class Front:
                 "problem": one.problem,
                 "body": one.body[:MAX_SHOWN].decode("utf-8", "replace"),
             }
-            for one in found
+            for one in messages
         ]
-        return json({"items": items})
+        return json_response({"items": items})
 
     def _authenticate(self) -> Any:
         @web.middleware

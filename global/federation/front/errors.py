@@ -20,7 +20,9 @@ RETRY_AFTER = "2"
 _encode = msgspec.json.Encoder().encode
 
 
-def json(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
+def json_response(
+    body: Any, status: int = 200, headers: dict[str, str] | None = None
+) -> web.Response:
     return web.Response(
         body=_encode(body), status=status, headers=headers, content_type="application/json"
     )
@@ -48,5 +50,5 @@ async def answer_errors(
 def _error(http: web.Request, status: int, message: str, headers: dict[str, str]) -> web.Response:
     if http.path.startswith(GS_PREFIX):
         code = GS_CODES.get(status, "ServiceInternalException")
-        return json({"Error": {"ErrorCode": code, "Message": message}}, status, headers)
-    return json({"error": {"code": status, "message": message}}, status, headers)
+        return json_response({"Error": {"ErrorCode": code, "Message": message}}, status, headers)
+    return json_response({"error": {"code": status, "message": message}}, status, headers)

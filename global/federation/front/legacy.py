@@ -1,7 +1,7 @@
 """GS's own routes, under `/GEP`: requests by form, the queue of a policy's workers, and what
 clusters there are. Off beyond loopback unless `legacy: true`."""
 
-import json as json_text
+import json
 import time
 from collections.abc import Awaitable, Callable
 
@@ -10,11 +10,10 @@ from aiohttp import web
 from sqlalchemy import Connection
 from store.transactions import Transactions
 
-from federation import dispatch, gs, repository
+from federation import dispatch, gs, repository, work_queue
 from federation.fleet import Fleet
-from federation.front.errors import json
+from federation.front.errors import json_response
 from federation.front.tokens import Identity
-from federation.live import Live
 from federation.progress import Effects, Progress
 from federation.request import LOW_LATENCY, MOST_REQUESTED, POLICIES, SELECTED, SET, Owner, State
 from federation.submit import BadRequest, Submission
@@ -22,7 +21,6 @@ from federation.submit import BadRequest, Submission
 PREFIX = "/GEP/GSCH"
 FORMS = {"low": LOW_LATENCY, "most": MOST_REQUESTED, "select": SELECTED[0], "set": SET}
 ENDED = {"completed": State.COMPLETED, "failed": State.FAILED, "canceled": State.CANCELED}
-MAX_REPLICAS = 100
 TRUE = ("true", "1", "yes", "on", "fast")
 
 Create = Callable[[Identity, Submission, bytes, str | None], Awaitable[str]]
@@ -37,13 +35,12 @@ class LegacyFront:
         transactions: Transactions,
         fleet: Fleet,
         progress: Progress,
-        live: Live,
         create: Create,
         identify: Callable[[web.Request], Identity],
         console_url: str,
     ) -> None:
         self._transactions, self._fleet, self._progress = transactions, fleet, progress
-        self._live, self._create, self._identify = live, create, identify
+        self._create, self._identify = create, identify
         self._console_url = console_url.rstrip("/")
 
     def add_to(self, routes: web.UrlDispatcher) -> None:
@@ -59,9 +56,6 @@ class LegacyFront:
         older = f"{PREFIX}/dispatchedqueue/requestjobs/{{id}}/status"
         routes.add_put(older, self.set_status)
         routes.add_get(older, self.status)
-        routes.add_put(f"{PREFIX}/policys/{{policy}}/replicas/{{n}}", self.set_replicas)
-        routes.add_put(f"{PREFIX}/policys/{{policy}}/replicas", self.set_replicas)
-        routes.add_get(f"{PREFIX}/policys/{{policy}}/replicas", self.replicas)
         routes.add_get("/GEP/INFO/clusters", self.clusters)
         routes.add_get("/GEP/INFO/clusters/{cluster}", self.clusters)
 
@@ -118,7 +112,7 @@ class LegacyFront:
             owner = who.owner
         body = msgspec.json.encode(submission)
         made = await self._create(Identity(owner, named=who.named), submission, body, None)
-        return json({"result": f"request_id:{made}"})
+        return json_response({"result": f"request_id:{made}"})
 
     # -- workers that are not ours ---------------------------------------------------------
 
@@ -133,20 +127,20 @@ class LegacyFront:
             # A work may run twice, and only the last time counts.
             job = ""
             now = time.time()
-            repository.ask_externally(connection, policy, now)
-            repository.dispatch_round(connection, now, 1, 50)
-            for request_id in repository.take_dispatched(connection, [policy], 1):
+            work_queue.ask_externally(connection, policy, now)
+            work_queue.dispatch_round(connection, now, 1, 50)
+            for request_id in work_queue.take_dispatched(connection, [policy], 1):
                 effects = self._progress.move_on(connection, request_id, dispatch.begin_external)
                 case = repository.case(connection, request_id)
                 if case is not None:
-                    job = json_text.dumps(gs.job(case.request))
+                    job = json.dumps(gs.job(case.request))
                 return effects
             return Effects()
 
         await self._progress.run(work)
         if not job:
             raise web.HTTPInternalServerError(reason=f"no request of {policy} is dispatched")
-        return json(job)
+        return json_response(job)
 
     async def set_status(self, http: web.Request) -> web.StreamResponse:
         self._identify(http)
@@ -163,11 +157,11 @@ class LegacyFront:
             raise web.HTTPConflict(
                 reason=f"the request is {state}: no worker outside the layer has it"
             )
-        return json({"result": name})
+        return json_response({"result": name})
 
     async def status(self, http: web.Request) -> web.StreamResponse:
         self._identify(http)
-        return json({"result": await self._state(http.match_info["id"])})
+        return json_response({"result": await self._state(http.match_info["id"])})
 
     async def _state(self, request_id: str) -> State:
         state = await self._transactions.run(lambda c: repository.state(c, request_id))
@@ -179,26 +173,7 @@ class LegacyFront:
 
     async def policies(self, http: web.Request) -> web.StreamResponse:
         self._identify(http)
-        return json({"result": list(POLICIES)})
-
-    async def replicas(self, http: web.Request) -> web.StreamResponse:
-        """Sets them, where `replicas_size` is given, as GS does by GET too."""
-        if "replicas_size" in http.query:
-            return await self.set_replicas(http)
-        self._identify(http)
-        policy = _policy(http)
-        known = await self._transactions.run(repository.replicas)
-        return json({"result": known.get(policy, 1)})
-
-    async def set_replicas(self, http: web.Request) -> web.StreamResponse:
-        self._identify(http)
-        policy = _policy(http)
-        text = http.match_info.get("n") or http.query.get("replicas_size", "")
-        if not text.isascii() or not text.isdigit() or not 0 < int(text) <= MAX_REPLICAS:
-            raise BadRequest(f"replicas: a number from 1 to {MAX_REPLICAS}, not {text[:20]!r}")
-        number = int(text)
-        await self._transactions.run(lambda c: repository.set_replicas(c, policy, number))
-        return json({"result": number})
+        return json_response({"result": list(POLICIES)})
 
     async def clusters(self, http: web.Request) -> web.StreamResponse:
         """One cluster, or all of them."""
@@ -206,10 +181,10 @@ class LegacyFront:
         name, now = http.match_info.get("cluster"), time.time()
         if name is not None and name not in self._fleet.clusters:
             raise web.HTTPNotFound(reason=f"there is no cluster {name[:80]!r}")
-        found = []
+        entries = []
         for one in [name] if name is not None else sorted(self._fleet.clusters):
             report = self._fleet.clusters[one].report
-            found.append(
+            entries.append(
                 {
                     "cluster_name": one,
                     "cluster_type": report.location,
@@ -217,7 +192,7 @@ class LegacyFront:
                     "node_count": sum(shape.count for shape in report.shapes),
                 }
             )
-        return json({"result": found[0] if name is not None else found})
+        return json_response({"result": entries[0] if name is not None else entries})
 
 
 def _policy(http: web.Request) -> str:

@@ -5,6 +5,12 @@ import asyncio
 from federation.agent.orders import Orders
 
 
+async def settled() -> None:
+    """Until every task has gone as far as it goes without anything from outside."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
 async def test_orders_of_one_request_exclude_one_another_and_those_of_others_do_not() -> None:
     orders, seen = Orders(), list[str]()
     release = asyncio.Event()
@@ -15,7 +21,7 @@ async def test_orders_of_one_request_exclude_one_another_and_those_of_others_do_
             await release.wait()
 
     tasks = [asyncio.create_task(hold(r, n)) for r, n in (("a", "a1"), ("a", "a2"), ("b", "b1"))]
-    await asyncio.sleep(0.01)
+    await settled()
     assert seen == ["a1", "b1"]
     release.set()
     await asyncio.gather(*tasks)
@@ -25,13 +31,16 @@ async def test_orders_of_one_request_exclude_one_another_and_those_of_others_do_
 async def test_what_carries_an_attempt_out_stops_when_that_or_a_later_one_is_revoked() -> None:
     orders = Orders()
 
-    async def carry_out() -> bool:
-        return await orders.unless_revoked("r", 2, asyncio.Event().wait(), 60)
+    begun = asyncio.Event()
 
-    carrying = asyncio.create_task(carry_out())
-    await asyncio.sleep(0.01)
+    async def work() -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    carrying = asyncio.create_task(orders.unless_revoked("r", 2, work(), 60))
+    await begun.wait()
     with orders.revoking("r", 1):
-        await asyncio.sleep(0.01)
+        await settled()
         assert not carrying.done()
     with orders.revoking("r", 3):
         assert orders.revoked("r", 2)

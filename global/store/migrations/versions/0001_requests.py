@@ -88,8 +88,7 @@ def upgrade() -> None:
     op.create_table(
         "policies",
         sa.Column("name", sa.String(length=64), nullable=False),
-        sa.Column("replicas", sa.Integer(), nullable=True),
-        sa.Column("asked_at", sa.Float(), nullable=True),
+        sa.Column("asked_at", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_policies")),
     )
     op.create_table(

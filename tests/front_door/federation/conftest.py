@@ -1,0 +1,63 @@
+"""Two real clusters, each with a scheduler of its own, shared by the tests of this folder."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.harness.kube import wait_for
+from tests.harness.layer import Apart, Layer, Member, Servers, clear, members, pods_by_request
+from tests.harness.proxy import Toxiproxy
+
+
+@pytest.fixture(scope="package")
+def clusters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Member]]:
+    with members(tmp_path_factory.mktemp("members"), "c1", "c2") as made:
+        yield made
+
+
+@pytest.fixture
+def layer(clusters: list[Member], tmp_path: Path) -> Iterator[Layer]:
+    """The layer over them, in one process."""
+    with Layer(tmp_path, clusters) as running:
+        yield running
+    clear(clusters)
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[Servers]:
+    with Servers(proxied=1) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def kafka_of_c1(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Toxiproxy]:
+    """What lies between the agent of c1 and Kafka."""
+    (listen, proxy) = servers.kafka.proxied[0]
+    folder = tmp_path_factory.mktemp("proxy")
+    with Toxiproxy(folder, f"127.0.0.1:{listen}", f"127.0.0.1:{proxy}") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def running(
+    clusters: list[Member],
+    servers: Servers,
+    kafka_of_c1: Toxiproxy,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Apart]:
+    folder = tmp_path_factory.mktemp("layer")
+    through = {"c1": kafka_of_c1.listen}
+    with Apart(folder, clusters, servers, through, legacy=True) as layer:
+        yield layer
+
+
+@pytest.fixture
+def apart(running: Apart, clusters: list[Member]) -> Iterator[Apart]:
+    """The same layer as processes of their own, which stay up from test to test."""
+    yield running
+    for record in running.front.ok("GET", "/requests?limit=500")["items"]:
+        if record["state"] != "canceled":
+            running.front.ok("DELETE", f"/requests/{record['id']}")
+    wait_for(lambda: not pods_by_request(clusters))
+    clear(clusters)

@@ -1,0 +1,57 @@
+"""What `kubectl apply -k manifests/global/agent` sets up is enough for an agent, and no more."""
+
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+from federation.agent import works
+
+from lab import binaries
+from tests.front_door.test_manifests import kubeconfig_of
+from tests.harness.kube import wait_for
+from tests.harness.layer import Away, Layer, Member, deployment, pods_by_request
+from tests.harness.process import ROOT
+
+pytestmark = pytest.mark.lab
+
+
+def test_the_agent_runs_with_exactly_the_rights_of_its_manifests(
+    clusters: list[Member], tmp_path: Path
+) -> None:
+    one = clusters[0]
+    kubectl = str(binaries.ensure(["kubectl"])["kubectl"])
+    # Server-side: an agent may have made the kind Work already.
+    command = [kubectl, "--kubeconfig", str(one.lab.kubeconfig), "apply", "--server-side",
+               "--force-conflicts", "-k", str(ROOT / "manifests" / "global" / "agent")]  # fmt: skip
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stderr
+    assert "Warning" not in answer.stderr
+    one.kube.delete("/apis/apps/v1/namespaces/gsch-system/deployments/gsch-cluster-agent")
+    account = kubeconfig_of("gsch-system", "gsch-cluster-agent", one.lab, one.kube, tmp_path)
+    with_account = replace(one, lab=Away(one.name, account))
+    several = deployment("web", 2) + "---\n" + yaml.safe_dump({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "settings"}, "data": {}
+    })  # fmt: skip
+    role = yaml.safe_dump({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
+        "metadata": {"name": "more"}, "rules": [],
+    })  # fmt: skip
+    with Layer(tmp_path, [with_account]) as layer:
+        record = layer.ended(layer.submit(several, clusters=["c1"]))
+        assert record["state"] == "completed", record
+        # What `edit` may not, a request may not: in the API server's own words.
+        refused = layer.ended(layer.submit(role, clusters=["c1"]))
+        assert refused["state"] == "failed"
+        assert "cannot get resource" in refused["message"] or "forbidden" in refused["message"]
+        layer.ok("DELETE", f"/requests/{record['id']}")
+        wait_for(lambda: layer.ok("GET", f"/requests/{record['id']}")["state"] == "canceled")
+        assert pods_by_request(clusters) == {}
+        lines = layer.log.read_text().splitlines()
+        assert [x for x in lines if "forbidden" in x and "roles" not in x] == []
+
+
+def test_the_manifest_of_works_is_the_code_s() -> None:
+    text = (ROOT / "manifests" / "global" / "agent" / "works.yaml").read_text()
+    assert yaml.safe_load(text) == works.definition()

@@ -1,0 +1,165 @@
+"""The layer as processes of their own over Kafka, PostgreSQL and Redis, in two real clusters."""
+
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+
+import pytest
+
+from lab.backing import Backing
+from tests.harness.kube import wait_for
+from tests.harness.layer import (
+    Apart,
+    Member,
+    Part,
+    Servers,
+    deployment,
+    pod,
+    pods_by_request,
+)
+from tests.harness.proxy import Toxiproxy
+
+pytestmark = [pytest.mark.lab, pytest.mark.needs("servers")]
+
+
+def test_a_request_goes_through_kafka_and_postgresql(apart: Apart, clusters: list[Member]) -> None:
+    record = apart.front.ended(apart.front.submit(deployment("web", 3), clusters=[["c1", "c2"]]))
+    assert record["state"] == "completed", record
+    assert len(pods_by_request(clusters)[record["id"]]) == 3
+
+
+def test_the_agent_that_stands_by_goes_on_where_the_other_was_killed(
+    apart: Apart, clusters: list[Member]
+) -> None:
+    first = apart.agents["c2"]
+    with apart.agent("c2", "agent-c2-again") as second:
+        second.wait_for_log("waiting for the lease")
+        first.kill()
+        record = apart.front.ended(apart.front.submit(pod("after"), clusters=["c2"]))
+        assert record["state"] == "completed", record
+        assert second.lines("agent works")
+        assert pods_by_request(clusters) == {record["id"]: ["c2"]}
+    first.start()
+    apart.front.wait_for_heard("c2")
+
+
+def test_every_request_runs_once_while_each_part_is_killed_in_turn(
+    apart: Apart, servers: Servers, clusters: list[Member]
+) -> None:
+    """kill -9 of front, worker, agent, Kafka, Redis and PostgreSQL, while requests come in."""
+    kills: list[Callable[[], None]] = [
+        partial(_again, apart.front),
+        partial(_again, apart.workers[0]),
+        partial(_again, apart.agents["c1"]),
+        partial(_again, servers.kafka),
+        partial(_again, servers.redis),
+        partial(_again, servers.postgres),
+    ]
+    ids: list[str] = []
+    with ThreadPoolExecutor(1) as pool:
+        for number, kill in enumerate(kills):
+            done = pool.submit(kill)
+            for one in range(8):
+                name = f"p{number}-{one}"
+                ids.append(_submit_surely(apart, name))
+            done.result()
+    ended = [apart.front.ended(request_id, 300) for request_id in ids]
+    assert {record["state"] for record in ended} == {"completed"}, ended
+    where = pods_by_request(clusters)
+    assert {request_id: len(where[request_id]) for request_id in ids} == dict.fromkeys(ids, 1)
+    assert len(where) == len(ids)
+
+
+def test_a_copy_is_stopped_in_a_cluster_that_is_cut_off_before_another_starts(
+    apart: Apart, clusters: list[Member], kafka_of_c1: Toxiproxy
+) -> None:
+    moved = apart.front.submit(pod("moved"), clusters=["c1", "c2"], clusterLost="stop-and-move")
+    kept = apart.front.submit(pod("kept"), clusters=["c1", "c2"])
+    for request_id in (moved, kept):
+        assert apart.front.ended(request_id)["state"] == "completed"
+    with _sampled(clusters) as samples:
+        kafka_of_c1.enable(False)
+        wait_for(lambda: pods_by_request(clusters)[moved] == ["c2"], 240)
+        kafka_of_c1.enable(True)
+        apart.front.wait_for_heard("c1")
+    assert max(samples[moved]) == 1
+    assert 0 in samples[moved]
+    assert set(samples[kept]) == {1}
+    assert pods_by_request(clusters)[kept] == ["c1"]
+
+
+def test_a_copy_that_was_stopped_in_vain_starts_again(
+    apart: Apart, clusters: list[Member], kafka_of_c1: Toxiproxy
+) -> None:
+    """The cluster is back before the layer gives it up: the layer has to hear of what stopped."""
+    request_id = apart.front.submit(pod("again"), clusters=["c1"], clusterLost="stop-and-move")
+    assert apart.front.ended(request_id)["state"] == "completed"
+    with _sampled(clusters) as samples:
+        kafka_of_c1.enable(False)
+        wait_for(lambda: not pods_by_request(clusters))
+        kafka_of_c1.enable(True)
+        wait_for(lambda: pods_by_request(clusters)[request_id] == ["c1"])
+        record = apart.front.ended(request_id)
+    assert record["state"] == "completed"
+    assert any("stopped while" in attempt["message"] for attempt in record["attempts"])
+    assert max(samples[request_id]) == 1
+
+
+def test_a_request_that_moves_is_never_without_a_copy_for_long_and_the_old_one_goes(
+    apart: Apart, clusters: list[Member], kafka_of_c1: Toxiproxy
+) -> None:
+    moved = apart.front.submit(pod("moved"), clusters=["c1", "c2"], clusterLost="move")
+    assert apart.front.ended(moved)["state"] == "completed"
+    with _sampled(clusters) as samples:
+        kafka_of_c1.enable(False)
+        wait_for(lambda: sorted(pods_by_request(clusters)[moved]) == ["c1", "c2"], 120)
+        assert apart.front.ended(moved)["state"] == "completed"
+        kafka_of_c1.enable(True)
+        wait_for(lambda: pods_by_request(clusters)[moved] == ["c2"])
+    assert min(samples[moved]) == 1
+
+
+def _again(part: Part | Backing) -> None:
+    part.kill()
+    part.start()
+
+
+def _submit_surely(apart: Apart, name: str) -> str:
+    """As a client does it: with a key, again until it is answered."""
+    body = {"yaml": pod(name), "policy": "GMostRequestedPriority", "clusters": [["c1", "c2"]]}
+
+    def attempt() -> str | None:
+        try:
+            status, record = apart.front.call(
+                "POST", "/requests", body, **{"Idempotency-Key": name}
+            )
+        except (OSError, IndexError):
+            return None
+        assert status in (201, 503), record
+        return str(record["id"]) if status == 201 else None
+
+    return wait_for(attempt)
+
+
+@contextmanager
+def _sampled(clusters: list[Member]) -> Iterator[dict[str, list[int]]]:
+    """How many pods of each request there are that are not on their way out, again and again."""
+    samples: dict[str, list[int]] = defaultdict(list)
+    stop = threading.Event()
+
+    def sample() -> None:
+        while not stop.wait(0.1):
+            counted = pods_by_request(clusters)
+            for request_id in {*samples, *counted}:
+                samples[request_id].append(len(counted.get(request_id, ())))
+
+    thread = threading.Thread(target=sample)
+    thread.start()
+    try:
+        yield samples
+    finally:
+        stop.set()
+        thread.join()
