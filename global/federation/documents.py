@@ -50,6 +50,11 @@ class BadDocument(GschError):
     status = 400
 
 
+# What msgspec knows of a type it works out at the first use, and two threads that come first at
+# once crash the process: here is the first use, before there are any.
+msgspec.json.Decoder(Pod)
+
+
 @dataclass(frozen=True, slots=True)
 class Document:
     """One object of a request's YAML, and the line (from 1) at which it begins."""

@@ -35,12 +35,11 @@ _attempt = msgspec.json.Decoder(Attempt, strict=False).decode
 
 # Statements of every step of a request are built once: building them anew takes longer than running
 # them.
-_CASE = (
-    select(requests.c.body, attempts.c.body)
-    .select_from(requests.outerjoin(attempts, attempts.c.request_id == requests.c.id))
-    .where(requests.c.id == bindparam("id"))
+_REQUEST = select(requests.c.body).where(requests.c.id == bindparam("id")).with_for_update()
+_ATTEMPTS = (
+    select(attempts.c.body)
+    .where(attempts.c.request_id == bindparam("id"))
     .order_by(attempts.c.number)
-    .with_for_update(of=requests)
 )
 _SAVE_REQUEST = (
     update(requests)
@@ -122,10 +121,13 @@ def create(
 
 def case(connection: Connection, request_id: str) -> Case | None:
     """The request with its attempts, locked until the transaction ends."""
-    rows = connection.execute(_CASE, {"id": request_id}).all()
-    if not rows:
+    row = connection.execute(_REQUEST, {"id": request_id}).first()
+    if row is None:
         return None
-    return Case(request_of(rows[0][0]), [_attempt(row[1]) for row in rows if row[1] is not None])
+    # Only once the lock is held: PostgreSQL reads a locked row as it is by then, and all others as
+    # they were when the statement began.
+    rows = connection.execute(_ATTEMPTS, {"id": request_id})
+    return Case(request_of(row.body), [_attempt(one.body) for one in rows])
 
 
 def save(connection: Connection, changed: Case, before: Sequence[bytes]) -> None:

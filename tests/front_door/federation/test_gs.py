@@ -84,7 +84,7 @@ def test_a_front_of_gs_has_our_agents_read_its_yaml_from_redis(
     assert none["node_name"] == ""
     assert (applied, again) == ("success", "success")
     assert pods_by_request(clusters) == {request_id: ["c1", "c1"]}
-    assert (missing["status"], "not record" in missing["error_msg"]) == ("fail", True)
+    assert (missing["status"], "not found" in missing["error_msg"]) == ("fail", True)
     assert (made["status"], deleted["status"]) == ("success", "success")
     clear(clusters)
 

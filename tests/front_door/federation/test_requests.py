@@ -132,7 +132,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"clusters": [[]]}, "a level is empty"),
     ({"surprise": 1}, "unknown field `surprise`"),
     ({"mode": "node", "node": "n"}, "mode node: GSelectedCluster with exactly one"),
-    ({"sourceNode": "n"}, "sourceCluster: send in which cluster"),
+    ({"sourceNode": "n"}, "sourceCluster: say in which cluster"),
     ({"acceptWithinSeconds": 0}, "acceptWithinSeconds"),
 ]
 
