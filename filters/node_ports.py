@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from cluster.state.pod_index import HostPort, host_ports
+from cluster.state.host_ports import HostPort, host_ports
 from cluster.state.snapshot import Ints, Snapshot, View
 from filters.common.plugin import Event, Plugin, PodInfo, Prepared, Remedy, Removed, refusals
 

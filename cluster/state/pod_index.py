@@ -8,7 +8,7 @@ by the events that place and remove pods; no pod is looked at when it is asked a
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import msgspec
 import numpy as np
@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from cluster.objects.core import Disk, Labels, Pod
 from cluster.objects.label_selectors import Selector
 from cluster.objects.pod_volumes import claims_of, disks_of, inline_claims_of
+from cluster.state.host_ports import ANY_ADDRESS, HostPort, host_ports
 from cluster.state.pod_terms import Term, terms_of
 
 Counts = NDArray[np.int64]
 
-ANY_ADDRESS = "0.0.0.0"  # noqa: S104
 QUERIES_KEPT = 1024
 MIN_QUERIES = 64
 MAX_QUERY_BYTES = 64 * 1024 * 1024
@@ -33,14 +33,6 @@ TermPlace = tuple[str | None, tuple[str, str] | None]
 """(namespace, label) that every pod meant by a term has; None where it asks for no one of them."""
 MatchingTerm = tuple[Term, Counts]
 """A term with the number of placed pods that have it, by row."""
-
-
-class HostPort(NamedTuple):
-    """A port of the node; the address is 0.0.0.0 where none is given."""
-
-    protocol: str
-    number: int
-    address: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,18 +95,6 @@ class Shape:
     """Every kept number that a pod of this shape adds to."""
 
 
-def host_ports(pod: Pod) -> tuple[HostPort, ...]:
-    """The ports of the node that the pod takes for as long as it runs."""
-    containers = [c for c in pod.spec.init_containers or () if c.restart_policy == "Always"]
-    containers += pod.spec.containers
-    return tuple(
-        HostPort(port.protocol or "TCP", port.host_port, port.host_ip or ANY_ADDRESS)
-        for container in containers
-        for port in container.ports or ()
-        if port.host_port > 0
-    )
-
-
 def _labelled(pod: Pod, more: tuple[tuple[str, str], ...]) -> Pod:
     labels = {**(pod.metadata.labels or {}), **dict(more)}
     return msgspec.structs.replace(
@@ -135,12 +115,7 @@ def _same_look(one: Pod, other: Pod) -> bool:
 
 def conflicting(port: HostPort, shape: Shape) -> int:
     """How many of the shape's host ports conflict with this one."""
-    address = port.address
-    return sum(
-        other[:2] == port[:2]
-        and (address == ANY_ADDRESS or other.address in (ANY_ADDRESS, address))
-        for other in shape.ports
-    )
+    return sum(port.conflicts(other) for other in shape.ports)
 
 
 def _places(term: Term) -> list[TermPlace]:

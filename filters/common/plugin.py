@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cluster.objects.core import Pod
-from cluster.state.pod_index import HostPort, PodQuery
+from cluster.state.host_ports import HostPort
+from cluster.state.pod_index import PodQuery
 from cluster.state.pod_terms import Term, terms_of
 from cluster.state.records import PodAmounts, amounts_of
 from cluster.state.snapshot import Bools, Ints, Snapshot, View

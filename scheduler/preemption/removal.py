@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from cluster.state.pod_index import HostPort, PodQuery, Shape, conflicting
+from cluster.state.host_ports import HostPort
+from cluster.state.pod_index import PodQuery, Shape, conflicting
 from cluster.state.pod_terms import Term
 from cluster.state.records import PodRecord
 from cluster.state.snapshot import Ints, Snapshot

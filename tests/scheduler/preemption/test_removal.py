@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from cluster.objects.core import Pod
 from cluster.objects.label_selectors import equal_to
-from cluster.state.pod_index import HostPort, PodQuery
+from cluster.state.host_ports import HostPort
+from cluster.state.pod_index import PodQuery
 from cluster.state.pod_terms import terms_of
 from cluster.state.snapshot import Snapshot
 from scheduler.preemption.removal import AllBelow, Removal
