@@ -2,17 +2,17 @@
 
 import pytest
 
-from cluster.state.host_ports import HostPort
+from cluster.state.host_ports import ANY_ADDRESS, HostPort
 
 
 @pytest.mark.parametrize(
     ("one", "other", "conflicts"),
     [
-        (("TCP", 80, "0.0.0.0"), ("TCP", 80, "10.0.0.1"), True),
+        (("TCP", 80, ANY_ADDRESS), ("TCP", 80, "10.0.0.1"), True),
         (("TCP", 80, "10.0.0.1"), ("TCP", 80, "10.0.0.1"), True),
         (("TCP", 80, "10.0.0.1"), ("TCP", 80, "10.0.0.2"), False),
-        (("TCP", 80, "0.0.0.0"), ("UDP", 80, "0.0.0.0"), False),
-        (("TCP", 80, "0.0.0.0"), ("TCP", 81, "0.0.0.0"), False),
+        (("TCP", 80, ANY_ADDRESS), ("UDP", 80, ANY_ADDRESS), False),
+        (("TCP", 80, ANY_ADDRESS), ("TCP", 81, ANY_ADDRESS), False),
     ],
 )
 def test_ports_conflict_by_protocol_number_and_address(
