@@ -44,12 +44,12 @@ def read_token(path: str | Path, at_least: int = MIN_TOKEN) -> bytes:
     if not path:
         return b""
     try:
-        found = Path(path).read_bytes().strip()
+        parsed = Path(path).read_bytes().strip()
     except OSError as error:
         raise ServingError(f"{path}: {error.strerror}") from error
-    if len(found) < at_least:
+    if len(parsed) < at_least:
         raise ServingError(f"{path}: at least {at_least} characters are needed")
-    return found
+    return parsed
 
 
 def tls(certificate: str, key: str, client_ca: str = "") -> ssl.SSLContext | None:
@@ -83,25 +83,25 @@ PRIVATE = tuple(
 
 
 def is_loopback(address: str) -> bool:
-    found = _address(address)
-    return address == "localhost" or (found is not None and found.is_loopback)
+    parsed = _address(address)
+    return address == "localhost" or (parsed is not None and parsed.is_loopback)
 
 
 def is_private(address: str) -> bool:
     """Whether only the cluster's own network leads here: loopback, RFC 1918, ULA, RFC 6598."""
     if address == "localhost":
         return True
-    found = _address(address)
-    return found is not None and any(
-        found.version == network.version and found in network for network in PRIVATE
+    parsed = _address(address)
+    return parsed is not None and any(
+        parsed.version == network.version and parsed in network for network in PRIVATE
     )
 
 
 def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     """The address, of an IPv4 one that is written as IPv6 that one; None for a host's name."""
     try:
-        found = ipaddress.ip_address(text)
+        parsed = ipaddress.ip_address(text)
     except ValueError:
         return None
-    mapped = found.ipv4_mapped if found.version == 6 else None
-    return mapped or found
+    mapped = parsed.ipv4_mapped if parsed.version == 6 else None
+    return mapped or parsed

@@ -31,7 +31,7 @@ def reports(connection: Connection) -> list[ReportedCluster]:
 
 
 def abandon(connection: Connection, cluster: str) -> bool:
-    """A person knows that the cluster will not come back; whether it was known."""
+    """A person knows that the cluster will not come back; whether there is such a cluster."""
     changed = connection.execute(
         update(clusters).where(clusters.c.name == cluster).values(abandoned=True)
     )

@@ -96,14 +96,14 @@ class _Core:
         return CallbackSender(self.transactions, key, given.allow_private, time.time)
 
     def front(self, keep: Keep | None = None) -> HttpServer:
-        known = tokens.of_file(self.configuration.token_file)
+        identities = tokens.of_file(self.configuration.token_file)
         front = Front(
             self.transactions,
             self.seal,
             self.fleet,
             self.progress,
             self.live,
-            known,
+            identities,
             allow_private=self.configuration.callbacks.allow_private,
             legacy=self.configuration.legacy or is_loopback(self.configuration.address),
             console_url=self.configuration.console_url,

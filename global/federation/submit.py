@@ -70,14 +70,14 @@ def read_body(body: bytes) -> Submission:
 
 
 def request_of(
-    given: Submission, owner: Owner, known: frozenset[str], now: float
+    given: Submission, owner: Owner, cluster_names: frozenset[str], now: float
 ) -> tuple[Request, list[Document]]:
     """The request, and what its YAML has. Raises BadRequest, BadDocument."""
     _check(given)
-    levels = _levels(given.clusters, known)
+    levels = _levels(given.clusters, cluster_names)
     _check_policy(given, levels)
-    if given.source_cluster and given.source_cluster not in known:
-        raise BadRequest(f"sourceCluster: {_unknown(given.source_cluster, known)}")
+    if given.source_cluster and given.source_cluster not in cluster_names:
+        raise BadRequest(f"sourceCluster: {_unknown(given.source_cluster, cluster_names)}")
     objects = documents.read(given.yaml)
     _check_namespaces(objects, given.namespace)
     request = Request(
@@ -122,7 +122,7 @@ def _check(given: Submission) -> None:
         raise BadRequest(f"namespace: {given.namespace!r} is no name")
 
 
-def _levels(given: list[str | list[str]], known: frozenset[str]) -> list[list[str]]:
+def _levels(given: list[str | list[str]], cluster_names: frozenset[str]) -> list[list[str]]:
     levels = [[level] if isinstance(level, str) else level for level in given]
     names = [name for level in levels for name in level]
     if len(names) > MAX_CLUSTERS:
@@ -130,15 +130,15 @@ def _levels(given: list[str | list[str]], known: frozenset[str]) -> list[list[st
     if any(not level for level in levels):
         raise BadRequest("clusters: a level is empty")
     for name in names:
-        if name not in known:
-            raise BadRequest(f"clusters: {_unknown(name, known)}")
+        if name not in cluster_names:
+            raise BadRequest(f"clusters: {_unknown(name, cluster_names)}")
         if names.count(name) > 1:
             raise BadRequest(f"clusters: {name} is there twice")
     return levels
 
 
-def _unknown(name: str, known: frozenset[str]) -> str:
-    there = ", ".join(sorted(known)[:10]) or "none yet"
+def _unknown(name: str, cluster_names: frozenset[str]) -> str:
+    there = ", ".join(sorted(cluster_names)[:10]) or "none yet"
     return f"no agent of a cluster {name!r} has reported; there are: {there}"
 
 

@@ -27,86 +27,86 @@ from federation.step import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.harness.cases import NODE, answer, applied, asked, beat, case, fleet, revoked
+from tests.harness.cases import NODE, answer, applied, asked, beat, case, make_fleet, revoked
 
 
 def test_the_outer_list_is_tried_in_order_and_the_inner_one_competes() -> None:
-    made, known = case([["c1"], ["c2", "c3"]]), fleet("c1", "c2", "c3")
-    assert asked(advance(made, known, 0.0)) == ["c1"]
+    made, fleet = case([["c1"], ["c2", "c3"]]), make_fleet("c1", "c2", "c3")
+    assert asked(advance(made, fleet, 0.0)) == ["c1"]
     answer(made, "c1", Refusal("full"))
-    assert sorted(asked(advance(made, known, 1.0))) == ["c2", "c3"]
+    assert sorted(asked(advance(made, fleet, 1.0))) == ["c2", "c3"]
     answer(made, "c2", Offer("n1", 10.0, 1))
-    assert advance(made, known, 1.0) == []
+    assert advance(made, fleet, 1.0) == []
     answer(made, "c3", Offer("n2", 90.0, 1))
-    assert applied(advance(made, known, 1.0)) == ["c3"]
+    assert applied(advance(made, fleet, 1.0)) == ["c3"]
     answer(made, "c3", Done("n2"))
-    sends = advance(made, known, 1.0)
+    sends = advance(made, fleet, 1.0)
     assert revoked(sends) == ["c2"]
     assert made.request.state is State.COMPLETED
 
 
 def test_low_latency_goes_by_the_end_to_end_time_of_the_best_node() -> None:
-    made, known = case([["c1", "c2"]], LOW_LATENCY), fleet("c1", "c2")
-    advance(made, known, 0.0)
+    made, fleet = case([["c1", "c2"]], LOW_LATENCY), make_fleet("c1", "c2")
+    advance(made, fleet, 0.0)
     answer(made, "c1", Offer("n", 99.0, 1, rtt_ms=20.0))
     answer(made, "c2", Offer("n", 1.0, 1, rtt_ms=15.0))
-    assert applied(advance(made, known, 1.0)) == ["c2"]
+    assert applied(advance(made, fleet, 1.0)) == ["c2"]
 
 
 def test_the_next_cluster_is_tried_only_when_the_last_one_is_known_to_be_undone() -> None:
-    made, known = case([["c1"], ["c2"]]), fleet("c1", "c2")
-    advance(made, known, 0.0)
+    made, fleet = case([["c1"], ["c2"]]), make_fleet("c1", "c2")
+    advance(made, fleet, 0.0)
     answer(made, "c1", Offer("n", 1.0, 1))
-    advance(made, known, 1.0)
+    advance(made, fleet, 1.0)
     answer(made, "c1", Refusal("quota"))
-    assert revoked(advance(made, known, 2.0)) == ["c1"]
-    assert advance(made, fleet("c1", "c2", now=1000.0), 1000.0) == []
+    assert revoked(advance(made, fleet, 2.0)) == ["c1"]
+    assert advance(made, make_fleet("c1", "c2", now=1000.0), 1000.0) == []
     answer(made, "c1", Done())
-    assert asked(advance(made, fleet("c1", "c2", now=1000.0), 1000.0)) == ["c2"]
+    assert asked(advance(made, make_fleet("c1", "c2", now=1000.0), 1000.0)) == ["c2"]
 
 
 def test_pods_that_are_not_scheduled_in_time_are_revoked() -> None:
-    made, known = case([["c1"]]), fleet("c1")
-    advance(made, known, 0.0)
+    made, fleet = case([["c1"]]), make_fleet("c1")
+    advance(made, fleet, 0.0)
     answer(made, "c1", Offer("n", 1.0, 1))
-    advance(made, known, 0.0)
+    advance(made, fleet, 0.0)
     late = made.request.accept_within_s + ACCEPT_MARGIN_S
     assert made.request.wake_at == late
-    assert revoked(advance(made, known, late)) == ["c1"]
+    assert revoked(advance(made, fleet, late)) == ["c1"]
     assert "not scheduled within 30 s" in made.attempts[0].message
 
 
 def test_a_silent_cluster_is_passed_over_and_fenced() -> None:
-    made, known = case([["c1"], ["c2"]]), fleet("c1", "c2")
-    advance(made, known, 0.0)
-    sends = advance(made, known, ASK_WITHIN_S)
+    made, fleet = case([["c1"], ["c2"]]), make_fleet("c1", "c2")
+    advance(made, fleet, 0.0)
+    sends = advance(made, fleet, ASK_WITHIN_S)
     assert (revoked(sends), asked(sends)) == (["c1"], ["c2"])
     assert not take_answer(made, 1, Offer("n", 1.0, 1), ASK_WITHIN_S)
 
 
 def test_a_lost_cluster_is_not_even_asked() -> None:
-    made, known = case([["c1"], ["c2"]]), fleet("c1")
-    known.set(fleet("c2").clusters["c2"].report, 0.0)
-    beat(known, "c2", 100.0)
-    assert asked(advance(made, known, 100.0)) == ["c2"]
+    made, fleet = case([["c1"], ["c2"]]), make_fleet("c1")
+    fleet.set(make_fleet("c2").clusters["c2"].report, 0.0)
+    beat(fleet, "c2", 100.0)
+    assert asked(advance(made, fleet, 100.0)) == ["c2"]
     assert "last heard of 100 s ago" in made.request.excluded["c1"]
 
 
 def test_what_no_cluster_was_there_to_answer_is_no_failure() -> None:
-    made, known = case([["c1"], ["c2"]]), fleet("c1", "c2")
+    made, fleet = case([["c1"], ["c2"]]), make_fleet("c1", "c2")
     now = 100.0
     for _ in range(20):
         made.request.state = State.SCHEDULING
-        advance(made, known, now)
+        advance(made, fleet, now)
         assert made.request.state is State.QUEUED
         assert made.request.wake_at is not None
         assert 0 < made.request.wake_at - now <= MAX_UNHEARD_DELAY_S
         now = made.request.wake_at
     assert made.request.fail_count == 0
     assert "last heard of" in made.request.message
-    known.set(known.clusters["c1"].report, now)
+    fleet.set(fleet.clusters["c1"].report, now)
     made.request.state = State.SCHEDULING
-    assert asked(advance(made, known, now)) == ["c1"]
+    assert asked(advance(made, fleet, now)) == ["c1"]
 
 
 def test_failures_go_first_and_too_many_end_it() -> None:
@@ -114,7 +114,7 @@ def test_failures_go_first_and_too_many_end_it() -> None:
     queues = []
     for number in range(6):
         made.request.state = State.SCHEDULING
-        advance(made, fleet("c1", now=float(number)), float(number))
+        advance(made, make_fleet("c1", now=float(number)), float(number))
         queues.append((made.request.state, made.request.queue))
     assert queues[:2] == [(State.QUEUED, Queue.BASE)] * 2
     assert queues[2:5] == [(State.QUEUED, Queue.FIRST)] * 3
@@ -124,53 +124,53 @@ def test_failures_go_first_and_too_many_end_it() -> None:
 
 def test_without_a_list_the_source_cluster_comes_first_and_then_all_others() -> None:
     made = case([], source=Source("c2"))
-    known = fleet("c1", "c2", "c3")
-    assert asked(advance(made, known, 0.0)) == ["c2"]
+    fleet = make_fleet("c1", "c2", "c3")
+    assert asked(advance(made, fleet, 0.0)) == ["c2"]
     answer(made, "c2", Refusal("full"))
-    assert sorted(asked(advance(made, known, 1.0))) == ["c1", "c3"]
+    assert sorted(asked(advance(made, fleet, 1.0))) == ["c1", "c3"]
 
 
 def test_cancelling_undoes_what_there_is_and_then_ends() -> None:
-    made, known = case([["c1"]]), fleet("c1")
-    advance(made, known, 0.0)
+    made, fleet = case([["c1"]]), make_fleet("c1")
+    advance(made, fleet, 0.0)
     answer(made, "c1", Offer("n", 1.0, 1))
-    advance(made, known, 0.0)
+    advance(made, fleet, 0.0)
     made.request.cancel = True
-    assert revoked(advance(made, known, 1.0)) == ["c1"]
+    assert revoked(advance(made, fleet, 1.0)) == ["c1"]
     assert made.request.state == "scheduling"
     answer(made, "c1", Done())
-    advance(made, known, 2.0)
+    advance(made, fleet, 2.0)
     assert made.request.state == "canceled"
 
 
 def test_a_set_is_placed_in_every_cluster_or_in_none() -> None:
-    made, known = case([["c1", "c2"]], SET), fleet("c1", "c2")
-    assert asked(advance(made, known, 0.0)) == ["c1", "c2"]
+    made, fleet = case([["c1", "c2"]], SET), make_fleet("c1", "c2")
+    assert asked(advance(made, fleet, 0.0)) == ["c1", "c2"]
     answer(made, "c1", Offer("n", 1.0, 1))
     answer(made, "c2", Offer("n", 1.0, 1))
-    assert applied(advance(made, known, 1.0)) == ["c1", "c2"]
+    assert applied(advance(made, fleet, 1.0)) == ["c1", "c2"]
     answer(made, "c1", Done())
     answer(made, "c2", Refusal("denied"))
-    advance(made, known, 2.0)
+    advance(made, fleet, 2.0)
     answer(made, "c2", Done())
-    assert revoked(advance(made, known, 2.0)) == ["c1"]
+    assert revoked(advance(made, fleet, 2.0)) == ["c1"]
     answer(made, "c1", Done())
-    advance(made, known, 3.0)
+    advance(made, fleet, 3.0)
     assert made.request.state is State.QUEUED
 
 
 def test_a_divided_set_shares_pods_out_by_the_room_that_there_is() -> None:
-    made, known = case([["c1", "c2", "c3"]], SET, divided=True), fleet("c1", "c2", "c3")
+    made, fleet = case([["c1", "c2", "c3"]], SET, divided=True), make_fleet("c1", "c2", "c3")
     made.request.pods = [PodNeeds(6, {"cpu": 100})]
-    advance(made, known, 0.0)
+    advance(made, fleet, 0.0)
     answer(made, "c1", Offer("n", 1.0, 2))
     answer(made, "c2", Offer("n", 1.0, 4))
     answer(made, "c3", Refusal("full"))
-    assert applied(advance(made, known, 1.0)) == ["c1", "c2"]
+    assert applied(advance(made, fleet, 1.0)) == ["c1", "c2"]
     assert [a.replicas for a in made.attempts] == [2, 4, None]
     answer(made, "c1", Done())
     answer(made, "c2", Done())
-    advance(made, known, 1.0)
+    advance(made, fleet, 1.0)
     assert made.request.state is State.COMPLETED
 
 
@@ -187,11 +187,11 @@ def test_shares_add_up_and_exceed_no_room(total: int, room: list[int]) -> None:
 
 def test_a_request_of_a_worker_outside_ends_as_that_says_or_goes_back_when_it_is_silent() -> None:
     limits = Limits()
-    made, known = case([["c1"]], state=State.DISPATCHED), fleet("c1")
+    made, fleet = case([["c1"]], state=State.DISPATCHED), make_fleet("c1")
     assert dispatch.begin_external(made, 0.0) == []
-    assert advance(made, known, 0.0) == []
+    assert advance(made, fleet, 0.0) == []
     assert made.request.wake_at == dispatch.EXTERNAL_WITHIN_S
-    assert advance(made, known, dispatch.EXTERNAL_WITHIN_S) == []
+    assert advance(made, fleet, dispatch.EXTERNAL_WITHIN_S) == []
     assert (made.request.state, made.request.fail_count) == (State.QUEUED, 1)
     assert dispatch.end_external(made, State.COMPLETED, 700.0, limits) is None
     made.request.state = State.DISPATCHED
@@ -200,9 +200,9 @@ def test_a_request_of_a_worker_outside_ends_as_that_says_or_goes_back_when_it_is
     assert made.request.state is State.COMPLETED
     # Whatever it applied goes when the request is cancelled: from every cluster of the request.
     made.request.cancel = True
-    assert revoked(advance(made, known, 702.0)) == ["c1"]
+    assert revoked(advance(made, fleet, 702.0)) == ["c1"]
     assert answer(made, "c1", Done())
-    advance(made, known, 703.0)
+    advance(made, fleet, 703.0)
     assert str(made.request.state) == "canceled"
 
 
@@ -211,18 +211,18 @@ def test_what_a_worker_outside_gave_up_is_undone_everywhere_before_ours_places_i
     policy: str,
 ) -> None:
     made = case([["c1", "c2"]], policy, state=State.DISPATCHED)
-    known = fleet("c1", "c2")
+    fleet = make_fleet("c1", "c2")
     dispatch.begin_external(made, 0.0)
     assert dispatch.end_external(made, State.FAILED, 1.0, Limits()) == []
     assert made.request.state is State.QUEUED
     made.request.state = State.DISPATCHED
     assert dispatch.begin(made, 2.0) == []
-    sends = advance(made, known, 2.0)
+    sends = advance(made, fleet, 2.0)
     assert (revoked(sends), asked(sends)) == (["c1", "c2"], [])
     answer(made, "c1", Done(), 2.0)
-    assert asked(advance(made, known, 2.0)) == []
+    assert asked(advance(made, fleet, 2.0)) == []
     answer(made, "c2", Done(), 2.0)
-    sends = advance(made, known, 2.0)
+    sends = advance(made, fleet, 2.0)
     assert sorted(asked(sends)) == ["c1", "c2"]
     # Whatever comes of the outside worker's attempts is lower than ours.
     assert min(send.attempt.number for send in sends) > BEYOND_EXTERNAL
@@ -246,7 +246,7 @@ def test_whatever_agents_answer_no_two_clusters_run_it(
     numbers: list[int] = []
     for kind, which, later in steps:
         now += later
-        known = fleet("c1", "c2", "c3", now=now)
+        fleet = make_fleet("c1", "c2", "c3", now=now)
         if made.attempts:
             number = made.attempts[which % len(made.attempts)].number
             answers = (Offer("n", 1.0, 1), Refusal("no"), Done("n"), Done("n"))
@@ -259,7 +259,7 @@ def test_whatever_agents_answer_no_two_clusters_run_it(
             made.request.cancel = True
         if made.request.state is State.QUEUED:
             made.request.state = State.SCHEDULING
-        sends = advance(made, known, now)
+        sends = advance(made, fleet, now)
         numbers += [send.attempt.number for send in sends if isinstance(send, Ask)]
         for number in (send.attempt.number for send in sends if isinstance(send, Apply)):
             assert not holds, "applied while another may still be there"
@@ -272,10 +272,10 @@ def test_whatever_agents_answer_no_two_clusters_run_it(
 
 def test_low_latency_counts_the_way_to_the_cluster_and_the_one_within_it() -> None:
     made = case([["c2", "c3"]], LOW_LATENCY, source=Source("c1", "n1"))
-    known = fleet("c1", "c2", "c3")
-    known.set(Report("c1", [NodeShape(2, NODE, NODE)], rtts_ms={"c2": 10.0, "c3": 4.0}), 0.0)
-    advance(made, known, 0.0)
+    fleet = make_fleet("c1", "c2", "c3")
+    fleet.set(Report("c1", [NodeShape(2, NODE, NODE)], rtts_ms={"c2": 10.0, "c3": 4.0}), 0.0)
+    advance(made, fleet, 0.0)
     answer(made, "c2", Offer("near", 1.0, 1, 1.0))
     answer(made, "c3", Offer("far", 99.0, 1, 9.0))
-    assert applied(advance(made, known, 1.0)) == ["c2"]
+    assert applied(advance(made, fleet, 1.0)) == ["c2"]
     assert [a.rtt_ms for a in made.attempts if a.cluster == "c2"] == [11.0]

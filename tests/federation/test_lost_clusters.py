@@ -13,73 +13,76 @@ from federation.request import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.harness.cases import NODE, answer, applied, asked, beat, case, fleet, revoked
+from tests.harness.cases import NODE, answer, applied, asked, beat, case, make_fleet, revoked
 
 
 @pytest.mark.parametrize("mode", [ClusterLost.STOP_AND_MOVE, ClusterLost.MOVE])
 def test_a_request_moves_on_when_its_cluster_is_lost(mode: ClusterLost) -> None:
-    made, known = case([["c1", "c2"]], cluster_lost=mode), fleet("c1", "c2")
-    advance(made, known, 0.0)
+    made, fleet = case([["c1", "c2"]], cluster_lost=mode), make_fleet("c1", "c2")
+    advance(made, fleet, 0.0)
     answer(made, "c1", Offer("n", 9.0, 1))
     answer(made, "c2", Offer("n", 1.0, 1))
-    advance(made, known, 0.0)
+    advance(made, fleet, 0.0)
     answer(made, "c1", Done("n"))
-    advance(made, known, 0.0)
+    advance(made, fleet, 0.0)
     assert made.request.state is State.COMPLETED
     late = dispatch.MOVES_AFTER_S[mode] + 1
-    beat(known, "c2", late)
+    beat(fleet, "c2", late)
     other = ClusterLost.MOVE if mode is ClusterLost.STOP_AND_MOVE else ClusterLost.STOP_AND_MOVE
     assert dispatch.lost(made, "c1", other, late) == []
     assert revoked(dispatch.lost(made, "c1", mode, late)) == ["c1"]
-    assert asked(advance(made, known, late)) == ["c2"]
+    assert asked(advance(made, fleet, late)) == ["c2"]
     answer(made, "c2", Offer("n", 1.0, 1), late)
-    assert applied(advance(made, known, late)) == ["c2"]
+    assert applied(advance(made, fleet, late)) == ["c2"]
 
 
 def test_a_copy_that_its_agent_stopped_is_started_elsewhere() -> None:
-    made, known = case([["c1", "c2"]], cluster_lost=ClusterLost.STOP_AND_MOVE), fleet("c1", "c2")
-    advance(made, known, 0.0)
+    made, fleet = (
+        case([["c1", "c2"]], cluster_lost=ClusterLost.STOP_AND_MOVE),
+        make_fleet("c1", "c2"),
+    )
+    advance(made, fleet, 0.0)
     answer(made, "c1", Offer("n", 9.0, 1))
     answer(made, "c2", Refusal("full"))
-    advance(made, known, 0.0)
+    advance(made, fleet, 0.0)
     answer(made, "c1", Done("n"))
-    advance(made, known, 0.0)
+    advance(made, fleet, 0.0)
     assert answer(made, "c1", Stopped(), 2.0)
     assert not answer(made, "c1", Stopped(), 2.0)
-    assert sorted(asked(advance(made, known, 2.0))) == ["c1", "c2"]
+    assert sorted(asked(advance(made, fleet, 2.0))) == ["c1", "c2"]
     assert made.request.finished_at is None
 
 
 def test_a_cluster_whose_agent_cannot_stop_copies_gets_none_that_must_be_stopped() -> None:
-    made, known = case([["c1"]], cluster_lost=ClusterLost.STOP_AND_MOVE), Fleet()
-    known.set(Report("c1", [NodeShape(2, NODE, NODE)]), 0.0)
-    assert advance(made, known, 0.0) == []
+    made, fleet = case([["c1"]], cluster_lost=ClusterLost.STOP_AND_MOVE), Fleet()
+    fleet.set(Report("c1", [NodeShape(2, NODE, NODE)]), 0.0)
+    assert advance(made, fleet, 0.0) == []
     assert "could not stop the copy" in made.request.message
 
 
 def test_a_request_that_keeps_its_cluster_stays_where_it_is() -> None:
-    made, known = case([["c1"]]), fleet("c1")
-    advance(made, known, 0.0)
+    made, fleet = case([["c1"]]), make_fleet("c1")
+    advance(made, fleet, 0.0)
     answer(made, "c1", Offer("n", 9.0, 1))
-    advance(made, known, 0.0)
+    advance(made, fleet, 0.0)
     answer(made, "c1", Done("n"))
-    advance(made, known, 0.0)
+    advance(made, fleet, 0.0)
     assert dispatch.lost(made, "c1", ClusterLost.MOVE, 100.0) == []
     assert made.request.state is State.COMPLETED
 
 
 def test_an_abandoned_cluster_s_request_starts_elsewhere_and_its_old_copy_is_to_go() -> None:
-    made, known = case([["c1"], ["c2"]]), fleet("c1", "c2")
-    advance(made, known, 0.0)
+    made, fleet = case([["c1"], ["c2"]]), make_fleet("c1", "c2")
+    advance(made, fleet, 0.0)
     answer(made, "c1", Offer("n", 9.0, 1))
-    advance(made, known, 0.0)
+    advance(made, fleet, 0.0)
     answer(made, "c1", Done("n"))
-    advance(made, known, 0.0)
+    advance(made, fleet, 0.0)
     late = LEASE_S + 1
-    beat(known, "c2", late)
-    known.clusters["c1"].abandoned = True
+    beat(fleet, "c2", late)
+    fleet.clusters["c1"].abandoned = True
     assert revoked(dispatch.abandon(made, "c1", late)) == ["c1"]
-    assert asked(advance(made, known, late)) == ["c2"]
+    assert asked(advance(made, fleet, late)) == ["c2"]
 
 
 ANSWERS: dict[str, Answer] = {
@@ -90,11 +93,11 @@ ANSWERS: dict[str, Answer] = {
 }
 
 
-def beat_all(known: Fleet, away: set[str], now: float, seconds: float) -> None:
+def beat_all(fleet: Fleet, away: set[str], now: float, seconds: float) -> None:
     """Reports of all clusters that are there, every second of this time."""
     for at in (*range(int(seconds)), seconds):
-        for name in known.clusters.keys() - away:
-            known.set(known.clusters[name].report, now + at)
+        for name in fleet.clusters.keys() - away:
+            fleet.set(fleet.clusters[name].report, now + at)
 
 
 LOSSES = st.lists(
@@ -117,16 +120,16 @@ def test_a_copy_that_moves_only_when_it_was_stopped_never_runs_twice(
     at which its cluster counts as lost for this mode; that is all that is assumed of it."""
     mode = ClusterLost.STOP_AND_MOVE
     made, now = case([["c1"], ["c2", "c3"]], cluster_lost=mode), 0.0
-    known = fleet("c1", "c2", "c3")
+    fleet = make_fleet("c1", "c2", "c3")
     away: set[str] = set()
     running: dict[int, str] = {}
     """Attempts that may have a copy in their cluster."""
     for what, which, cluster, later in steps:
-        beat_all(known, away, now, later)
+        beat_all(fleet, away, now, later)
         now += later
         if what == "pause":
             away ^= {cluster}
-        if what == "lost" and known.lost(cluster, now, dispatch.MOVES_AFTER_S[mode]):
+        if what == "lost" and fleet.lost(cluster, now, dispatch.MOVES_AFTER_S[mode]):
             running = {n: at for n, at in running.items() if at != cluster}
             dispatch.lost(made, cluster, mode, now)
         elif made.attempts and what in ANSWERS:
@@ -137,7 +140,7 @@ def test_a_copy_that_moves_only_when_it_was_stopped_never_runs_twice(
             take_answer(made, attempt.number, ANSWERS[what], now)
         if made.request.state is State.QUEUED:
             made.request.state = State.SCHEDULING
-        for send in advance(made, known, now):
+        for send in advance(made, fleet, now):
             if isinstance(send, Apply):
                 assert not running, "a second copy may run"
                 running[send.attempt.number] = send.attempt.cluster

@@ -17,21 +17,21 @@ from federation.request import (
 NODE = {"cpu": 4000, "memory": 8 << 30, "pods": 110}
 
 
-def fleet(*names: str, now: float = 0.0, rtts: dict[str, float] | None = None) -> Fleet:
-    found = Fleet()
+def make_fleet(*names: str, now: float = 0.0, rtts: dict[str, float] | None = None) -> Fleet:
+    fleet = Fleet()
     for name in names:
         report = Report(
             name, [NodeShape(2, NODE, NODE)], rtts_ms=rtts or {}, stops_when_cut_off=True
         )
-        found.set(report, now)
-    return found
+        fleet.set(report, now)
+    return fleet
 
 
-def beat(known: Fleet, cluster: str, until: float) -> None:
+def beat(fleet: Fleet, cluster: str, until: float) -> None:
     """Reports of the cluster, every few seconds."""
     for at in range(0, int(until), 3):
-        known.set(known.clusters[cluster].report, float(at))
-    known.set(known.clusters[cluster].report, until)
+        fleet.set(fleet.clusters[cluster].report, float(at))
+    fleet.set(fleet.clusters[cluster].report, until)
 
 
 def case(levels: list[list[str]], policy: str = MOST_REQUESTED, **fields: object) -> Case:

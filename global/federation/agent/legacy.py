@@ -64,8 +64,8 @@ class Legacy:
     def _latencies(self, msg: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Of the clusters that were asked about, in ms, the nearest first."""
         names = gs.names_in(msg.get("select_clusters"))
-        known = {**self._rtts_ms, self._cluster: 0.0}
-        latencies = [{"cluster": n, "latency": known[n]} for n in names or known if n in known]
+        rtts = {**self._rtts_ms, self._cluster: 0.0}
+        latencies = [{"cluster": n, "latency": rtts[n]} for n in names or rtts if n in rtts]
         return sorted(latencies, key=lambda one: (one["latency"], one["cluster"]))
 
     def _resources(self, msg: Mapping[str, Any]) -> dict[str, Any]:

@@ -129,9 +129,9 @@ class Front:
     ) -> tuple[Request, list[Document]]:
         if given.callback_url:
             callbacks.check(given.callback_url, self._allow_private)
-        known = frozenset(self._fleet.clusters)
+        names = frozenset(self._fleet.clusters)
         # YAML of a megabyte takes its time: not on the loop.
-        return await asyncio.to_thread(submit.request_of, given, who.owner, known, self._clock())
+        return await asyncio.to_thread(submit.request_of, given, who.owner, names, self._clock())
 
     async def _take(
         self, who: Identity, given: submit.Submission, body: bytes, key: str | None
