@@ -15,6 +15,9 @@ from filters.resources import DEFAULT_RESOURCES, NATIVE, ResourceSpec, check_res
 
 State = list[tuple[str, int]]
 
+MAX_COMPUTED_WHOLE = 8192
+"""Rows up to which to compute all anew costs less than to pick out those that changed."""
+
 
 class NodeResourcesBalancedAllocationArgs(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """Which resources are to be used alike (upstream)."""
@@ -52,39 +55,42 @@ class NodeResourcesBalancedAllocation(Plugin):
     def score(self, state: State, view: View) -> Ints:
         """50 for a node that becomes less even, 75 for no change, 100 for one that evens out."""
         score = _evenness([_fraction(name, amount, view) for name, amount in state])
-        half = MAX_SCORE // 2
-        # Go's division truncates; the dividend is never negative here (0..100).
-        score -= self._now(state, view)
-        score += half
+        score += self._uneven_now(state, view)
         score >>= 1
-        score += half
         return score
 
-    def _now(self, state: State, view: View) -> Ints:
-        """How even nodes are without the pod: the same for every pod, and so kept for whole
-        views."""
+    def _uneven_now(self, state: State, view: View) -> Ints:
+        """What a pod's evenness is added to before it is halved, which depends on nodes alone: the
+        same for every pod, and so kept for whole views."""
         names = tuple(name for name, _ in state)
         whole = view.whole
         if whole is None or whole.asking:
-            return _evenness([_fraction(name, 0, view) for name in names])
+            return _baseline(names, view)
         kept = self._kept.get(names)
         if kept is None or kept.snapshot is not whole or kept.version < whole.nodes_touched:
-            even = _evenness([_fraction(name, 0, view) for name in names])
-            self._kept[names] = _Kept(whole, whole.version, even)
-            return even
-        if kept.version < whole.version:
-            rows = whole.changed_since(kept.version)
-            changed = whole.view(rows)
-            kept.even[rows] = _evenness([_fraction(name, 0, changed) for name in names])
+            kept = self._kept[names] = _Kept(whole, whole.version, _baseline(names, view))
+        elif kept.version < whole.version:
+            if len(view) <= MAX_COMPUTED_WHOLE:
+                kept.baseline = _baseline(names, view)
+            else:
+                rows = whole.changed_since(kept.version)
+                kept.baseline[rows] = _baseline(names, whole.view(rows))
             kept.version = whole.version
-        return kept.even
+        return kept.baseline
 
 
 @dataclass(slots=True)
 class _Kept:
     snapshot: NodeColumns
     version: int
-    even: Ints
+    baseline: Ints
+
+
+def _baseline(names: tuple[str, ...], view: View) -> Ints:
+    """50 + (50 - evenness / 2), doubled, so that halving truncates as upstream's does: the dividend
+    before 50 is added is never negative there (0..100)."""
+    baseline = _evenness([_fraction(name, 0, view) for name in names])
+    return np.subtract(MAX_SCORE + MAX_SCORE // 2, baseline, out=baseline)
 
 
 Fraction = tuple[Floats, Bools | None]
@@ -97,7 +103,8 @@ def _fraction(name: str, amount: int, view: View) -> Fraction:
     everywhere = view.offered_everywhere(name)
     share = used + amount
     share /= offered if everywhere else np.maximum(offered, 1.0)
-    np.minimum(share, 1.0, out=share)
+    if not view.short_nowhere(name, amount):
+        np.minimum(share, 1.0, out=share)
     return share, None if everywhere else offered > 0
 
 

@@ -216,7 +216,7 @@ class NodeResourcesFit(Plugin):
             total = part if total is None else np.add(total, part, out=total)
         if total is None:
             return np.zeros(len(view), np.int64)
-        total /= np.maximum(weights, 1)
+        total /= max(weights, 1) if isinstance(weights, int) else np.maximum(weights, 1)
         if self._type == RATIO:
             # Rounded there and truncated elsewhere, as upstream does.
             total += 0.5

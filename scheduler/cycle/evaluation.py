@@ -309,7 +309,8 @@ class Evaluation:
         view = snapshot.view()
         fits, fixed = self._judged(view)
         self.feasible = possible & fits
-        total = fixed + self.nodes.fixed
+        own = self.nodes.fixed
+        total = fixed if isinstance(own, int) and not own else fixed + own
         self.fixed = np.zeros(len(view), np.int64) if isinstance(total, int) else total
         self._row_relative = self._scores.relative(view)
         # Several times as fast as np.where, where there is nothing to mask.
