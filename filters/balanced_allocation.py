@@ -8,8 +8,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from cluster.state.node_columns import NodeColumns
 from cluster.state.snapshot import Bools, Floats, Ints, Snapshot, View
+from cluster.state.view import Columns
 from filters.common.plugin import MAX_SCORE, Plugin, PodInfo
 from filters.resources import DEFAULT_RESOURCES, NATIVE, ResourceSpec, check_resources
 
@@ -81,7 +81,7 @@ class NodeResourcesBalancedAllocation(Plugin):
 
 @dataclass(slots=True)
 class _Kept:
-    snapshot: NodeColumns
+    snapshot: Columns
     version: int
     baseline: Ints
 

@@ -4,14 +4,11 @@ import json
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from cluster.objects.quantity import milli_value, value
 from lab import host, images, processes, services
 from lab.binaries import LabError
-
-if TYPE_CHECKING:
-    from lab.real import RealCluster
 
 RTT = "lab.gsch.io/rtt-ms"
 """Annotation of a Node in the node file: its round-trip time to the master, in ms."""
@@ -19,10 +16,31 @@ HELD_BACK = 64 * 1024 * 1024
 """Bytes that kubelet keeps for itself whatever a node is to offer."""
 
 
+class NodeOwner(Protocol):
+    """What a node needs of its cluster."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def number(self) -> int: ...
+
+    @property
+    def folder(self) -> Path: ...
+
+    def address(self, index: int = 0) -> str: ...
+
+    def credential(self, name: str) -> Path: ...
+
+    def spawn(
+        self, name: str, command: Sequence[str | Path], namespace: str | None = None
+    ) -> None: ...
+
+
 class RealNode:
     """Node `index` (from 1) of a cluster, made after a Node object."""
 
-    def __init__(self, cluster: "RealCluster", index: int, wanted: Mapping[str, Any]) -> None:
+    def __init__(self, cluster: NodeOwner, index: int, wanted: Mapping[str, Any]) -> None:
         self._cluster, self._index, self._wanted = cluster, index, wanted
         self.name: str = wanted["metadata"]["name"]
         self.namespace = f"gsch-{cluster.name}.n{index}"

@@ -1,15 +1,14 @@
 """Rows of a snapshot as the arrays that plugins read."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cluster.objects.requests import CPU, MEMORY
-
-if TYPE_CHECKING:
-    from cluster.state.node_columns import NodeColumns
-    from cluster.state.records import PodAmounts
+from cluster.state.columns import LabelColumn, ResourceColumn
+from cluster.state.records import PodAmounts
 
 Ints = NDArray[np.int64]
 Ids = NDArray[np.int32]
@@ -22,12 +21,41 @@ NONZERO = (CPU, MEMORY)
 """The order of `PodAmounts.nonzero`."""
 
 
+class Columns(Protocol):
+    """The columns of a snapshot, as views and what is kept for whole views read them
+    (`NodeColumns`)."""
+
+    valid: Bools
+    unschedulable: Bools
+    taint_set: Ids
+    feature_set: Ids
+    nothing: Ints
+    version: int
+    nodes_version: int
+    nodes_touched: int
+
+    @property
+    def resources(self) -> Mapping[str, ResourceColumn]: ...
+
+    @property
+    def labels(self) -> Mapping[str, LabelColumn]: ...
+
+    @property
+    def asking(self) -> bool: ...
+
+    def __len__(self) -> int: ...
+
+    def view(self, rows: Rows | None = None) -> "View": ...
+
+    def changed_since(self, version: int) -> NDArray[np.intp]: ...
+
+
 class View:
     """Rows of a snapshot as arrays of one length. Whole views are the columns themselves."""
 
     __slots__ = ("_snapshot", "rows")
 
-    def __init__(self, snapshot: "NodeColumns", rows: Rows) -> None:
+    def __init__(self, snapshot: Columns, rows: Rows) -> None:
         self._snapshot = snapshot
         self.rows = rows
 
@@ -36,7 +64,7 @@ class View:
         return rows.stop if isinstance(rows, slice) else len(rows)
 
     @property
-    def whole(self) -> "NodeColumns | None":
+    def whole(self) -> Columns | None:
         """The snapshot, where this is all of it as it is; else None."""
         return self._snapshot if isinstance(self.rows, slice) else None
 
@@ -129,10 +157,10 @@ class PlacedView(View):
 
     def __init__(
         self,
-        snapshot: "NodeColumns",
+        snapshot: Columns,
         rows: NDArray[np.intp],
         times: Ints | int,
-        needs: "PodAmounts",
+        needs: PodAmounts,
     ) -> None:
         super().__init__(snapshot, rows)
         self._times, self._needs = times, needs

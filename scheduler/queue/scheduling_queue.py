@@ -51,7 +51,7 @@ class QueuedPod:
     waits_for: Event = Event.NONE
     plugins: frozenset[str] = frozenset()
     stamp: int = 0
-    heap: "PodHeap | None" = None
+    heap: "PodHeap[QueuedPod] | None" = None
     held: bool = False
     missed: Event = Event.NONE
     seen: int = 0
@@ -92,11 +92,11 @@ class SchedulingQueue:
     counts: dict[Place, int] = field(default_factory=lambda: dict.fromkeys(Place, 0))
     refused: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Unschedulable pods by (plugin that refused them, profile)."""
-    _active: PodHeap = field(default_factory=PodHeap)
-    _backoff: PodHeap = field(default_factory=PodHeap)
-    _error_backoff: PodHeap = field(default_factory=PodHeap)
+    _active: PodHeap[QueuedPod] = field(default_factory=PodHeap)
+    _backoff: PodHeap[QueuedPod] = field(default_factory=PodHeap)
+    _error_backoff: PodHeap[QueuedPod] = field(default_factory=PodHeap)
     """Apart from `_backoff`: these have to wait it out even when nothing else is to be done."""
-    _late: PodHeap = field(default_factory=PodHeap)
+    _late: PodHeap[QueuedPod] = field(default_factory=PodHeap)
     _waiting: dict[Event, dict[str, QueuedPod]] = field(default_factory=dict)
     _stamps: "itertools.count[int]" = field(default_factory=itertools.count)
     _events: int = 0
@@ -322,7 +322,7 @@ class SchedulingQueue:
         else:
             self._activate(queued, event)
 
-    def _into_backoff(self, queued: QueuedPod, event: str, heap: PodHeap) -> None:
+    def _into_backoff(self, queued: QueuedPod, event: str, heap: PodHeap[QueuedPod]) -> None:
         self._move(queued, Place.BACKOFF)
         heap.push((self._backoff_until(queued),), queued)
         self._wake.set()

@@ -18,14 +18,14 @@ def queued(name: str) -> QueuedPod:
     return QueuedPod(pod(name), None, 0.0)
 
 
-def push(heap: PodHeap, entry: QueuedPod, *key: float) -> int:
+def push(heap: PodHeap[QueuedPod], entry: QueuedPod, *key: float) -> int:
     """As the queue does it: every entry has a stamp of its own."""
     entry.stamp = next(STAMPS)
     heap.push(key, entry)
     return entry.stamp
 
 
-def leave(heap: PodHeap, entry: QueuedPod) -> None:
+def leave(heap: PodHeap[QueuedPod], entry: QueuedPod) -> None:
     entry.stamp = next(STAMPS)
     heap.leave(entry)
 
@@ -35,7 +35,7 @@ class AgainstASortedList(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.heap = PodHeap()
+        self.heap: PodHeap[QueuedPod] = PodHeap()
         self.sorted: list[tuple[tuple[float, ...], int, QueuedPod]] = []
 
     @rule(priority=st.integers(0, 3), age=st.integers(0, 3))
@@ -76,7 +76,7 @@ TestAgainstASortedList.settings = settings(max_examples=60, stateful_step_count=
 
 
 def test_a_pod_that_leaves_is_not_popped() -> None:
-    heap = PodHeap()
+    heap: PodHeap[QueuedPod] = PodHeap()
     gone, stays = queued("gone"), queued("stays")
     push(heap, gone, 1.0)
     push(heap, stays, 2.0)
@@ -88,13 +88,13 @@ def test_a_pod_that_leaves_is_not_popped() -> None:
 
 
 def test_a_pod_knows_the_heap_that_it_is_in() -> None:
-    heap, entry = PodHeap(), queued("p")
+    heap, entry = PodHeap[QueuedPod](), queued("p")
     push(heap, entry, 1.0)
     assert entry.heap is heap
 
 
 def test_a_pod_that_comes_back_has_its_new_place_alone() -> None:
-    heap = PodHeap()
+    heap: PodHeap[QueuedPod] = PodHeap()
     back, other = queued("back"), queued("other")
     push(heap, back, 1.0)
     push(heap, other, 2.0)
@@ -106,7 +106,7 @@ def test_a_pod_that_comes_back_has_its_new_place_alone() -> None:
 
 @pytest.mark.parametrize("left", [0, 3])
 def test_an_empty_heap_has_no_first_pod(left: int) -> None:
-    heap = PodHeap()
+    heap: PodHeap[QueuedPod] = PodHeap()
     for _ in range(left):
         entry = queued("p")
         push(heap, entry, 1.0)
