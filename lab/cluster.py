@@ -22,6 +22,8 @@ from lab.binaries import LabError
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?", re.ASCII)
 COMPONENTS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok")
+VIRTUAL_NODE = "gsch.io/cluster"
+"""Label of nodes that stand for another cluster."""
 READY_TIMEOUT = "120s"
 
 
@@ -109,6 +111,10 @@ class LabCluster:
         if options.feature_gates:
             gates = ",".join(f"{k}={str(v).lower()}" for k, v in options.feature_gates.items())
             command += ["--kube-feature-gates", gates]
+        if not options.bare:
+            # Virtual nodes stand for other clusters: their agents are their kubelets.
+            fake = f"manage-nodes-with-label-selector=!{VIRTUAL_NODE}"
+            extra += ["kwok-controller=manage-all-nodes=false", f"kwok-controller={fake}"]
         for argument in extra:
             command += ["--extra-args", argument]
         root().mkdir(parents=True, exist_ok=True)

@@ -32,6 +32,7 @@ from federation.bus.in_process import InProcessBus
 from federation.bus.kafka import KafkaBus, KafkaSettings
 from federation.callbacks import CallbackSender
 from federation.fleet import Fleet
+from federation.forwarding.requests import HttpPodRequests, PodRequests
 from federation.front import tokens
 from federation.front.api import Front, Keep
 from federation.live import Live, LocalLive, RedisLive
@@ -95,9 +96,9 @@ class _Core:
         key = sealing.key_file(path, lambda: secrets.token_hex(32).encode()).strip()
         return CallbackSender(self.transactions, key, given.allow_private, time.time)
 
-    def front(self, keep: Keep | None = None) -> HttpServer:
+    def front(self, keep: Keep | None = None) -> Front:
         identities = tokens.of_file(self.configuration.token_file)
-        front = Front(
+        return Front(
             self.transactions,
             self.seal,
             self.fleet,
@@ -110,6 +111,8 @@ class _Core:
             yaml_cache=self.yaml_cache,
             keep=keep,
         )
+
+    def server(self, front: Front) -> HttpServer:
         return HttpServer(
             front.application(self.metrics.text, lambda: self.metrics.problem),
             _endpoint(self.configuration),
@@ -128,12 +131,19 @@ async def up(configuration: GlobalConfiguration) -> None:
     async with _core(configuration, "up") as core:
         # What the front has read needs no reading again by agents of the same process.
         files = Files(core.fetch)
+        front = core.front(files.keep)
         agents = [
-            _agent_beside(cluster, configuration, core.bus, files)
+            _run_agent(
+                cluster,
+                _agent_settings(cluster, configuration, ""),
+                core.bus,
+                files,
+                front.forwarded.of(cluster.name),
+            )
             for cluster in configuration.clusters
         ]
         works = [*core.works, core.worker().run(), core.callbacks().run(), *agents]
-        await _serve(core.front(files.keep), works)
+        await _serve(core.server(front), works)
 
 
 async def front(configuration: GlobalConfiguration) -> None:
@@ -141,7 +151,9 @@ async def front(configuration: GlobalConfiguration) -> None:
     _need_several(configuration, "front")
     async with _core(configuration, "front") as core:
         reports = Reports(core.transactions, core.fleet, core.live)
-        await _serve(core.front(), [*core.works, reports.refresh(), core.callbacks().run()])
+        await _serve(
+            core.server(core.front()), [*core.works, reports.refresh(), core.callbacks().run()]
+        )
 
 
 async def worker(configuration: GlobalConfiguration, policies: Sequence[str]) -> None:
@@ -162,9 +174,10 @@ async def agent(configuration: GlobalConfiguration, name: str) -> None:
         raise ConfigError("front.url: the agent has to know where YAML is read")
     async with (
         _bus(configuration) as bus,
-        _front_files(configuration) as fetch,
+        _front_session(configuration) as session,
         _yaml_cache(configuration) as yaml_cache,
     ):
+        fetch = _front_files(configuration.front.url, session)
 
         async def fetch_either(file_id: str) -> str:
             """From the front; what a front of GS took lies in Redis alone."""
@@ -177,7 +190,8 @@ async def agent(configuration: GlobalConfiguration, name: str) -> None:
                 return text
 
         settings = _agent_settings(cluster, configuration, configuration.lease_namespace)
-        running = _run_agent(cluster, settings, bus, Files(fetch_either))
+        pod_requests = HttpPodRequests(session, configuration.front.url, name)
+        running = _run_agent(cluster, settings, bus, Files(fetch_either), pod_requests)
         await _serve(_pages(configuration, LayerMetrics()), [running])
 
 
@@ -280,29 +294,38 @@ async def _yaml_cache(configuration: GlobalConfiguration) -> AsyncIterator[YamlC
 
 
 @contextlib.asynccontextmanager
-async def _front_files(configuration: GlobalConfiguration) -> AsyncIterator[Fetch]:
-    """Reads YAML from the front."""
+async def _front_session(
+    configuration: GlobalConfiguration,
+) -> AsyncIterator[aiohttp.ClientSession]:
+    """To the front, with the agent's token."""
     given = configuration.front
     context = ssl.create_default_context(cafile=given.ca_file or None)
     token = secret(given.token_file, "front.tokenFile")
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     timeout = aiohttp.ClientTimeout(total=FETCH_TIMEOUT_S)
-    async with aiohttp.ClientSession(headers=headers, timeout=timeout) as session:
+    connector = aiohttp.TCPConnector(ssl=context)
+    async with aiohttp.ClientSession(
+        headers=headers, timeout=timeout, connector=connector
+    ) as session:
+        yield session
 
-        async def fetch(file_id: str) -> str:
-            url = f"{given.url.rstrip('/')}/api/v1/files/{file_id}"
-            try:
-                async with session.get(url, ssl=context) as reply:
-                    text = await reply.text()
-                    if reply.status == 200:
-                        return text
-                    if reply.status == 404:
-                        raise FileMissing(f"the front has no file {file_id}")
-                    raise ClusterError(f"the front answered {reply.status} for file {file_id}")
-            except (aiohttp.ClientError, TimeoutError) as error:
-                raise ClusterError(f"no answer from the front at {given.url}: {error}") from error
 
-        yield fetch
+def _front_files(front: str, session: aiohttp.ClientSession) -> Fetch:
+    """Reads YAML from the front."""
+
+    async def fetch(file_id: str) -> str:
+        try:
+            async with session.get(f"{front.rstrip('/')}/api/v1/files/{file_id}") as reply:
+                text = await reply.text()
+                if reply.status == 200:
+                    return text
+                if reply.status == 404:
+                    raise FileMissing(f"the front has no file {file_id}")
+                raise ClusterError(f"the front answered {reply.status} for file {file_id}")
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise ClusterError(f"no answer from the front at {front}: {error}") from error
+
+    return fetch
 
 
 def _agent_settings(
@@ -317,18 +340,16 @@ def _agent_settings(
         cluster.impersonate,
         lease_namespace,
         configuration.legacy,
+        frozenset(cluster.routable),
     )
 
 
-async def _agent_beside(
-    cluster: ClusterSettings, configuration: GlobalConfiguration, bus: Bus, files: Files
-) -> None:
-    """An agent in the layer's own process."""
-    await _run_agent(cluster, _agent_settings(cluster, configuration, ""), bus, files)
-
-
 async def _run_agent(
-    cluster: ClusterSettings, settings: AgentSettings, bus: Bus, files: Files
+    cluster: ClusterSettings,
+    settings: AgentSettings,
+    bus: Bus,
+    files: Files,
+    pod_requests: PodRequests,
 ) -> None:
     """For ever. A cluster that cannot be reached is tried again, and keeps no other from its
     work; an agent that lost its Lease stands by."""
@@ -336,7 +357,8 @@ async def _run_agent(
         try:
             access = Access(cluster.kubeconfig or None, cluster.context or None)
             async with ApiClient(access) as client:
-                await ClusterAgent(settings, client, bus, files).run()
+                agent = ClusterAgent(settings, client, bus, files, pod_requests=pod_requests)
+                await agent.run()
         except* LeaseLost as group:
             log.warning("lease lost", cluster=cluster.name, error=str(group.exceptions[0]))
         except* ClusterError as group:

@@ -119,6 +119,15 @@ def create(
     return request.id
 
 
+def id_of_key(connection: Connection, user: str, idempotency_key: str) -> str | None:
+    """The request that this user made with the key."""
+    query = select(requests.c.id).where(
+        requests.c.user == user, requests.c.idempotency_key == idempotency_key
+    )
+    row = connection.execute(query).first()
+    return None if row is None else str(row.id)
+
+
 def case(connection: Connection, request_id: str) -> Case | None:
     """The request with its attempts, locked until the transaction ends."""
     row = connection.execute(_REQUEST, {"id": request_id}).first()

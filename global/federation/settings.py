@@ -32,6 +32,9 @@ class ClusterSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True, r
     """Round-trip times to other clusters in milliseconds."""
     impersonate: bool = True
     """Apply objects as the ServiceAccount gsch-workloads of their namespace."""
+    routable: list[str] = []
+    """Clusters whose pods' addresses are reached from this one: only theirs come into its
+    EndpointSlices."""
 
 
 class QueueSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True, rename="camel"):

@@ -7,9 +7,12 @@ from filters.common.plugin import PodInfo
 from scheduler.config import gschconfig
 from scheduler.config.gschconfig import LOW_LATENCY, GschConfig
 
+REQUEST_LABEL = "gsch.io/request"
+"""Label of a pod that the global layer placed in this cluster: the id of its request."""
+
 
 class WaitsForGlobal(PodRejected):
-    """The pod is for the global layer to place, which nothing here does yet."""
+    """The pod is for the global layer to place, which has not placed it here."""
 
     event = reason = "WaitingForGlobalScheduler"
 
@@ -19,8 +22,9 @@ class InvalidResources(PodRejected):
 
 
 GLOBAL_NOTE = (
-    'gschConfig asks for type "global": the global layer decides where this pod goes and none is '
-    'running here; the pod stays Pending (type "local" places it in this cluster)'
+    'gschConfig asks for type "global": the global layer decides where this pod goes, by an agent '
+    "of this cluster and in namespaces that are labelled gsch.io/forwarding=enabled; until then it "
+    'stays Pending (type "local" places it in this cluster)'
 )
 
 
@@ -35,7 +39,7 @@ def pod_info(pod: Pod) -> PodInfo:
 def _pod_info(pod: Pod, config: GschConfig | None) -> PodInfo:
     if config is None:
         return PodInfo.of(pod)
-    if config.scope == "global":
+    if config.scope == "global" and REQUEST_LABEL not in (pod.metadata.labels or {}):
         raise WaitsForGlobal(GLOBAL_NOTE)
     if config.priority != LOW_LATENCY:
         return PodInfo.of(pod, policy=config.priority)

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any, Self
 
 import yaml
-from federation.agent.rewrite import REQUEST_LABEL
 
 from lab import binaries
 from lab.backing import Kafka, Postgres, Redis
 from lab.cluster import LabCluster
 from lab.measure import free_port
+from scheduler.config.pod_info import REQUEST_LABEL
 from tests.harness.kube import Kube, wait_for
 from tests.harness.make import Json, node_json, pod_json
 from tests.harness.process import ROOT, Gsch

@@ -25,6 +25,9 @@ from federation.agent.room import Room
 from federation.agent.works import STOPPED, Works
 from federation.bus import Bus, Delivery
 from federation.fleet import LEASE_S, Report
+from federation.forwarding.local_pods import LocalPods
+from federation.forwarding.requests import PodRequests
+from federation.forwarding.service import FORWARDING_CODES, Forwarding
 from federation.messages import (
     APPLY_CODES,
     GLOBAL_TOPIC,
@@ -83,6 +86,8 @@ class AgentSettings:
     the layer and not in its cluster."""
     legacy: bool = False
     """Whether messages of GS's own workers are taken, which have no attempt."""
+    routable: frozenset[str] = frozenset()
+    """Clusters whose pod addresses are reached from here."""
 
 
 class ClusterAgent:
@@ -95,7 +100,10 @@ class ClusterAgent:
         bus: Bus,
         files: Files,
         matrix: Matrix | None = None,
+        pod_requests: PodRequests | None = None,
     ) -> None:
+        """`pod_requests`: at which requests for this cluster's forwarded pods are made; without
+        them none is forwarded from here."""
         self._settings, self._bus, self._client = settings, bus, client
         self.snapshot, self._pods = Snapshot(), RequestPods()
         configuration = Configuration()
@@ -113,6 +121,10 @@ class ClusterAgent:
             self._pods,
             self.room,
             self._contact,
+            LocalPods(client),
+        )
+        self._forwarding = Forwarding(
+            settings.cluster, client, bus, pod_requests, self._works.finished, settings.routable
         )
         self._legacy = Legacy(
             settings.cluster, client, self.snapshot, self._carrier, settings.rtts_ms
@@ -137,6 +149,7 @@ class ClusterAgent:
             group.create_task(self._expire())
             reports = PodReports(self._client, self._settings.cluster, self._publish_pods)
             group.create_task(reports.run())
+            group.create_task(self._forwarding.run())
             log.info("agent works", cluster=self._settings.cluster)
 
     async def _lead(self, group: asyncio.TaskGroup) -> None:
@@ -164,6 +177,9 @@ class ClusterAgent:
         if message.lcode != REQUEST:
             if message.hcode == Code.REPORT:
                 await self._on_heard(message)
+            return
+        if message.hcode in FORWARDING_CODES:
+            await self._forwarding.take(message)
             return
         if not reply_topic(message):
             log.error("message without a request id", topic=delivery.topic)

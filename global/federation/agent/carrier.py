@@ -25,6 +25,7 @@ from federation.agent.works import (
     WorkSpec,
 )
 from federation.documents import BadDocument, Document
+from federation.forwarding.local_pods import LocalPods, Proxy, own_proxy
 from federation.request import ClusterLost
 from federation.wire import ApplyBody, AskBody, ResultBody, RevokeBody
 
@@ -47,7 +48,9 @@ class Carrier:
         pods: RequestPods,
         room: Room,
         contact: Contact,
+        local_pods: LocalPods,
     ) -> None:
+        self._local_pods = local_pods
         self._target, self._files = target, files
         self._works, self._objects, self._pods, self._room = works, objects, pods, room
         self._contact, self._orders = contact, Orders()
@@ -80,7 +83,8 @@ class Carrier:
             except (BadDocument, FileMissing) as error:
                 return _refused(str(error))
             # Almost always there is none yet.
-            work = await self._works.create(_planned(order, documents, None))
+            own = own_proxy(documents, self._target.cluster, order.namespace)
+            work = await self._works.create(_planned(order, [] if own else documents, None))
             if work is None:
                 work = await self._works.get(order.request_id)
                 if work is None:
@@ -90,8 +94,11 @@ class Carrier:
                     return answer
                 if work.spec.attempt < order.attempt and work.spec.state != REVOKED:
                     work = await self._remove_objects(work, keep_claims=True)
-                work = await self._works.put(_planned(order, documents, work))
-            result = await self._carry_out(order, documents, work)
+                work = await self._works.put(_planned(order, [] if own else documents, work))
+            if own is not None:
+                result = await self._leave_here(order, own)
+            else:
+                result = await self._carry_out(order, documents, work)
             # Held room is real pods by now, or nothing.
             self._room.release(order.request_id)
             work.spec.result = result
@@ -117,7 +124,24 @@ class Carrier:
                 work.spec.objects[index] = reference
         except ObjectRefused as error:
             return WorkResult(FAIL, str(error))
-        expected = sum(d.replicas for d in documents if d.template is not None)
+        return await self._scheduled(
+            order, sum(d.replicas for d in documents if d.template is not None)
+        )
+
+    async def _leave_here(self, order: ApplyBody, proxy: Proxy) -> WorkResult:
+        """The pod is one of this cluster's own: nothing is made, its scheduler may bind it now."""
+        left = await self._local_pods.leave(proxy, order.request_id)
+        if left:
+            return WorkResult(FAIL, left)
+        result = await self._scheduled(order, 1)
+        if result.status == SUCCESS:
+            return result
+        node = await self._local_pods.take_back(proxy)
+        # It may have been bound at the very end: then it runs here, and nowhere else.
+        return WorkResult(SUCCESS, node=node) if node else result
+
+    async def _scheduled(self, order: ApplyBody, expected: int) -> WorkResult:
+        """Whether so many pods of the request get a node in time."""
         revoked = await self._orders.unless_revoked(
             order.request_id,
             order.attempt,

@@ -8,8 +8,9 @@ import structlog
 
 from cluster.api.client import ApiClient, ApiError, with_query
 from cluster.errors import ClusterError
-from federation.agent.rewrite import REQUEST_LABEL
 from federation.agent.works import Reference
+from federation.forwarding.pod_documents import FORWARDED_FROM
+from scheduler.config.pod_info import REQUEST_LABEL
 
 log = structlog.get_logger(__name__)
 
@@ -66,7 +67,7 @@ class Objects:
         existing = await self._client.request(
             "GET", with_query(path, {"resourceVersion": "0"}), as_user=as_user
         )
-        if existing.ok and _owner(existing.decode(_Object)) != request_id:
+        if existing.ok and not _is_ours(existing.decode(_Object), body, request_id):
             raise ObjectRefused(
                 f"{what} exists already in namespace {meta['namespace']} and is not of this request"
             )
@@ -165,5 +166,18 @@ def _base(api_version: str) -> str:
     return f"/apis/{api_version}" if "/" in api_version else f"/api/{api_version}"
 
 
-def _owner(found: _Object) -> str:
-    return (found.metadata.labels or {}).get(REQUEST_LABEL, "")
+def _owner(existing: _Object) -> str:
+    return (existing.metadata.labels or {}).get(REQUEST_LABEL, "")
+
+
+def _is_ours(existing: _Object, body: dict[str, Any], request_id: str) -> bool:
+    """Whether it is this request's; or a claim that an earlier pod of the same name left behind,
+    forwarded from the same cluster: the next one is to find its data."""
+    if _owner(existing) == request_id:
+        return True
+    source = (body["metadata"].get("labels") or {}).get(FORWARDED_FROM)
+    return (
+        body["kind"] == CLAIM
+        and source is not None
+        and (existing.metadata.labels or {}).get(FORWARDED_FROM) == source
+    )

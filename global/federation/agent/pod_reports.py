@@ -11,8 +11,8 @@ from cluster.api.client import ApiClient
 from cluster.api.reflector import EventType, Reflector
 from cluster.errors import GschError
 from cluster.objects.core import ObjectMeta
-from federation.agent.rewrite import REQUEST_LABEL
 from federation.pods import MAX_REPORTED, PodsBody, PodState
+from scheduler.config.pod_info import REQUEST_LABEL
 
 log = structlog.get_logger(__name__)
 

@@ -5,7 +5,7 @@ from collections import defaultdict
 
 from cluster.objects.core import Pod
 from cluster.state.snapshot import PodChange
-from federation.agent.rewrite import REQUEST_LABEL
+from scheduler.config.pod_info import REQUEST_LABEL
 from scheduler.queue.events import ClusterEvent
 
 

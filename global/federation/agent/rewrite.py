@@ -14,8 +14,8 @@ from typing import Any
 from federation.documents import REPLICATED, Document
 from federation.request import LOW_LATENCY, MOST_REQUESTED
 from federation.wire import ApplyBody, AskBody
+from scheduler.config.pod_info import REQUEST_LABEL
 
-REQUEST_LABEL = "gsch.io/request"
 ATTEMPT_LABEL = "gsch.io/attempt"
 HOSTNAME = "kubernetes.io/hostname"
 CONFIG = "gschConfig"

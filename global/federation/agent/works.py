@@ -90,6 +90,11 @@ class Works:
             raise ApiError(reply, f"read Work {request_id}")
         return reply.decode(Work)
 
+    async def finished(self, request_id: str) -> bool:
+        """Whether the request is in force here, and was carried out."""
+        work = await self.get(request_id)
+        return work is not None and work.spec.state == APPLIED and work.finished
+
     async def to_stop(self) -> list[Work]:
         """Those of requests that may start elsewhere when this cluster is cut off."""
         selector = f"{CLUSTER_LOST_LABEL}={ClusterLost.STOP_AND_MOVE}"

@@ -21,7 +21,9 @@ from store.transactions import Transactions
 from federation import callbacks, pods, poison, repository, submit
 from federation.documents import Document
 from federation.fleet import Fleet
+from federation.front import forwarded
 from federation.front.errors import answer_errors, json_response
+from federation.front.forwarded import ForwardedPods
 from federation.front.legacy import LegacyFront
 from federation.front.tokens import Identity, Tokens
 from federation.levels import levels_of
@@ -73,6 +75,7 @@ class Front:
         self._progress, self._live, self._tokens, self._clock = progress, live, tokens, clock
         self._allow_private, self._yaml_cache = allow_private, yaml_cache
         self._keep = keep
+        self.forwarded = ForwardedPods(transactions, progress, self._take)
         self._legacy = None
         if legacy:
             self._legacy = LegacyFront(
@@ -102,6 +105,7 @@ class Front:
         routes.add_post("/api/v1/clusters/{name}/abandon", self.abandon)
         routes.add_get("/api/v1/set-aside", self.set_aside)
         routes.add_get("/api/v1/files/{id}", self.file)
+        forwarded.add_to(routes, self.forwarded, lambda http: http[WHO])
         if self._legacy is not None:
             self._legacy.add_to(routes)
         return application

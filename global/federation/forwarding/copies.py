@@ -1,0 +1,167 @@
+"""Reports the copies of forwarded pods to the clusters of their proxies, in the cluster where the
+copies run."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+import structlog
+
+from cluster.api.client import ApiClient
+from cluster.api.reflector import EventType, Reflector
+from cluster.errors import GschError
+from cluster.objects.core import AnnotatedMeta
+from federation.forwarding.pod_documents import FORWARDED_FROM, PROXY
+from federation.forwarding.wire import CopiesBody, CopyState, WantedBody, WantedCopy
+from scheduler.config.pod_info import REQUEST_LABEL
+
+log = structlog.get_logger(__name__)
+
+HEARTBEAT_S = 5.0
+RETRY_DELAY_S = 1.0
+MAX_COPIES = 50
+"""Copies of one message: a status may have some kilobytes."""
+
+
+class _Spec(msgspec.Struct, frozen=True, rename="camel"):
+    node_name: str = ""
+
+
+class CopyPod(msgspec.Struct, frozen=True):
+    """What is read of a copy."""
+
+    metadata: AnnotatedMeta
+    spec: _Spec = _Spec()
+    status: dict[str, Any] = {}
+
+    @property
+    def source(self) -> str:
+        return (self.metadata.labels or {}).get(FORWARDED_FROM, "")
+
+    @property
+    def proxy(self) -> str:
+        return (self.metadata.annotations or {}).get(PROXY, "")
+
+    @property
+    def request_id(self) -> str:
+        return (self.metadata.labels or {}).get(REQUEST_LABEL, "")
+
+
+Publish = Callable[[str, CopiesBody], Awaitable[None]]
+"""(cluster of the proxies, report); returns once the report cannot be lost."""
+Finished = Callable[[str], Awaitable[bool]]
+"""Whether the request was carried out here, so that a copy that is not there was removed."""
+
+
+class Copies:
+    """Of one cluster."""
+
+    def __init__(
+        self, client: ApiClient, cluster: str, publish: Publish, finished: Finished
+    ) -> None:
+        self._client, self._cluster, self._publish = client, cluster, publish
+        self._finished = finished
+        self._pods: Reflector[CopyPod] = Reflector(
+            client, "/api/v1/pods", CopyPod, self._changed, label_selector=FORWARDED_FROM
+        )
+        self._by_proxy: dict[str, CopyPod] = {}
+        self._reporters: dict[str, _Reporter] = {}
+        self._group: asyncio.TaskGroup | None = None
+
+    async def run(self) -> None:
+        """For ever."""
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            await self._pods.run()
+
+    async def report_again(self, body: WantedBody) -> None:
+        """What another cluster's agent does not know any more, or yet."""
+        await self._pods.synced.wait()
+        reporter = self._reporter(body.cluster)
+        for wanted in body.wanted:
+            copy = self._by_proxy.get(wanted.proxy)
+            if copy is not None and copy.request_id == wanted.request_id:
+                reporter.put(_state(copy))
+            elif copy is None and await self._removed(wanted):
+                reporter.put(CopyState(wanted.proxy, wanted.request_id, deleted=True))
+
+    async def _removed(self, wanted: WantedCopy) -> bool:
+        """Whether the copy was there and is no more. Not to be known is no reason to say so."""
+        try:
+            return await self._finished(wanted.request_id) and wanted.proxy not in self._by_proxy
+        except GschError as error:
+            log.warning("copy not looked for", proxy=wanted.proxy, error=str(error))
+            return False
+
+    def _changed(self, kind: EventType, old: CopyPod | None, new: CopyPod | None) -> None:
+        copy = new or old
+        assert copy is not None  # noqa: S101 - one of them is there
+        if not copy.source or not copy.proxy or not copy.request_id:
+            return
+        if new is not None:
+            self._by_proxy[copy.proxy] = new
+            state = _state(new)
+        else:
+            self._by_proxy.pop(copy.proxy, None)
+            state = CopyState(copy.proxy, copy.request_id, deleted=True)
+        if copy.source != self._cluster:
+            self._reporter(copy.source).put(state)
+
+    def _reporter(self, cluster: str) -> "_Reporter":
+        """One for each cluster: that one of them does not listen keeps no other waiting."""
+        reporter = self._reporters.get(cluster)
+        if reporter is None:
+            reporter = self._reporters[cluster] = _Reporter(self._cluster, cluster, self._publish)
+            if self._group is not None:
+                self._group.create_task(reporter.run())
+        return reporter
+
+
+class _Reporter:
+    """Sends what changed to one cluster, the newest state of each copy."""
+
+    def __init__(self, cluster: str, target: str, publish: Publish) -> None:
+        self._cluster, self._target, self._publish = cluster, target, publish
+        self._dirty: dict[str, CopyState] = {}
+        self._woken = asyncio.Event()
+
+    def put(self, state: CopyState) -> None:
+        # Taken out first: the newest goes to the end, and nothing that is sent is older.
+        self._dirty.pop(state.proxy, None)
+        self._dirty[state.proxy] = state
+        self._woken.set()
+
+    async def run(self) -> None:
+        """For ever; where nothing changes, now and then that we are here."""
+        started = True
+        while True:
+            try:
+                async with asyncio.timeout(HEARTBEAT_S):
+                    await self._woken.wait()
+            except TimeoutError:
+                pass
+            self._woken.clear()
+            while True:
+                part = list(self._dirty.values())[:MAX_COPIES]
+                for state in part:
+                    del self._dirty[state.proxy]
+                await self._send(CopiesBody(self._cluster, part, started))
+                started = False
+                if not self._dirty:
+                    break
+
+    async def _send(self, body: CopiesBody) -> None:
+        while True:
+            try:
+                await self._publish(self._target, body)
+            except GschError as error:
+                # The bus is away: nothing of it may be left out.
+                log.warning("copies not reported, again", error=str(error))
+                await asyncio.sleep(RETRY_DELAY_S)
+            else:
+                return
+
+
+def _state(copy: CopyPod) -> CopyState:
+    return CopyState(copy.proxy, copy.request_id, copy.spec.node_name, copy.status)

@@ -1,0 +1,409 @@
+"""Pods that are to run in another cluster: each stays here as proxy, bound to a virtual node.
+
+A proxy has a finalizer of ours, so that it is not gone before its copy is. Its request is made once
+for each try (the pod's uid and a number, kept in an annotation); where the request is completed
+here, the pod is left to this cluster's own scheduler. What the copy's cluster reports is written to
+the proxy's status; nothing is deleted or failed because something was not heard."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import msgspec
+import structlog
+
+from cluster.api.client import ApiClient, ApiError
+from cluster.api.reflector import Backoff, EventType, Reflector
+from cluster.errors import GschError, PodRejected
+from cluster.objects.core import AnnotatedMeta, Labels, ObjectMeta, Pod
+from federation.forwarding.objects_along import MissingObject, ObjectsAlong
+from federation.forwarding.pod_documents import FINALIZER, Origin, references_of, text_of
+from federation.forwarding.requests import PodRequest, PodRequests, RequestRefused
+from federation.forwarding.virtual_nodes import MERGE_PATCH, VirtualNodes, node_of
+from federation.forwarding.wire import CopiesBody, CopyState, WantedBody, WantedCopy
+from federation.request import LOW_LATENCY, POLICIES, State
+from federation.submit import Submission
+from scheduler.config import gschconfig
+from scheduler.config.gschconfig import GschConfig
+from scheduler.config.pod_info import REQUEST_LABEL
+
+log = structlog.get_logger(__name__)
+
+ENABLED = "gsch.io/forwarding=enabled"
+"""Label of the namespaces whose pods may be forwarded."""
+REQUEST = "gsch.io/request-id"
+TRY = "gsch.io/request-number"
+POLL_INTERVAL_S = 1.0
+RETRY_AFTER_S = 30.0
+"""Seconds after which a pod that no cluster took is tried again."""
+STRATEGIC = "application/strategic-merge-patch+json"
+TERMINAL = ("Succeeded", "Failed")
+MIRRORED = (
+    "phase", "reason", "message", "conditions", "startTime", "hostIP", "hostIPs", "podIP",
+    "podIPs", "containerStatuses", "initContainerStatuses",
+)  # fmt: skip
+ADDRESSES = ("podIP", "podIPs", "hostIP", "hostIPs")
+
+
+class ProxyMeta(AnnotatedMeta, frozen=True):
+    finalizers: list[str] | None = None
+
+
+class ProxyPod(Pod, frozen=True):
+    """A pod of a namespace from which pods may be forwarded."""
+
+    metadata: ProxyMeta
+
+    @property
+    def annotations(self) -> Labels:
+        return self.metadata.annotations or {}
+
+    @property
+    def managed(self) -> bool:
+        return FINALIZER in (self.metadata.finalizers or ())
+
+    @property
+    def number(self) -> int:
+        text = self.annotations.get(TRY, "1")
+        return int(text) if text.isascii() and text.isdigit() else 1
+
+
+class _Namespace(msgspec.Struct, frozen=True):
+    metadata: ObjectMeta
+
+
+Report = Callable[[Pod, str, str, bool], None]
+"""(pod, reason, text, whether it is a warning): an event of the pod."""
+AskAgain = Callable[[str, WantedBody], Awaitable[None]]
+
+
+class Proxies:
+    """Of one cluster. `routable` are the clusters whose pod addresses are reached from here."""
+
+    def __init__(
+        self,
+        cluster: str,
+        client: ApiClient,
+        requests: PodRequests,
+        nodes: VirtualNodes,
+        ask_again: AskAgain,
+        report: Report,
+        routable: frozenset[str] = frozenset(),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._cluster, self._client, self._requests = cluster, client, requests
+        self._nodes, self._ask_again, self._report = nodes, ask_again, report
+        self._routable, self._along, self._clock = routable, ObjectsAlong(client), clock
+        self._namespaces: dict[str, asyncio.Task[None]] = {}
+        self._pods: dict[str, ProxyPod] = {}
+        """By uid, those that have to do with us."""
+        self._followers: dict[str, tuple[asyncio.Task[None], asyncio.Event]] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
+        self._retry_at: dict[str, float] = {}
+        """By uid, when a pod that no cluster took is tried again."""
+        self._asked: set[str] = set()
+        """The uids of bound proxies whose copies were asked for since we began."""
+        self._group: asyncio.TaskGroup | None = None
+
+    async def run(self) -> None:
+        """For ever."""
+        namespaces: Reflector[_Namespace] = Reflector(
+            self._client,
+            "/api/v1/namespaces",
+            _Namespace,
+            self._namespace_changed,
+            label_selector=ENABLED,
+        )
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            await self._nodes.load()
+            group.create_task(self._nodes.run())
+            await namespaces.run()
+
+    # -- what is watched -------------------------------------------------------------------
+
+    def _namespace_changed(
+        self, kind: EventType, old: _Namespace | None, new: _Namespace | None
+    ) -> None:
+        assert self._group is not None  # noqa: S101 - `run` set it
+        if new is None:
+            # Proxies that there are stay as they are: nobody ends them for a label.
+            task = self._namespaces.pop(old.metadata.name if old else "", None)
+            if task is not None:
+                task.cancel()
+        elif new.metadata.name not in self._namespaces:
+            pods: Reflector[ProxyPod] = Reflector(
+                self._client,
+                f"/api/v1/namespaces/{new.metadata.name}/pods",
+                ProxyPod,
+                self._pod_changed,
+            )
+            task = self._group.create_task(pods.run())
+            self._namespaces[new.metadata.name] = task
+
+    def _pod_changed(self, kind: EventType, old: ProxyPod | None, new: ProxyPod | None) -> None:
+        pod = new or old
+        assert pod is not None  # noqa: S101 - one of them is there
+        uid = pod.metadata.uid
+        if new is None or not self._concerns_us(new):
+            self._pods.pop(uid, None)
+        else:
+            self._pods[uid] = new
+        follower = self._followers.get(uid)
+        if follower is not None:
+            follower[1].set()
+        elif uid in self._pods and self._group is not None:
+            changed = asyncio.Event()
+            task = self._group.create_task(self._follow(uid, changed))
+            self._followers[uid] = task, changed
+
+    def _concerns_us(self, pod: ProxyPod) -> bool:
+        if pod.managed:
+            return True
+        if pod.spec.node_name or pod.metadata.deletion_timestamp or pod.terminal:
+            return False
+        return REQUEST_LABEL not in (pod.metadata.labels or {}) and _asks(pod) is not None
+
+    # -- one proxy -------------------------------------------------------------------------
+
+    async def _follow(self, uid: str, changed: asyncio.Event) -> None:
+        backoff = Backoff()
+        try:
+            while (pod := self._pods.get(uid)) is not None:
+                changed.clear()
+                try:
+                    async with self._lock(uid):
+                        delay = await self._reconcile(pod)
+                    backoff.reset()
+                except GschError as error:
+                    log.warning("forwarded pod", pod=pod.key, error=str(error))
+                    delay = backoff.next()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(delay):
+                        await changed.wait()
+        finally:
+            self._followers.pop(uid, None)
+            self._locks.pop(uid, None)
+            self._retry_at.pop(uid, None)
+            self._asked.discard(uid)
+
+    def _lock(self, uid: str) -> asyncio.Lock:
+        return self._locks.setdefault(uid, asyncio.Lock())
+
+    async def _reconcile(self, pod: ProxyPod) -> float | None:
+        """One step towards what is to be; seconds until the next one, None for not before the pod
+        changes."""
+        if pod.metadata.deletion_timestamp:
+            return await self._end(pod)
+        node = pod.spec.node_name
+        if node:
+            return await self._bound(pod, node)
+        if pod.terminal:
+            return None
+        if not pod.managed:
+            await self._patch(pod, {"metadata": {"finalizers": [FINALIZER]}}, STRATEGIC)
+        try:
+            request = await self._request(pod)
+        except (PodRejected, RequestRefused, MissingObject) as error:
+            self._report(pod, "NotForwarded", str(error), True)
+            return RETRY_AFTER_S
+        if request.state is State.COMPLETED:
+            return await self._place(pod, request)
+        if request.over:
+            return await self._try_again(pod, request)
+        return POLL_INTERVAL_S
+
+    async def _try_again(self, pod: ProxyPod, request: PodRequest) -> float | None:
+        """With a new request, after a while."""
+        uid, now = pod.metadata.uid, self._clock()
+        retry_at = self._retry_at.setdefault(uid, now + RETRY_AFTER_S)
+        if now < retry_at:
+            self._report(pod, "NotForwarded", f"no cluster took the pod: {request.message}", True)
+            return retry_at - now
+        del self._retry_at[uid]
+        number = str(pod.number + 1)
+        await self._patch(pod, {"metadata": {"annotations": {TRY: number, REQUEST: None}}})
+        return None
+
+    async def _request(self, pod: ProxyPod) -> PodRequest:
+        """The pod's request, made where there is none."""
+        uid = pod.metadata.uid
+        if REQUEST in pod.annotations:
+            request = await self._requests.get(uid, pod.number)
+            if request is not None:
+                return request
+        raw = await self._read(pod)
+        origin = Origin(self._cluster, pod.metadata.namespace, pod.metadata.name, uid)
+        objects = await self._along.read(origin.namespace, references_of(raw))
+        config = _asks(pod) or GschConfig()
+        submission = _submission(config, text_of(raw, origin, objects), origin)
+        request = await self._requests.make(uid, pod.number, submission)
+        await self._patch(pod, {"metadata": {"annotations": {REQUEST: request.id}}})
+        return request
+
+    async def _place(self, pod: ProxyPod, request: PodRequest) -> float | None:
+        """Bind the proxy to the virtual node of the cluster that took it."""
+        if request.cluster == self._cluster:
+            # Its own scheduler binds it; the label that lets it do so is the agent's to write.
+            return None
+        node = await self._nodes.ensure(request.cluster)
+        meta = pod.metadata
+        binding = {
+            "apiVersion": "v1",
+            "kind": "Binding",
+            "metadata": {"name": meta.name, "namespace": meta.namespace, "uid": meta.uid},
+            "target": {"apiVersion": "v1", "kind": "Node", "name": node},
+        }
+        reply = await self._client.request("POST", f"{_path(pod)}/binding", binding)
+        if not reply.ok and reply.status not in (404, 409):
+            raise ApiError(reply, f"bind {pod.key}")
+        if reply.ok:
+            self._report(pod, "Forwarded", f"runs in cluster {request.cluster}", False)
+        return None
+
+    async def _bound(self, pod: ProxyPod, node: str) -> float | None:
+        cluster = self._cluster_of(node)
+        if cluster is None:
+            # Left to this cluster, and bound by its scheduler: it is a pod like any other.
+            await self._patch(
+                pod, {"metadata": {"$deleteFromPrimitiveList/finalizers": [FINALIZER]}}, STRATEGIC
+            )
+        elif pod.metadata.uid not in self._asked:
+            # What was reported before it was bound, or to an agent before us, is reported again.
+            await self._want([pod], cluster)
+            self._asked.add(pod.metadata.uid)
+        return None
+
+    async def _end(self, pod: ProxyPod) -> float | None:
+        """The proxy goes once its copy has gone."""
+        cluster = self._cluster_of(pod.spec.node_name)
+        uid = pod.metadata.uid
+        if cluster is not None or not pod.spec.node_name:
+            request = await self._requests.cancel(uid, pod.number)
+            if request is not None and request.state not in (State.CANCELED, State.FAILED):
+                return POLL_INTERVAL_S
+        if cluster is not None:
+            options = {"gracePeriodSeconds": 0, "preconditions": {"uid": uid}}
+            reply = await self._client.request("DELETE", _path(pod), options)
+            if not reply.ok and reply.status not in (404, 409):
+                raise ApiError(reply, f"delete {pod.key}")
+        await self._patch(
+            pod, {"metadata": {"$deleteFromPrimitiveList/finalizers": [FINALIZER]}}, STRATEGIC
+        )
+        return None
+
+    def _cluster_of(self, node: str) -> str | None:
+        """The cluster for which the node stands; None for a real one."""
+        return next((c for c in self._nodes.clusters if node_of(c) == node), None)
+
+    # -- what the copies' clusters report --------------------------------------------------
+
+    async def take(self, body: CopiesBody) -> None:
+        """Return once it is written to the proxies' status."""
+        self._nodes.heard(body.cluster)
+        if body.started:
+            proxies = [
+                pod for pod in self._pods.values() if pod.spec.node_name == node_of(body.cluster)
+            ]
+            await self._want(proxies, body.cluster)
+        for copy in body.copies:
+            uid = copy.proxy.rpartition("/")[2]
+            async with self._lock(uid):
+                await self._mirror(copy, body.cluster, uid)
+            if uid not in self._followers:
+                self._locks.pop(uid, None)
+
+    async def _want(self, pods: list[ProxyPod], cluster: str) -> None:
+        """Ask for the state of these pods' copies."""
+        wanted = [
+            WantedCopy(f"{pod.key}/{pod.metadata.uid}", pod.annotations[REQUEST])
+            for pod in pods
+            if REQUEST in pod.annotations and not pod.terminal
+        ]
+        if wanted:
+            await self._ask_again(cluster, WantedBody(self._cluster, wanted))
+
+    async def _mirror(self, copy: CopyState, cluster: str, uid: str) -> None:
+        pod = self._pods.get(uid)
+        if pod is None or pod.terminal or pod.annotations.get(REQUEST) != copy.request_id:
+            # Another's, or finished: a completed pod stays completed.
+            return
+        if pod.spec.node_name != node_of(cluster):
+            # Not bound yet: it is asked for again then.
+            return
+        if copy.deleted:
+            if pod.metadata.deletion_timestamp:
+                return
+            status: dict[str, Any] = {
+                "phase": "Failed",
+                "reason": "CopyDeleted",
+                "message": f"its copy in cluster {cluster} was deleted",
+            }
+        else:
+            if "phase" not in copy.status:
+                return
+            status = {key: copy.status.get(key) for key in MIRRORED}
+            if cluster not in self._routable:
+                # An address that cannot be reached must not come into an EndpointSlice.
+                status |= dict.fromkeys(ADDRESSES)
+        reply = await self._client.request(
+            "PATCH", f"{_path(pod)}/status", _status_patch(status, uid), MERGE_PATCH
+        )
+        # 409: a pod of the same name has taken its place.
+        if not reply.ok and reply.status not in (404, 409):
+            raise ApiError(reply, f"write the status of {pod.key}")
+
+    # -- reading and writing ---------------------------------------------------------------
+
+    async def _read(self, pod: ProxyPod) -> dict[str, Any]:
+        reply = await self._client.request("GET", _path(pod))
+        if not reply.ok:
+            raise ApiError(reply, f"read {pod.key}")
+        raw: dict[str, Any] = msgspec.json.decode(reply.body)
+        return raw
+
+    async def _patch(
+        self, pod: ProxyPod, body: Mapping[str, Any], content_type: str = MERGE_PATCH
+    ) -> None:
+        """Of this very pod, and of none that has taken its name."""
+        metadata = {**body["metadata"], "uid": pod.metadata.uid}
+        reply = await self._client.request(
+            "PATCH", _path(pod), {"metadata": metadata}, content_type
+        )
+        if not reply.ok and reply.status not in (404, 409):
+            raise ApiError(reply, f"write {pod.key}")
+
+
+def _path(pod: Pod) -> str:
+    return f"/api/v1/namespaces/{pod.metadata.namespace}/pods/{pod.metadata.name}"
+
+
+def _status_patch(status: Mapping[str, Any], uid: str) -> dict[str, Any]:
+    return {"metadata": {"uid": uid}, "status": status}
+
+
+def _asks(pod: Pod) -> GschConfig | None:
+    """The gschConfig of a pod that asks for the global layer; None for any other."""
+    try:
+        config = gschconfig.of_pod(pod)
+    except PodRejected:
+        # Its scheduler says what is wrong with it.
+        return None
+    return config if config is not None and config.scope == "global" else None
+
+
+def _submission(config: GschConfig, text: str, origin: Origin) -> Submission:
+    source_pod = config.pod_name if config.mode != "fromnode" else ""
+    if source_pod and "/" not in source_pod:
+        source_pod = f"{origin.namespace}/{source_pod}"
+    return Submission(
+        text,
+        config.priority if config.priority in POLICIES else LOW_LATENCY,
+        [level if isinstance(level, str) else list(level) for level in config.clusters],
+        source_cluster=config.source_cluster or origin.cluster,
+        source_node="" if source_pod else config.source_node,
+        source_pod=source_pod,
+        namespace=origin.namespace,
+    )

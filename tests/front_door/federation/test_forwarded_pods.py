@@ -1,0 +1,206 @@
+"""Pods that ask for the global layer run in another cluster, and their proxies follow them."""
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab import binaries
+from tests.harness.kube import wait_for
+from tests.harness.layer import Layer, Member, clear
+from tests.harness.make import Json, pod_json
+from tests.harness.process import ROOT
+
+pytestmark = pytest.mark.lab
+NAMESPACE = "edge"
+PODS = f"/api/v1/namespaces/{NAMESPACE}/pods"
+
+
+def namespace(**labels: str) -> Json:
+    return {"apiVersion": "v1", "kind": "Namespace",
+            "metadata": {"name": NAMESPACE, "labels": labels}}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def enabled(clusters: list[Member]) -> list[Member]:
+    """c1 may forward pods of its namespace `edge`; c2 has that namespace too."""
+    here, there = clusters
+    kubectl = str(binaries.ensure(["kubectl"])["kubectl"])
+    manifests = ROOT / "manifests" / "global" / "forwarding"
+    command = [kubectl, "--kubeconfig", str(here.lab.kubeconfig), "apply", "-k", str(manifests)]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stderr
+    here.kube.create(namespace(**{"gsch.io/forwarding": "enabled"}))
+    there.kube.create(namespace())
+    wait_for(lambda: here.kube.serves(f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts/default"))
+    wait_for(lambda: there.kube.serves(f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts/default"))
+    # Admission policies take effect a moment after they are made.
+    wait_for(lambda: _tolerates_for_ever(here, "probe"))
+    return clusters
+
+
+def _tolerates_for_ever(here: Member, name: str) -> bool:
+    here.kube.create(forwarded(name, scheduler="nobody"))
+    pod = here.kube.pod(NAMESPACE, name)
+    here.kube.delete(f"{PODS}/{name}?gracePeriodSeconds=0")
+    return all("tolerationSeconds" not in one for one in pod["spec"]["tolerations"])
+
+
+@pytest.fixture
+def layer(enabled: list[Member], tmp_path: Path) -> Iterator[Layer]:
+    with Layer(tmp_path, enabled) as running:
+        yield running
+        for kind in ("apps/v1/namespaces/edge/deployments", "apps/v1/namespaces/edge/statefulsets",
+                     "batch/v1/namespaces/edge/jobs"):  # fmt: skip
+            enabled[0].kube.delete(f"/apis/{kind}?propagationPolicy=Background")
+        enabled[0].kube.delete(PODS)
+        wait_for(lambda: not enabled[0].kube.items(PODS) and not enabled[1].kube.items(PODS))
+    clear(enabled)
+
+
+def forwarded(name: str, clusters: Any = ("c2",), scheduler: str = "gsch", **spec: Any) -> Json:
+    config = json.dumps({"type": "global", "targetClusters": list(clusters)})
+    requests = {"cpu": "100m"}
+    return pod_json(name, requests, config, scheduler, NAMESPACE, **spec)
+
+
+def phase_of(member: Member, name: str) -> str:
+    pods = {p["metadata"]["name"]: p for p in member.kube.items(PODS)}
+    return str(pods[name]["status"].get("phase", "")) if name in pods else ""
+
+
+def test_a_pod_runs_elsewhere_and_its_proxy_says_so(layer: Layer, enabled: list[Member]) -> None:
+    here, there = enabled
+    here.kube.create(forwarded("web"))
+    wait_for(lambda: phase_of(here, "web") == "Running")
+    proxy, copy = here.kube.pod(NAMESPACE, "web"), there.kube.pod(NAMESPACE, "web")
+    assert proxy["spec"]["nodeName"] == "gsch-c2"
+    assert copy["spec"]["nodeName"].startswith("c2-")
+    assert copy["spec"]["schedulerName"] == "gsch"
+    statuses = [one["status"].get("containerStatuses") for one in (proxy, copy)]
+    assert statuses[0] == statuses[1] != None  # noqa: E711 - both are there, and equal
+    assert copy["status"]["podIP"]
+    assert "podIP" not in proxy["status"], "c2 was not said to be routable"
+    assert here.kube.events(NAMESPACE, "web", "Forwarded")
+    taint = {"key": "gsch.io/cluster", "value": "c2", "effect": "NoSchedule"}
+    wait_for(lambda: here.kube.get("/api/v1/nodes/gsch-c2")["spec"]["taints"] == [taint])
+    status = here.kube.get("/api/v1/nodes/gsch-c2")["status"]
+    assert {c["type"]: c["status"] for c in status["conditions"]} == {"Ready": "True"}
+    assert status["allocatable"]["pods"] == "0", "nothing else is scheduled there"
+
+
+def test_deleting_the_proxy_removes_the_copy_first(layer: Layer, enabled: list[Member]) -> None:
+    here, there = enabled
+    here.kube.create(forwarded("web"))
+    wait_for(lambda: phase_of(here, "web") == "Running")
+    here.kube.delete(f"{PODS}/web")
+    wait_for(lambda: not here.kube.items(PODS))
+    assert not there.kube.items(PODS)
+
+
+def test_a_copy_that_somebody_deleted_fails_its_proxy(layer: Layer, enabled: list[Member]) -> None:
+    here, there = enabled
+    here.kube.create(forwarded("web"))
+    wait_for(lambda: phase_of(here, "web") == "Running")
+    there.kube.delete(f"{PODS}/web")
+    wait_for(lambda: phase_of(here, "web") == "Failed")
+    assert here.kube.pod(NAMESPACE, "web")["status"]["reason"] == "CopyDeleted"
+    assert not there.kube.items(PODS), "none is made again behind its controller's back"
+
+
+def test_a_cluster_s_own_scheduler_places_what_the_layer_leaves_to_it(
+    layer: Layer, enabled: list[Member]
+) -> None:
+    here, there = enabled
+    here.kube.create(forwarded("home", clusters=()))
+    wait_for(lambda: phase_of(here, "home") == "Running")
+    pod = here.kube.pod(NAMESPACE, "home")
+    assert pod["spec"]["nodeName"].startswith("c1-")
+    wait_for(lambda: not here.kube.pod(NAMESPACE, "home")["metadata"].get("finalizers"))
+    assert not there.kube.items(PODS)
+
+
+def test_what_a_pod_refers_to_goes_along_or_is_named(layer: Layer, enabled: list[Member]) -> None:
+    here, there = enabled
+    volumes = [{"name": "v", "configMap": {"name": "settings"}}]
+    here.kube.create(forwarded("web", volumes=volumes))
+    wait_for(lambda: here.kube.events(NAMESPACE, "web", "NotForwarded"))
+    (event,) = here.kube.events(NAMESPACE, "web", "NotForwarded")
+    assert "ConfigMap settings is missing" in event["note"]
+    here.kube.create({"apiVersion": "v1", "kind": "ConfigMap", "data": {"key": "value"},
+                      "metadata": {"name": "settings", "namespace": NAMESPACE}})  # fmt: skip
+    here.kube.patch(f"{PODS}/web", {"metadata": {"labels": {"look": "again"}}})
+    wait_for(lambda: phase_of(here, "web") == "Running")
+    copy = there.kube.pod(NAMESPACE, "web")
+    (name,) = [v["configMap"]["name"] for v in copy["spec"]["volumes"] if "configMap" in v]
+    along = there.kube.get(f"/api/v1/namespaces/{NAMESPACE}/configmaps/{name}")
+    assert along["data"] == {"key": "value"}
+    here.kube.delete(f"/api/v1/namespaces/{NAMESPACE}/configmaps/settings")
+    here.kube.delete(f"{PODS}/web")
+    wait_for(lambda: not there.kube.items(PODS))
+    assert not there.kube.serves(f"/api/v1/namespaces/{NAMESPACE}/configmaps/{name}")
+
+
+def workload(kind: str, number: int, restart: str = "Always") -> Json:
+    template = forwarded("ignored", restartPolicy=restart)
+    template = {"metadata": {"labels": {"app": "many"}}, "spec": template["spec"]}
+    meta = {"name": "many", "namespace": NAMESPACE}
+    selector = {"matchLabels": {"app": "many"}}
+    if kind == "Job":
+        spec: Json = {"completions": number, "parallelism": number, "template": template}
+        return {"apiVersion": "batch/v1", "kind": kind, "metadata": meta, "spec": spec}
+    spec = {"replicas": number, "selector": selector, "template": template}
+    if kind == "StatefulSet":
+        spec |= {"serviceName": "many", "podManagementPolicy": "Parallel"}
+    return {"apiVersion": "apps/v1", "kind": kind, "metadata": meta, "spec": spec}
+
+
+def running(member: Member) -> dict[str, str]:
+    """uid by name of the running pods."""
+    return {
+        pod["metadata"]["name"]: pod["metadata"]["uid"]
+        for pod in member.kube.items(PODS)
+        if pod["status"].get("phase") == "Running" and "deletionTimestamp" not in pod["metadata"]
+    }
+
+
+@pytest.mark.parametrize("kind", ["Deployment", "StatefulSet"])
+def test_replicas_and_names_hold_while_the_agents_restart(
+    layer: Layer, enabled: list[Member], kind: str
+) -> None:
+    here, there = enabled
+    here.kube.create(workload(kind, 3))
+    wait_for(lambda: len(running(here)) == 3)
+    proxies, copies = running(here), running(there)
+    assert proxies.keys() == copies.keys()
+    if kind == "StatefulSet":
+        assert sorted(proxies) == ["many-0", "many-1", "many-2"]
+    layer.kill()
+    layer.start()
+    layer.wait_for_heard("c2")
+    # One more shows that the agents are at work again.
+    path = f"/apis/apps/v1/namespaces/{NAMESPACE}/{kind.lower()}s/many"
+    here.kube.patch(path, {"spec": {"replicas": 4}})
+    wait_for(lambda: len(running(here)) == 4)
+    assert proxies.items() <= running(here).items()
+    assert copies.items() <= running(there).items()
+
+
+def test_a_job_s_pods_are_completed_once(layer: Layer, enabled: list[Member]) -> None:
+    here, there = enabled
+    here.kube.create(workload("Job", 2, "Never"))
+    wait_for(lambda: len(running(there)) == 2)
+    for name in running(there):
+        # The fake kubelet lets no pod end that has no Job for its owner.
+        there.kube.patch(f"{PODS}/{name}/status", {"status": {"phase": "Succeeded"}})
+    job = f"/apis/batch/v1/namespaces/{NAMESPACE}/jobs/many"
+    wait_for(lambda: here.kube.get(job)["status"].get("succeeded") == 2)
+    assert len(here.kube.items(PODS)) == 2
+    layer.kill()
+    layer.start()
+    layer.wait_for_heard("c2")
+    assert {p["status"]["phase"] for p in here.kube.items(PODS)} == {"Succeeded"}
+    assert len(there.kube.items(PODS)) == 2
