@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness.forwarding import enable
 from tests.harness.kube import wait_for
 from tests.harness.layer import Apart, Layer, Member, Servers, clear, members, pods_by_request
 from tests.harness.proxy import Toxiproxy
@@ -14,6 +15,13 @@ from tests.harness.proxy import Toxiproxy
 def clusters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Member]]:
     with members(tmp_path_factory.mktemp("members"), "c1", "c2") as made:
         yield made
+
+
+@pytest.fixture(scope="package")
+def enabled(clusters: list[Member]) -> list[Member]:
+    """c1 may forward pods of its namespace `edge`; c2 has that namespace too."""
+    enable(clusters)
+    return clusters
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from functools import partial
 import pytest
 
 from lab.backing import Backing
+from tests.harness.forwarding import PODS, forwarded, phase_of, running
 from tests.harness.kube import wait_for
 from tests.harness.layer import (
     Apart,
@@ -20,6 +21,7 @@ from tests.harness.layer import (
     pod,
     pods_by_request,
 )
+from tests.harness.make import Json
 from tests.harness.proxy import Toxiproxy
 
 pytestmark = [pytest.mark.lab, pytest.mark.needs("servers")]
@@ -44,6 +46,37 @@ def test_the_agent_that_stands_by_goes_on_where_the_other_was_killed(
         assert pods_by_request(clusters) == {record["id"]: ["c2"]}
     first.start()
     apart.front.wait_for_heard("c2")
+
+
+def test_the_silence_of_an_agent_evicts_no_forwarded_pod(
+    apart: Apart, enabled: list[Member]
+) -> None:
+    here, there = enabled
+    here.kube.create(forwarded("lasting"), forwarded("ending", restartPolicy="Never"))
+    wait_for(lambda: running(here).keys() == {"lasting", "ending"})
+    before = running(here)
+    apart.agents["c2"].kill()
+    wait_for(lambda: ready(here) == "False")
+    # What ends meanwhile is mirrored once the agent is back.
+    there.kube.patch(f"{PODS}/ending/status", {"status": {"phase": "Succeeded"}})
+    wait_for(lambda: "NoExecute" in {t["effect"] for t in node(here)["spec"]["taints"]})
+    pods = {p["metadata"]["name"]: p["metadata"] for p in here.kube.items(PODS)}
+    assert {name: meta["uid"] for name, meta in pods.items()} == before
+    assert not [name for name, meta in pods.items() if "deletionTimestamp" in meta]
+    apart.agents["c2"].start()
+    wait_for(lambda: ready(here) == "True" and phase_of(here, "ending") == "Succeeded")
+    wait_for(lambda: running(here) == {"lasting": before["lasting"]})
+    here.kube.delete(PODS)
+    wait_for(lambda: not here.kube.items(PODS) and not there.kube.items(PODS))
+
+
+def node(member: Member) -> Json:
+    return member.kube.get("/api/v1/nodes/gsch-c2")
+
+
+def ready(member: Member) -> str:
+    conditions = node(member)["status"]["conditions"]
+    return str(next(c["status"] for c in conditions if c["type"] == "Ready"))
 
 
 def test_every_request_runs_once_while_each_part_is_killed_in_turn(

@@ -1,52 +1,16 @@
 """Pods that ask for the global layer run in another cluster, and their proxies follow them."""
 
-import json
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from lab import binaries
+from tests.harness.forwarding import NAMESPACE, PODS, forwarded, phase_of, running
 from tests.harness.kube import wait_for
 from tests.harness.layer import Layer, Member, clear
-from tests.harness.make import Json, pod_json
-from tests.harness.process import ROOT
+from tests.harness.make import Json
 
 pytestmark = pytest.mark.lab
-NAMESPACE = "edge"
-PODS = f"/api/v1/namespaces/{NAMESPACE}/pods"
-
-
-def namespace(**labels: str) -> Json:
-    return {"apiVersion": "v1", "kind": "Namespace",
-            "metadata": {"name": NAMESPACE, "labels": labels}}  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def enabled(clusters: list[Member]) -> list[Member]:
-    """c1 may forward pods of its namespace `edge`; c2 has that namespace too."""
-    here, there = clusters
-    kubectl = str(binaries.ensure(["kubectl"])["kubectl"])
-    manifests = ROOT / "manifests" / "global" / "forwarding"
-    command = [kubectl, "--kubeconfig", str(here.lab.kubeconfig), "apply", "-k", str(manifests)]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert answer.returncode == 0, answer.stderr
-    here.kube.create(namespace(**{"gsch.io/forwarding": "enabled"}))
-    there.kube.create(namespace())
-    wait_for(lambda: here.kube.serves(f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts/default"))
-    wait_for(lambda: there.kube.serves(f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts/default"))
-    # Admission policies take effect a moment after they are made.
-    wait_for(lambda: _tolerates_for_ever(here, "probe"))
-    return clusters
-
-
-def _tolerates_for_ever(here: Member, name: str) -> bool:
-    here.kube.create(forwarded(name, scheduler="nobody"))
-    pod = here.kube.pod(NAMESPACE, name)
-    here.kube.delete(f"{PODS}/{name}?gracePeriodSeconds=0")
-    return all("tolerationSeconds" not in one for one in pod["spec"]["tolerations"])
 
 
 @pytest.fixture
@@ -59,17 +23,6 @@ def layer(enabled: list[Member], tmp_path: Path) -> Iterator[Layer]:
         enabled[0].kube.delete(PODS)
         wait_for(lambda: not enabled[0].kube.items(PODS) and not enabled[1].kube.items(PODS))
     clear(enabled)
-
-
-def forwarded(name: str, clusters: Any = ("c2",), scheduler: str = "gsch", **spec: Any) -> Json:
-    config = json.dumps({"type": "global", "targetClusters": list(clusters)})
-    requests = {"cpu": "100m"}
-    return pod_json(name, requests, config, scheduler, NAMESPACE, **spec)
-
-
-def phase_of(member: Member, name: str) -> str:
-    pods = {p["metadata"]["name"]: p for p in member.kube.items(PODS)}
-    return str(pods[name]["status"].get("phase", "")) if name in pods else ""
 
 
 def test_a_pod_runs_elsewhere_and_its_proxy_says_so(layer: Layer, enabled: list[Member]) -> None:
@@ -156,15 +109,6 @@ def workload(kind: str, number: int, restart: str = "Always") -> Json:
     if kind == "StatefulSet":
         spec |= {"serviceName": "many", "podManagementPolicy": "Parallel"}
     return {"apiVersion": "apps/v1", "kind": kind, "metadata": meta, "spec": spec}
-
-
-def running(member: Member) -> dict[str, str]:
-    """uid by name of the running pods."""
-    return {
-        pod["metadata"]["name"]: pod["metadata"]["uid"]
-        for pod in member.kube.items(PODS)
-        if pod["status"].get("phase") == "Running" and "deletionTimestamp" not in pod["metadata"]
-    }
 
 
 @pytest.mark.parametrize("kind", ["Deployment", "StatefulSet"])
