@@ -90,11 +90,11 @@ async def _running_on(client: ApiClient, node: str) -> set[str] | None:
     """Uids of the node's pods that have not finished, by the API server's own word."""
     query = {"fieldSelector": f"spec.nodeName={node},{RUNNING}"}
     try:
-        found = await client.get(with_query("/api/v1/pods", query), ObjectList[Bookmark])
+        pods = await client.get(with_query("/api/v1/pods", query), ObjectList[Bookmark])
     except (ApiError, TransportError, msgspec.DecodeError) as error:
         log.warning("pods of a node not read", node=node, error=str(error))
         return None
-    return {item.metadata.uid for item in found.items or ()}
+    return {item.metadata.uid for item in pods.items or ()}
 
 
 async def _expire(snapshot: Snapshot) -> None:

@@ -29,5 +29,7 @@ def extender(
       gsch extender --config extender.yaml --kubeconfig ~/.kube/config
     """
     logs.configure(verbose)
-    found = configuration(config_file)
-    uvloop.run(serve(found, kubeconfig or found.client_connection.kubeconfig, context))
+    loaded_config = configuration(config_file)
+    uvloop.run(
+        serve(loaded_config, kubeconfig or loaded_config.client_connection.kubeconfig, context)
+    )

@@ -152,13 +152,13 @@ async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamR
         return _error(error.status, error.reason)
 
 
-def _answering(name: str, verb: Verb, metrics: ExtenderMetrics, most: int) -> Handler:
+def _answering(name: str, verb: Verb, metrics: ExtenderMetrics, max_bytes: int) -> Handler:
     """One verb, with every failure as an answer of its own; a body has `most` bytes."""
 
     async def answer(request: web.Request) -> web.Response:
         started = time.perf_counter()
         try:
-            body = await _body(request, most)
+            body = await _body(request, max_bytes)
             started = time.perf_counter()
             response = web.Response(body=await verb(body), content_type="application/json")
         except GschError as error:
@@ -174,16 +174,16 @@ def _answering(name: str, verb: Verb, metrics: ExtenderMetrics, most: int) -> Ha
     return answer
 
 
-async def _body(request: web.Request, most: int) -> bytes:
-    if (request.content_length or 0) > most:
-        raise RequestRefused(413, f"more than {most} bytes")
+async def _body(request: web.Request, max_bytes: int) -> bytes:
+    if (request.content_length or 0) > max_bytes:
+        raise RequestRefused(413, f"more than {max_bytes} bytes")
     try:
         async with asyncio.timeout(BODY_TIMEOUT_S):
             return await request.read()
     except TimeoutError:
         raise RequestRefused(408, f"no more of the body within {BODY_TIMEOUT_S:g} s") from None
     except web.HTTPRequestEntityTooLarge:
-        raise RequestRefused(413, f"more than {most} bytes") from None
+        raise RequestRefused(413, f"more than {max_bytes} bytes") from None
 
 
 def _error(status: int, text: str) -> web.Response:

@@ -73,7 +73,7 @@ class Verbs:
         Raises BadRequest, PodRejected.
         """
         sent = requested(args)
-        names, unknown = self._known(sent)
+        names, unknown = self._partition(sent)
         info, trial = self._trial(args.pod)
         result = self._filter(names, info, trial)
         if not unknown:
@@ -108,7 +108,7 @@ class Verbs:
         info = self.info(args.pod)
         if not info.policy:
             return []
-        nodes = self._rows(self._known(requested(args))[0])
+        nodes = self._rows(self._partition(requested(args))[0])
         value = self._value(info, nodes.rows)
         if value is None:
             return []
@@ -124,7 +124,7 @@ class Verbs:
         Raises BadRequest, PodRejected.
         """
         wanted = _victims(args)
-        nodes = self._rows(self._known(list(wanted))[0])
+        nodes = self._rows(self._partition(list(wanted))[0])
         info, trial = self._trial(args.pod)
         fits = np.array(
             [
@@ -141,10 +141,10 @@ class Verbs:
 
     def unknown(self, names: Iterable[str]) -> list[str]:
         """Those that are no nodes here, or not yet."""
-        known = self._snapshot.rows_by_name
-        return [name for name in names if name not in known]
+        rows_by_name = self._snapshot.rows_by_name
+        return [name for name in names if name not in rows_by_name]
 
-    def _known(self, names: list[str]) -> tuple[list[str], list[str]]:
+    def _partition(self, names: list[str]) -> tuple[list[str], list[str]]:
         """Nodes that are known here, and the others."""
         if self._snapshot.rows_by_name.keys() >= set(names):
             return names, []
@@ -207,9 +207,9 @@ class Verbs:
             for reason, refused in verdict.reasons:
                 for row in np.flatnonzero(refused).tolist():
                     if row in rows:
-                        place = never if verdict.unresolvable[row] else failed
+                        reasons = never if verdict.unresolvable[row] else failed
                         name = rows[row]
-                        place[name] = f"{place[name]}, {reason}" if name in place else reason
+                        reasons[name] = f"{reasons[name]}, {reason}" if name in reasons else reason
         return failed, never
 
     def _value(self, info: PodInfo, rows: Ints) -> Ints | None:

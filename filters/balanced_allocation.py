@@ -128,8 +128,8 @@ def _evenness(fractions: list[Fraction]) -> Ints:
 def _deviation(fractions: Floats, present: NDArray[np.bool_]) -> Floats:
     """Of the present fractions of each node; two are halved apart, as upstream does."""
     if len(fractions) == 2:
-        apart = np.abs((fractions[0] - fractions[1]) / 2)
-        return np.where(present.all(axis=0), apart, 0.0)
+        deviation = np.abs((fractions[0] - fractions[1]) / 2)
+        return np.where(present.all(axis=0), deviation, 0.0)
     counts = present.sum(axis=0)
     mean = fractions.sum(axis=0) / np.maximum(counts, 1)
     squares = np.where(present, (fractions - mean) ** 2, 0.0).sum(axis=0)

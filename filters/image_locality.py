@@ -29,21 +29,21 @@ class ImageLocality(Plugin):
 
     def pre_score(self, info: PodInfo, snapshot: Snapshot) -> ImageLocalityState | None:
         spec = info.pod.spec
-        found = []
+        images = []
         for name in _images(info.pod):
             sizes = snapshot.images.sizes(name, len(snapshot))
             if sizes is not None:
                 # The rarer an image, the less it draws: nodes that have it would run hot.
-                found.append((sizes, snapshot.images.nodes_with(name) / snapshot.node_count))
+                images.append((sizes, snapshot.images.nodes_with(name) / snapshot.node_count))
         containers = len(spec.init_containers or ()) + len(spec.containers)
-        return ImageLocalityState(found, containers) if found else None
+        return ImageLocalityState(images, containers) if images else None
 
     def score(self, state: ImageLocalityState, view: View) -> Ints:
         total = np.zeros(len(view), np.int64)
         for sizes, share in state.images:
             total += (sizes[view.rows] * share).astype(np.int64)
-        most = MAX_SUM * state.containers
-        return MAX_SCORE * (np.clip(total, LEAST, most) - LEAST) // (most - LEAST)
+        max_threshold = MAX_SUM * state.containers
+        return MAX_SCORE * (np.clip(total, LEAST, max_threshold) - LEAST) // (max_threshold - LEAST)
 
 
 def _images(pod: Pod) -> list[str]:

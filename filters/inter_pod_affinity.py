@@ -142,8 +142,8 @@ class InterPodAffinity(Plugin):
         if not rules.wanted:
             return bits
         # With the last pod that its terms mean gone, a pod that they mean itself is the first.
-        gone = [_removed(table, view, removed) for table in rules.wanted]
-        pairs = list(zip(rules.wanted, gone, strict=True))
+        removed_counts = [_removed(table, view, removed) for table in rules.wanted]
+        pairs = list(zip(rules.wanted, removed_counts, strict=True))
         first = rules.own & (sum(int(t.counts.sum()) - g for t, g in pairs) == 0)
         for table in rules.wanted:
             column = view.label(table.key)
@@ -157,20 +157,20 @@ class InterPodAffinity(Plugin):
     def remedies(self, prepared: Prepared[Rules], snapshot: Snapshot, row: int) -> list[Remedy]:
         rules: Rules = prepared.state
         view = snapshot.view(np.array([row]))
-        found = []
+        remedies = []
         for table in rules.wanted:
             column = view.label(table.key)
             if column is None or not column[0]:
-                found.append(Remedy(f"label {table.key} on the node"))
+                remedies.append(Remedy(f"label {table.key} on the node"))
             elif not rules.first and not table.held[column[0]]:
-                found.append(Remedy(f"a pod that the affinity wants under the same {table.key}"))
+                remedies.append(Remedy(f"a pod that the affinity wants under the same {table.key}"))
         for what, tables in (("the pod's", rules.unwanted), ("running pods'", rules.guarded)):
-            found += [
+            remedies += [
                 Remedy(f"no pod under the same {table.key} that {what} anti-affinity keeps apart")
                 for table in tables
                 if _any([table], view).any()
             ]
-        return found
+        return remedies
 
     # -- score -----------------------------------------------------------------------------
 
@@ -211,10 +211,10 @@ class InterPodAffinity(Plugin):
         """The least becomes 0, the most 100."""
         if not len(raw):
             return raw
-        least, most = int(raw.min()), int(raw.max())
-        if most == least:
+        lowest, highest = int(raw.min()), int(raw.max())
+        if highest == lowest:
             return np.zeros_like(raw)
-        scaled: Ints = (MAX_SCORE * ((raw - least) / (most - least))).astype(np.int64)
+        scaled: Ints = (MAX_SCORE * ((raw - lowest) / (highest - lowest))).astype(np.int64)
         return scaled
 
 
@@ -255,8 +255,8 @@ def _removed(table: TermTable, view: View, removed: Removed) -> Ints:
     if column is None:
         return np.zeros(len(view), np.int64)
     source = table.source
-    gone = removed.with_term(source) if isinstance(source, Term) else removed.matching(source)
-    return np.where(column != 0, gone, 0)
+    counts = removed.with_term(source) if isinstance(source, Term) else removed.matching(source)
+    return np.where(column != 0, counts, 0)
 
 
 def _left(table: TermTable, view: View, removed: Removed) -> Ints:

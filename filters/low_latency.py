@@ -191,19 +191,19 @@ class LowLatency(Plugin):
     def _work_out(self, source: str, snapshot: Snapshot) -> Nearness:
         rows = self._rows(snapshot)
         times, measured = self.matrix.row(source, rows), self.matrix.measured_row(source, rows)
-        mine = snapshot.row(source)
-        if mine is not None:
-            times[mine], measured[mine] = 0.0, True
+        source_row = snapshot.row(source)
+        if source_row is not None:
+            times[source_row], measured[source_row] = 0.0, True
         view = snapshot.view()
         others = np.isfinite(times)
-        if mine is not None:
-            others[mine] = False
+        if source_row is not None:
+            others[source_row] = False
         if not others.any():
             nothing = np.zeros(len(view), np.bool_)
-            return Nearness(times * np.nan, nothing, nothing, _steps(view, mine))
+            return Nearness(times * np.nan, nothing, nothing, _steps(view, source_row))
         estimated = np.isnan(times) & view.valid
-        for place in PLACES:
-            column = view.label(place)
+        for topology_key in PLACES:
+            column = view.label(topology_key)
             if column is not None:
                 _fill(times, column, others)
         return Nearness(times, measured, estimated & ~np.isnan(times))
@@ -216,13 +216,13 @@ class LowLatency(Plugin):
         return self._ids[1]
 
 
-def _fill(times: Milliseconds, column: Any, known: Bools) -> None:
+def _fill(times: Milliseconds, column: Any, has_time: Bools) -> None:
     """Give rows without a time the median of those of their place that have one."""
     missing = np.isnan(times)
-    for place in np.unique(column[missing]).tolist():
-        there = (column == place) & known
-        if place and there.any():
-            times[missing & (column == place)] = np.median(times[there])
+    for value_id in np.unique(column[missing]).tolist():
+        there = (column == value_id) & has_time
+        if value_id and there.any():
+            times[missing & (column == value_id)] = np.median(times[there])
 
 
 def _steps(view: View, source: int | None) -> Ints | None:
@@ -231,8 +231,8 @@ def _steps(view: View, source: int | None) -> Ints | None:
         return None
     steps = np.full(len(view), len(PLACES))
     labelled = False
-    for step, place in reversed(list(enumerate(PLACES))):
-        column = view.label(place)
+    for step, topology_key in reversed(list(enumerate(PLACES))):
+        column = view.label(topology_key)
         if column is not None and column[source]:
             steps[column == column[source]] = step
             labelled = True

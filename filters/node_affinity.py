@@ -117,14 +117,14 @@ class NodeAffinity(Plugin):
         view = snapshot.view(np.array([row]))
         node = snapshot.node(snapshot.names[row])
         own = (node.metadata.labels or {}) if node else {}
-        found = [
+        remedies = [
             Remedy(f"label {key}={value} on the node (it has {own.get(key, 'none')})")
             for key, value in (labels or {}).items()
             if own.get(key) != value
         ]
         if required is not None and not matches_selector(required, view, snapshot).all():
-            found.append(Remedy("a node that the required node affinity matches"))
-        return found
+            remedies.append(Remedy("a node that the required node affinity matches"))
+        return remedies
 
     def pre_score(self, info: PodInfo, snapshot: Snapshot) -> ScoreState | None:
         affinity = _affinity(info)

@@ -34,7 +34,7 @@ class NodeDeclaredFeatures(Plugin):
 
     def filter(self, prepared: Prepared[Required], view: View) -> Ints:
         needed, sets = prepared.state.features, prepared.state.snapshot.feature_sets
-        has = [needed <= (known or frozenset()) for known in sets.values]
+        has = [needed <= (declared or frozenset()) for declared in sets.values]
         return refusals(~np.array(has)[view.feature_set], 1 | UNRESOLVABLE)
 
 
@@ -42,11 +42,11 @@ def required(pod: Pod) -> frozenset[str]:
     """Features that scheduling has to look for, as of 1.36 (component-helpers'
     nodedeclaredfeatures)."""
     spec = pod.spec
-    found = set()
+    features = set()
     if spec.host_network and not spec.host_users:
-        found.add("UserNamespacesHostNetworkSupport")
+        features.add("UserNamespacesHostNetworkSupport")
     containers = (*spec.containers, *(spec.init_containers or ()))
     rules = [rule for c in containers for rule in c.restart_policy_rules or ()]
     if any(rule.action == "RestartAllContainers" for rule in rules):
-        found.add("RestartAllContainersOnContainerExits")
-    return frozenset(found)
+        features.add("RestartAllContainersOnContainerExits")
+    return frozenset(features)

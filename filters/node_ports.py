@@ -48,9 +48,9 @@ class NodePorts(Plugin):
         return refusals(taken, 1)
 
     def remedies(self, prepared: Prepared[Ports], snapshot: Snapshot, row: int) -> list[Remedy]:
-        found = []
+        remedies = []
         for port in prepared.state.ports:
             in_use = snapshot.index.ports_in_use(port)
             if in_use is not None and in_use[row]:
-                found.append(Remedy(f"host port {port.number}/{port.protocol} free"))
-        return found
+                remedies.append(Remedy(f"host port {port.number}/{port.protocol} free"))
+        return remedies

@@ -97,9 +97,9 @@ class Hard:
         codes[0] = 2 | UNRESOLVABLE
         return codes
 
-    def skewed_without(self, column: Ids, gone: Ints) -> Bools:
+    def skewed_without(self, column: Ids, removed_counts: Ints) -> Bools:
         """By row, whether its domain is too full without `gone` pods of that row."""
-        left = self.matching[column] - gone
+        left = self.matching[column] - removed_counts
         least = np.zeros(len(column), np.int64)
         if len(self.domains) and len(self.domains) >= self.constraint.min_domains:
             counts = self.matching[self.domains]
@@ -211,8 +211,10 @@ class PodTopologySpread(Plugin):
             column = view.label(one.constraint.key)
             skewed = None
             if column is not None:
-                gone = removed.matching(_query(one.constraint, namespace)) * one.among[view.rows]
-                skewed = one.skewed_without(column, gone)
+                removed_counts = (
+                    removed.matching(_query(one.constraint, namespace)) * one.among[view.rows]
+                )
+                skewed = one.skewed_without(column, removed_counts)
             bits = _first(bits, column, skewed)
         return bits
 
@@ -220,16 +222,18 @@ class PodTopologySpread(Plugin):
         self, prepared: Prepared[HardConstraints], snapshot: Snapshot, row: int
     ) -> list[Remedy]:
         view = snapshot.view(np.array([row]))
-        found = []
+        remedies = []
         for one, codes in prepared.state.with_codes:
             key = one.constraint.key
             column = view.label(key)
             if column is None or not column[0]:
-                found.append(Remedy(f"label {key} on the node"))
+                remedies.append(Remedy(f"label {key} on the node"))
             elif codes[column[0]]:
                 value = snapshot.label_values(key).values[column[0]]
-                found.append(Remedy(f"fewer pods that the constraint counts where {key}={value}"))
-        return found
+                remedies.append(
+                    Remedy(f"fewer pods that the constraint counts where {key}={value}")
+                )
+        return remedies
 
     # -- score -----------------------------------------------------------------------------
 
@@ -270,10 +274,10 @@ class PodTopologySpread(Plugin):
         scored = raw != IGNORED
         if not scored.any():
             return np.zeros_like(raw)
-        least, most = int(raw[scored].min()), int(raw[scored].max())
-        if most == 0:
+        lowest, highest = int(raw[scored].min()), int(raw[scored].max())
+        if highest == 0:
             return np.where(scored, MAX_SCORE, 0)
-        return np.where(scored, MAX_SCORE * (most + least - raw) // most, 0)
+        return np.where(scored, MAX_SCORE * (highest + lowest - raw) // highest, 0)
 
     # -- both ------------------------------------------------------------------------------
 

@@ -59,9 +59,9 @@ OUR_OWN = frozenset((UnsupportedConstraints.NAME, LowLatency.NAME))
 
 def plugins() -> dict[str, type[Plugin]]:
     """In-tree plugins, then installed ones. Raises ValueError where two share a name."""
-    found = dict(IN_TREE)
+    registry = dict(IN_TREE)
     for entry in entry_points(group="gsch.plugins"):
-        if entry.name in found:
+        if entry.name in registry:
             raise ValueError(f"plugin {entry.name} of {entry.value} is already there")
-        found[entry.name] = entry.load()
-    return found
+        registry[entry.name] = entry.load()
+    return registry

@@ -23,7 +23,11 @@ from filters.common.plugin import (
     Removed,
 )
 
-LEAST, MOST, RATIO = "LeastAllocated", "MostAllocated", "RequestedToCapacityRatio"
+LEAST_ALLOCATED, MOST_ALLOCATED, RATIO = (
+    "LeastAllocated",
+    "MostAllocated",
+    "RequestedToCapacityRatio",
+)
 
 # Resources that count for a node even when the pod asks for none of them.
 NATIVE = (CPU, MEMORY, EPHEMERAL_STORAGE)
@@ -72,7 +76,7 @@ class ScoringStrategy(msgspec.Struct, forbid_unknown_fields=True, frozen=True, r
     `requestedToCapacityRatio` belongs to the last of them.
     """
 
-    type: str = LEAST
+    type: str = LEAST_ALLOCATED
     """LeastAllocated, MostAllocated or RequestedToCapacityRatio."""
     resources: tuple[ResourceSpec, ...] = DEFAULT_RESOURCES
     """The resources that are scored."""
@@ -114,9 +118,10 @@ class NodeResourcesFit(Plugin):
     def __init__(self, args: NodeResourcesFitArgs = NodeResourcesFitArgs()) -> None:
         strategy = args.scoring_strategy
         check_resources(strategy.resources)
-        if strategy.type not in (LEAST, MOST, RATIO):
+        if strategy.type not in (LEAST_ALLOCATED, MOST_ALLOCATED, RATIO):
             raise ValueError(
-                f"scoringStrategy.type: {LEAST}, {MOST} or {RATIO}, got {strategy.type}"
+                f"scoringStrategy.type: {LEAST_ALLOCATED}, {MOST_ALLOCATED} or {RATIO}, got "
+                f"{strategy.type}"
             )
         ratio = strategy.requested_to_capacity_ratio
         if (ratio is not None) != (strategy.type == RATIO):
@@ -160,7 +165,7 @@ class NodeResourcesFit(Plugin):
 
     def remedies(self, prepared: Prepared[Requests], snapshot: Snapshot, row: int) -> list[Remedy]:
         view = snapshot.view(np.array([row]))
-        found = []
+        remedies = []
         for name, amount in prepared.state:
             offered, used = int(view.allocatable(name)[0]), int(view.requested(name)[0])
             missing = amount + used - offered
@@ -169,8 +174,8 @@ class NodeResourcesFit(Plugin):
                     f"{written(name, missing)} more {name} (asks {written(name, amount)}, "
                     f"{written(name, max(offered - used, 0))} of {written(name, offered)} free)"
                 )
-                found.append(Remedy(text, min(missing / max(offered, 1), 1.0)))
-        return found
+                remedies.append(Remedy(text, min(missing / max(offered, 1), 1.0)))
+        return remedies
 
     def _ignores(self, name: str) -> bool:
         group, slash, _ = name.partition("/")
@@ -181,11 +186,11 @@ class NodeResourcesFit(Plugin):
     def pre_score(self, info: PodInfo, snapshot: Snapshot) -> list[tuple[str, int, int]]:
         """(resource, weight, what the pod adds), without extended ones that it does not ask for."""
         nonzero = dict(zip((CPU, MEMORY), info.needs.nonzero, strict=True))
-        found = []
+        resources = []
         for spec in self._args.scoring_strategy.resources:
             if spec.name.endswith("/*"):
                 vendor = spec.name[:-1]
-                found += [
+                resources += [
                     (name, spec.weight, asked)
                     for name, asked in sorted(info.needs.requests.items())
                     if name.startswith(vendor)
@@ -193,8 +198,8 @@ class NodeResourcesFit(Plugin):
                 continue
             amount = nonzero.get(spec.name, info.needs.requests.get(spec.name, 0))
             if amount or spec.name in NATIVE:
-                found.append((spec.name, spec.weight, amount))
-        return found
+                resources.append((spec.name, spec.weight, amount))
+        return resources
 
     def score(self, state: list[tuple[str, int, int]], view: View) -> Ints:
         # In place wherever possible: this runs over every row for every pod of a new kind.
@@ -224,7 +229,7 @@ class NodeResourcesFit(Plugin):
 
     def _part(self, used: Floats, more: int, offered: Floats, largest: int) -> Floats:
         """One resource's score with so much more in use, 0..100, a whole number."""
-        if self._type == LEAST:
+        if self._type == LEAST_ALLOCATED:
             counted = offered - used
             counted -= more
             np.maximum(counted, 0.0, out=counted)

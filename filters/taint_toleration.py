@@ -107,9 +107,9 @@ class _Counts:
         if self._generation != self.sets.generation:
             # A number means another set by now.
             self._generation, self._counts = self.sets.generation, np.zeros(0, np.int64)
-        known = len(self._counts)
-        if known < len(self.sets):
-            fresh = [sum(map(self.test, taints or ())) for taints in self.sets.values[known:]]
+        counted = len(self._counts)
+        if counted < len(self.sets):
+            fresh = [sum(map(self.test, taints or ())) for taints in self.sets.values[counted:]]
             self._counts = np.concatenate([self._counts, np.array(fresh, np.int64)])
         counts: Ints = self._counts[view.taint_set]
         return counts

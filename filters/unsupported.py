@@ -27,10 +27,10 @@ class UnsupportedConstraints(Plugin):
         return [bool(test(info.pod)) for _, _, test in IN_POD]
 
     def pre_filter(self, info: PodInfo, snapshot: Snapshot) -> Rejected | None:
-        found = [f"{field} ({plugin})" for field, plugin, test in IN_POD if test(info.pod)]
-        if not found:
+        unsupported = [f"{field} ({plugin})" for field, plugin, test in IN_POD if test(info.pod)]
+        if not unsupported:
             return None
-        return Rejected(f"pod asks for what no plugin here understands: {', '.join(found)}")
+        return Rejected(f"pod asks for what no plugin here understands: {', '.join(unsupported)}")
 
     def filter(self, prepared: Prepared[None], view: View) -> Ints:
         return np.zeros(len(view), np.int64)

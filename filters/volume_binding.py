@@ -228,8 +228,8 @@ class _Search:
         if promised is not None:
             free = self._reach.of(promised)
             id_ = self._storage.available.id(promised.metadata.name)
-            for other in taken:
-                free = free & (other != id_)
+            for taken_ids in taken:
+                free = free & (taken_ids != id_)
             return np.where(free, id_, -1)
         available = self._storage.available
         best = SmallestVolumes(len(self._view), available.ranks)
@@ -255,8 +255,8 @@ class _Search:
         fits = sizes >= size
         if only is not None:
             fits &= np.isin(ids, list(only))
-        for other in taken:
-            fits &= other[rows] != ids
+        for taken_ids in taken:
+            fits &= taken_ids[rows] != ids
         best.offer(rows[fits], sizes[fits], ids[fits])
 
     def _choose_reached(
@@ -278,8 +278,8 @@ class _Search:
                 continue
             tried += 1
             open_ = np.ones(len(rows), np.bool_)
-            for other in taken:
-                open_ &= other[rows] != id_
+            for taken_ids in taken:
+                open_ &= taken_ids[rows] != id_
             taking = int(open_.sum())
             best.offer(rows[open_], np.full(taking, offered), np.full(taking, id_))
             rows = rows[~open_]

@@ -49,7 +49,7 @@ class VolumeRestrictions(Plugin):
             return None
         taken = np.zeros(len(snapshot), np.bool_)
         for shape in snapshot.index.with_disks() if disks else ():
-            if any(_conflict(mine, other) for mine in disks for other in shape.disks):
+            if any(_conflict(disk, used_disk) for disk in disks for used_disk in shape.disks):
                 taken[list(shape.on)] = True
         return Prepared(VolumeRestrictionsState(taken, in_use), (DISK_CONFLICT, IN_USE))
 

@@ -60,14 +60,14 @@ class VolumeZone(Plugin):
 
     def filter(self, prepared: Prepared[Zones], view: View) -> Ints:
         zones = prepared.state
-        found = np.ones(len(view), np.bool_)
+        matching = np.ones(len(view), np.bool_)
         for label, values in zones.required:
-            found = found & _has_one(label, values, view, zones.snapshot)
+            matching = matching & _has_one(label, values, view, zones.snapshot)
         # A node without any of these labels is in a cluster of one zone.
         zonal = np.zeros(len(view), np.bool_)
         for label in LABELS:
             zonal |= _present(label, view)
-        return refusals(zonal & ~found, 1 | UNRESOLVABLE)
+        return refusals(zonal & ~matching, 1 | UNRESOLVABLE)
 
 
 def _zones(volume: PersistentVolume) -> Iterator[tuple[str, list[str]]]:
@@ -92,7 +92,7 @@ def _has_one(label: str, values: list[str], view: View, snapshot: Snapshot) -> B
     for name in (label, OLD_NAMES.get(label, label)):
         column = view.label(name)
         if column is not None:
-            known = snapshot.label_values(name)
-            result |= missing & np.isin(column, [known.find(value) for value in values])
+            label_values = snapshot.label_values(name)
+            result |= missing & np.isin(column, [label_values.find(value) for value in values])
             missing &= column == 0
     return result

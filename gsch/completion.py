@@ -14,7 +14,7 @@ def completion(ctx: click.Context, shell: str) -> None:
     Example:  source <(gsch completion bash)
     """
     root = ctx.find_root()
-    found = get_completion_class(shell)
-    if found is None:
+    completion_class = get_completion_class(shell)
+    if completion_class is None:
         raise click.ClickException(f"click cannot complete for {shell}")
-    click.echo(found(root.command, {}, "gsch", "_GSCH_COMPLETE").source())
+    click.echo(completion_class(root.command, {}, "gsch", "_GSCH_COMPLETE").source())

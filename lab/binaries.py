@@ -72,14 +72,14 @@ def catalogue() -> dict[str, Binary]:
         "kubelet",
         "kube-proxy",
     )
-    found = {name: _kubernetes(name) for name in names}
-    found["pause"] = Binary("pause", "gsch.io/tools/pause")
-    found["coredns"] = Binary("coredns", "gsch.io/tools/coredns")
-    found["etcd"] = Binary("etcd", "go.etcd.io/etcd/server/v3")
+    binaries = {name: _kubernetes(name) for name in names}
+    binaries["pause"] = Binary("pause", "gsch.io/tools/pause")
+    binaries["coredns"] = Binary("coredns", "gsch.io/tools/coredns")
+    binaries["etcd"] = Binary("etcd", "go.etcd.io/etcd/server/v3")
     for name in ("kwok", "kwokctl"):
-        found[name] = Binary("kwok", f"sigs.k8s.io/kwok/cmd/{name}")
-    found["toxiproxy"] = Binary("toxiproxy", "github.com/Shopify/toxiproxy/v2/cmd/server")
-    return found
+        binaries[name] = Binary("kwok", f"sigs.k8s.io/kwok/cmd/{name}")
+    binaries["toxiproxy"] = Binary("toxiproxy", "github.com/Shopify/toxiproxy/v2/cmd/server")
+    return binaries
 
 
 # What a control plane with fake nodes and its tests need.
@@ -132,8 +132,8 @@ def ensure(names: Iterable[str] = CONTROL_PLANE, console: Console | None = None)
             for number, name in enumerate(missing, 1):
                 if locate(name) is None:
                     _build(name, f"{number} of {len(missing)}", console)
-    found = {name: locate(name) for name in wanted}
-    return {name: path for name, path in found.items() if path is not None}
+    paths = {name: locate(name) for name in wanted}
+    return {name: path for name, path in paths.items() if path is not None}
 
 
 def check_go() -> None:
@@ -168,14 +168,14 @@ def _alone(console: Console) -> Iterator[None]:
         yield
 
 
-def _build(name: str, place: str, console: Console) -> None:
+def _build(name: str, position: str, console: Console) -> None:
     binary = catalogue()[name]
     folder = TOOLS / binary.module
     flags = ["-trimpath", "-ldflags", binary.ldflags]
     target = cache(binary.module) / name
     target.parent.mkdir(exist_ok=True)
     fresh = target.with_suffix(".new")
-    title = f"{name} ({place})"
+    title = f"{name} ({position})"
     with _progress(title, console) as advance:
         total = _stale_packages(folder, flags, binary.package, title)
         advance(0, total)

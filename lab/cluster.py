@@ -67,12 +67,12 @@ class LabCluster:
 
     def running(self) -> dict[str, int]:
         """Process id by component."""
-        found: dict[str, int] = {}
+        pids: dict[str, int] = {}
         for pid, arguments in processes.of_folder(self.folder).items():
             name = Path(arguments[0]).name.removesuffix("-controller")
             if name in COMPONENTS:
-                found[name] = pid
-        return found
+                pids[name] = pid
+        return pids
 
     def up(self, options: Options = Options()) -> None:
         """Bring the cluster up; on any failure, Ctrl-C included, nothing of it stays."""
@@ -81,15 +81,17 @@ class LabCluster:
                 f"cluster {self.name} is there already: use another name, or "
                 f"`gsch lab down {self.name}` first"
             )
-        found = binaries.ensure((*PARTS, *(["kube-scheduler"] if options.kube_scheduler else ())))
+        binary_paths = binaries.ensure(
+            (*PARTS, *(["kube-scheduler"] if options.kube_scheduler else ()))
+        )
         try:
             with one_at_a_time():
-                self._create(found, options)
+                self._create(binary_paths, options)
         except BaseException:
             self.down()
             raise
 
-    def _create(self, found: Mapping[str, Path], options: Options) -> None:
+    def _create(self, binary_paths: Mapping[str, Path], options: Options) -> None:
         disabled = [] if options.kube_scheduler else ["kube-scheduler"]
         if options.bare:
             disabled += ["kube-controller-manager", "kwok-controller"]
@@ -100,9 +102,9 @@ class LabCluster:
             extra.append(f"kube-apiserver=disable-admission-plugins={','.join(unwanted)}")
         command = ["create", "cluster", "--runtime", "binary", "--wait", READY_TIMEOUT]
         for name in ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"):
-            if name in found:
-                command += [f"--{name}-binary", str(found[name])]
-        command += ["--kwok-controller-binary", str(found["kwok"])]
+            if name in binary_paths:
+                command += [f"--{name}-binary", str(binary_paths[name])]
+        command += ["--kwok-controller-binary", str(binary_paths["kwok"])]
         command += ["--kubeconfig", str(self.folder / "merged.yaml"), "--disable-qps-limits"]
         if disabled:
             command += ["--disable", ",".join(disabled)]
@@ -118,14 +120,21 @@ class LabCluster:
         for argument in extra:
             command += ["--extra-args", argument]
         root().mkdir(parents=True, exist_ok=True)
-        self._kwokctl(found, command)
+        self._kwokctl(binary_paths, command)
 
-    def _kwokctl(self, found: Mapping[str, Path], command: list[str]) -> None:
+    def _kwokctl(self, binary_paths: Mapping[str, Path], command: list[str]) -> None:
         settings = root() / "kwokctl.yaml"
         settings.write_text(_KWOKCTL_SETTINGS)
-        path = f"{found['kubectl'].parent}{os.pathsep}{os.environ.get('PATH', '')}"
+        path = f"{binary_paths['kubectl'].parent}{os.pathsep}{os.environ.get('PATH', '')}"
         answer = subprocess.run(
-            [str(found["kwokctl"]), "--name", self.name, "--config", str(settings), *command],
+            [
+                str(binary_paths["kwokctl"]),
+                "--name",
+                self.name,
+                "--config",
+                str(settings),
+                *command,
+            ],
             env={**os.environ, "KWOK_WORKDIR": str(root()), "PATH": path},
             capture_output=True,
             text=True,
@@ -146,8 +155,8 @@ class LabCluster:
 
     def down(self) -> None:
         """End every process of the cluster and remove its folder; nothing there is no error."""
-        gone = processes.kill(self.folder)
-        if not gone:
+        ended = processes.kill(self.folder)
+        if not ended:
             raise LabError(f"processes of {self.name} would not end: {self.running()}")
         for process in self._started:
             process.wait()

@@ -147,14 +147,14 @@ def down(names: tuple[str, ...], everything: bool) -> None:
 @lab.command(name="list")
 def list_() -> None:
     """List the lab's clusters and what runs of each."""
-    found = clusters()
-    if not found:
+    lab_clusters = clusters()
+    if not lab_clusters:
         click.echo("no clusters")
         return
     table = Table(box=None, header_style="bold", pad_edge=False)
     for heading in ("NAME", "SERVER", "RUNNING"):
         table.add_column(heading)
-    for cluster in found:
+    for cluster in lab_clusters:
         server = cluster.server() if cluster.kubeconfig.exists() else ""
         table.add_row(cluster.name, server, ", ".join(sorted(cluster.running())) or "nothing")
     Console().print(table)

@@ -66,12 +66,12 @@ class Switch:
 
     def route(self, address: bytes) -> int:
         """The device for a destination, -1 for none; looked up once an address."""
-        found = self._routes.get(address)
-        if found is None:
+        device = self._routes.get(address)
+        if device is None:
             wanted = ipaddress.ip_address(address)
-            found = next((index for prefix, index in self._prefixes if wanted in prefix), -1)
-            self._routes[address] = found
-        return found
+            device = next((index for prefix, index in self._prefixes if wanted in prefix), -1)
+            self._routes[address] = device
+        return device
 
     def run(self) -> None:
         """Pass packets, for ever."""
@@ -135,10 +135,10 @@ def _delays(settings: dict[str, Any]) -> list[list[float]]:
     nodes = settings["nodes"]
     names = [node["name"] for node in nodes]
     own = [float(node["delay_ms"]) / 1000 for node in nodes]
-    delays = [[mine + theirs for theirs in own] for mine in own]
+    delays = [[source_delay + target_delay for target_delay in own] for source_delay in own]
     for pair in settings.get("pairs", ()):
-        one, other = names.index(pair["one"]), names.index(pair["other"])
-        delays[one][other] = delays[other][one] = float(pair["delay_ms"]) / 1000
+        source, target = names.index(pair["one"]), names.index(pair["other"])
+        delays[source][target] = delays[target][source] = float(pair["delay_ms"]) / 1000
     return delays
 
 

@@ -64,7 +64,7 @@ def run(keep: bool, console: Console) -> list[Row]:
     if cluster.exists:
         console.print("a demo from before is still there: taking it down first")
         cluster.down()
-    found = binaries.ensure(PARTS, console)
+    binary_paths = binaries.ensure(PARTS, console)
     started = time.monotonic()
     console.print("bringing up etcd, kube-apiserver, kube-controller-manager and kwok")
     cluster.up()
@@ -73,7 +73,7 @@ def run(keep: bool, console: Console) -> list[Row]:
         asyncio.run(nodes.create(cluster.kubeconfig, wanted))
         asyncio.run(nodes.wait_ready(cluster.kubeconfig, len(wanted)))
         console.print(f"{len(wanted)} nodes are ready after {time.monotonic() - started:.1f} s")
-        kubectl = _Kubectl(found["kubectl"], cluster.kubeconfig)
+        kubectl = _Kubectl(binary_paths["kubectl"], cluster.kubeconfig)
         with _scheduler(cluster, keep):
             outcome = _follow(kubectl, console)
     except BaseException:
@@ -184,16 +184,16 @@ def _rows(pods: list[dict[str, Any]], log: Path, expected: Mapping[str, str]) ->
 def rows(outcomes: Mapping[str, tuple[str, str]], expected: Mapping[str, str]) -> list[Row]:
     """One for each expected pod; `outcomes` are (node, why) by name."""
     return [
-        Row(name, *outcomes.get(name, ("", "nothing was decided")), place)
-        for name, place in expected.items()
+        Row(name, *outcomes.get(name, ("", "nothing was decided")), expected_node)
+        for name, expected_node in expected.items()
     ]
 
 
 def _decisions(log: Path) -> dict[str, str]:
     """What the scheduler logged about each decision, by pod."""
-    found = {}
+    reasons = {}
     for line in log.read_text().splitlines():
         if '"event": "decided"' in line:
             entry = json.loads(line)
-            found[entry["pod"]] = entry["why"]
-    return found
+            reasons[entry["pod"]] = entry["why"]
+    return reasons

@@ -42,13 +42,15 @@ def check() -> None:
         raise LabError("real nodes need /dev/net/tun (modprobe tun)")
 
 
-def run(*words: str | Path, check: bool = True) -> str:
+def run(*arguments: str | Path, check: bool = True) -> str:
     """A command's output. Raises LabError with what it said."""
     answer = subprocess.run(
-        [str(word) for word in words], capture_output=True, text=True, check=False
+        [str(argument) for argument in arguments], capture_output=True, text=True, check=False
     )
     if check and answer.returncode:
-        raise LabError(f"{' '.join(map(str, words))}: {(answer.stderr or answer.stdout)[-800:]}")
+        raise LabError(
+            f"{' '.join(map(str, arguments))}: {(answer.stderr or answer.stdout)[-800:]}"
+        )
     return answer.stdout
 
 
@@ -85,14 +87,14 @@ def add_cgroup(name: str) -> None:
 
 def members(pattern: str) -> set[int]:
     """Processes in the groups that `pattern` names, and below."""
-    found: set[int] = set()
+    pids: set[int] = set()
     for root in hierarchies():
         for top in root.glob(pattern):
             # Groups come and go while they are looked at, which os.walk takes in its stride.
             for folder, _, _ in os.walk(top):
                 with contextlib.suppress(OSError):
-                    found |= set(map(int, (Path(folder) / "cgroup.procs").read_text().split()))
-    return found
+                    pids |= set(map(int, (Path(folder) / "cgroup.procs").read_text().split()))
+    return pids
 
 
 def remove_cgroups(pattern: str) -> None:
@@ -117,11 +119,11 @@ def unmount_below(folder: Path) -> None:
 
 def namespaces_of(pids: set[int]) -> set[int]:
     """The inodes of these processes' network namespaces."""
-    found = set()
+    inodes = set()
     for pid in pids:
         with contextlib.suppress(OSError):
-            found.add(Path(f"/proc/{pid}/ns/net").stat().st_ino)
-    return found
+            inodes.add(Path(f"/proc/{pid}/ns/net").stat().st_ino)
+    return inodes
 
 
 def remove_namespaces(prefix: str, inodes: set[int]) -> None:

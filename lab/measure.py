@@ -129,14 +129,14 @@ class PrometheusProcess:
         """An instant query's samples."""
         url = f"{self.url}/api/v1/query?query={urllib.parse.quote(expression)}"
         with urllib.request.urlopen(url, timeout=5) as reply:  # noqa: S310
-            found: list[dict[str, Any]] = json.load(reply)["data"]["result"]
-        return found
+            samples: list[dict[str, Any]] = json.load(reply)["data"]["result"]
+        return samples
 
     def median_ms(self, source: str, target: str) -> float:
         """The median round trip of a pair in ms; NaN while there is none."""
         labels = f'source="{source}",target="{target}",quantile="0.5"'
-        found = self.query(f"gsch_rtt_seconds{{{labels}}}")
-        return float(found[0]["value"][1]) * 1000 if found else float("nan")
+        samples = self.query(f"gsch_rtt_seconds{{{labels}}}")
+        return float(samples[0]["value"][1]) * 1000 if samples else float("nan")
 
 
 def free_port() -> int:

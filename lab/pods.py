@@ -53,4 +53,4 @@ def mount_host(pod_spec: Json, *further: Path) -> Json:
 def _without_nested(paths: list[Path]) -> list[Path]:
     """Without folders that lie in another one of them, and without doubles."""
     unique = list(dict.fromkeys(paths))
-    return [p for p in unique if not any(other in p.parents for other in unique)]
+    return [p for p in unique if not any(folder in p.parents for folder in unique)]

@@ -11,15 +11,15 @@ from pathlib import Path
 def of_folder(folder: Path) -> dict[int, list[str]]:
     """Command line by process id, of every process that names a file below `folder`."""
     prefix = f"{folder}/"
-    found: dict[int, list[str]] = {}
+    command_lines: dict[int, list[str]] = {}
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
             continue
         with contextlib.suppress(OSError):
             arguments = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
             if any(prefix in argument for argument in arguments):
-                found[int(entry.name)] = arguments[:-1]
-    return found
+                command_lines[int(entry.name)] = arguments[:-1]
+    return command_lines
 
 
 def ended(pid: int) -> bool:

@@ -66,14 +66,14 @@ class RealCluster(LabCluster):
 
     def running(self) -> dict[str, int]:
         """Process id by component; those of nodes carry the node's name."""
-        found: dict[str, int] = {}
+        pids: dict[str, int] = {}
         for pid, arguments in processes.of_folder(self.folder).items():
             name = Path(arguments[0]).name
             if name in ("kubelet", "kube-proxy"):
                 name = f"{name} {_node_of(arguments)}"
             if name.partition(" ")[0] in PARTS:
-                found[name] = pid
-        return found
+                pids[name] = pid
+        return pids
 
     # -- up --------------------------------------------------------------------------------
 
@@ -98,19 +98,19 @@ class RealCluster(LabCluster):
             )
         if not 1 <= len(nodes) <= MAX_NODES:
             raise LabError(f"real nodes: 1 to {MAX_NODES}, got {len(nodes)}")
-        found = binaries.ensure((*PARTS, "kubectl", "pause"))
+        binary_paths = binaries.ensure((*PARTS, "kubectl", "pause"))
         self.folder.mkdir(parents=True)
         try:
             with one_at_a_time():
                 (self.folder / MARK).write_text(json.dumps({"number": _free_number()}))
-            self._make(found, nodes, kube_scheduler, image_files, tick)
+            self._make(binary_paths, nodes, kube_scheduler, image_files, tick)
         except BaseException:
             self.down()
             raise
 
     def _make(
         self,
-        found: Mapping[str, Path],
+        binary_paths: Mapping[str, Path],
         nodes: Sequence[Mapping[str, Any]],
         kube_scheduler: bool,
         image_files: Sequence[Path],
@@ -119,18 +119,18 @@ class RealCluster(LabCluster):
         names = [node["metadata"]["name"] for node in nodes]
         credentials.write(self.folder, f"https://{self.address()}:6443", names)
         shutil.copy(self.credential("admin"), self.kubeconfig)
-        archives = self._make_images(found["pause"], image_files)
+        archives = self._make_images(binary_paths["pause"], image_files)
         real = [RealNode(self, index, node) for index, node in enumerate(nodes, 1)]
         self._connect(real)
-        self._control_plane(found)
+        self._control_plane(binary_paths)
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(lambda node: node.prepare(archives), real))
         self._wait_for_server()
-        self._controllers(found, kube_scheduler)
-        self._start_dns(found["coredns"])
+        self._controllers(binary_paths, kube_scheduler)
+        self._start_dns(binary_paths["coredns"])
         for node in real:
-            node.start_kubelet(found["kubelet"])
-            node.start_proxy(found["kube-proxy"])
+            node.start_kubelet(binary_paths["kubelet"])
+            node.start_proxy(binary_paths["kube-proxy"])
         self._wait_for_nodes(real, tick)
 
     def credential(self, name: str) -> Path:
@@ -183,20 +183,22 @@ class RealCluster(LabCluster):
 
     def _link_host(self, outside: str) -> None:
         number = self.number
-        mine, theirs = self.link, "host0"
+        host_veth, master_veth = self.link, "host0"
         # One of an earlier cluster of this number, of which the kernel kept the namespace.
-        host.run("ip", "link", "del", mine, check=False)
-        host.run("ip", "link", "add", mine, "type", "veth", "peer", "name", theirs,
+        host.run("ip", "link", "del", host_veth, check=False)
+        host.run("ip", "link", "add", host_veth, "type", "veth", "peer", "name", master_veth,
                  "netns", self.master)  # fmt: skip
-        host.run("ip", "addr", "add", f"{outside}/32", "dev", mine)
-        host.run("ip", "link", "set", mine, "up")
-        host.run(*host.inside(self.master, "ip", "link", "set", theirs, "up"))
+        host.run("ip", "addr", "add", f"{outside}/32", "dev", host_veth)
+        host.run("ip", "link", "set", host_veth, "up")
+        host.run(*host.inside(self.master, "ip", "link", "set", master_veth, "up"))
         # The master answers for every address behind it.
-        inside = ["sysctl", "-qw", f"net.ipv4.conf.{theirs}.proxy_arp=1"]
+        inside = ["sysctl", "-qw", f"net.ipv4.conf.{master_veth}.proxy_arp=1"]
         host.run(*host.inside(self.master, *inside))
-        host.run(*host.inside(self.master, "ip", "route", "add", f"{outside}/32", "dev", theirs))
+        host.run(
+            *host.inside(self.master, "ip", "route", "add", f"{outside}/32", "dev", master_veth)
+        )
         for prefix in (f"10.20.{number}.0/24", f"10.{100 + number}.0.0/16"):
-            host.run("ip", "route", "add", prefix, "dev", mine, "src", outside)
+            host.run("ip", "route", "add", prefix, "dev", host_veth, "src", outside)
 
     @property
     def _links(self) -> Path:
@@ -208,11 +210,11 @@ class RealCluster(LabCluster):
         Raises LabError for an unknown node.
         """
         links = json.loads(self._links.read_text())
-        known = {link["name"]: link for link in links["nodes"]}
+        links_by_name = {link["name"]: link for link in links["nodes"]}
         for name, rtt in rtts_ms.items():
-            if name not in known or name == "master":
+            if name not in links_by_name or name == "master":
                 raise LabError(f"{self.name} has no node {name}")
-            known[name]["delay_ms"] = rtt / 2
+            links_by_name[name]["delay_ms"] = rtt / 2
         fresh = self._links.with_suffix(".new")
         fresh.write_text(json.dumps(links))
         fresh.replace(self._links)
@@ -222,16 +224,18 @@ class RealCluster(LabCluster):
 
     # -- control plane ---------------------------------------------------------------------
 
-    def _control_plane(self, found: Mapping[str, Path]) -> None:
-        self.spawn("etcd", control_plane.etcd(found["etcd"], self.folder), self.master)
+    def _control_plane(self, binary_paths: Mapping[str, Path]) -> None:
+        self.spawn("etcd", control_plane.etcd(binary_paths["etcd"], self.folder), self.master)
         command = control_plane.api_server(
-            found["kube-apiserver"], self.folder, self.address(), self.number
+            binary_paths["kube-apiserver"], self.folder, self.address(), self.number
         )
         self.spawn("kube-apiserver", command, self.master)
 
-    def _controllers(self, found: Mapping[str, Path], kube_scheduler: bool) -> None:
+    def _controllers(self, binary_paths: Mapping[str, Path], kube_scheduler: bool) -> None:
         for name in ("kube-controller-manager", *(["kube-scheduler"] if kube_scheduler else ())):
-            command = control_plane.controller(found[name], self.folder, self.credential(name))
+            command = control_plane.controller(
+                binary_paths[name], self.folder, self.credential(name)
+            )
             self.spawn(name, command, self.master)
 
     def _start_dns(self, binary: Path) -> None:
@@ -291,9 +295,9 @@ class RealCluster(LabCluster):
         with contextlib.suppress(OSError, ValueError):
             # Its other end goes with the master's namespace, but only in the kernel's own time.
             host.run("ip", "link", "del", self.link, check=False)
-        mine = processes.of_folder(self.folder)
-        shims = [pid for pid, words in mine.items() if "containerd" in Path(words[0]).name]
-        host.kill({pid for pid in mine if pid not in shims}, signal.SIGTERM)
+        command_lines = processes.of_folder(self.folder)
+        shims = [pid for pid, words in command_lines.items() if "containerd" in Path(words[0]).name]
+        host.kill({pid for pid in command_lines if pid not in shims}, signal.SIGTERM)
         containers = host.members(groups)
         inodes = host.namespaces_of(containers)
         host.kill(containers)
@@ -359,8 +363,8 @@ def _ready(node: Mapping[str, Any]) -> bool:
     """Whether its kubelet says so, and the controllers have taken note."""
     conditions = node["status"].get("conditions", ())
     taints = [taint["key"] for taint in node["spec"].get("taints", ())]
-    told = any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
-    return told and NOT_READY not in taints
+    ready_condition = any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+    return ready_condition and NOT_READY not in taints
 
 
 def _free_number() -> int:

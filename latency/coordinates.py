@@ -41,8 +41,8 @@ class Coordinates:
         """As `times`, by rows; -1 is an unknown node."""
         if source < 0:
             return np.full(len(rows), np.nan)
-        apart = np.linalg.norm(self.points[rows] - self.points[source], axis=1)
-        result: Floats = apart + self.heights[rows] + self.heights[source]
+        distances = np.linalg.norm(self.points[rows] - self.points[source], axis=1)
+        result: Floats = distances + self.heights[rows] + self.heights[source]
         result[rows == source] = 0.0
         result[rows < 0] = np.nan
         return result
@@ -56,10 +56,14 @@ def fit(
     The three are columns of equal length. The result depends on nothing but them and `seed`.
     """
     rows = {name: row for row, name in enumerate(dict.fromkeys((*sources, *targets)))}
-    one = np.fromiter(map(rows.__getitem__, sources), np.int64, len(sources))
-    other = np.fromiter(map(rows.__getitem__, targets), np.int64, len(targets))
-    apart = one != other
-    one, other, times = one[apart], other[apart], np.maximum(times[apart], LEAST_TIME)
+    source_rows = np.fromiter(map(rows.__getitem__, sources), np.int64, len(sources))
+    target_rows = np.fromiter(map(rows.__getitem__, targets), np.int64, len(targets))
+    distinct = source_rows != target_rows
+    source_rows, target_rows, times = (
+        source_rows[distinct],
+        target_rows[distinct],
+        np.maximum(times[distinct], LEAST_TIME),
+    )
     size = len(rows)
     typical = float(np.median(times)) if len(times) else 1.0
     rng = np.random.default_rng(seed)
@@ -67,32 +71,34 @@ def fit(
     heights = np.full(size, typical / 10)
     # Springs of near pairs are stiffer: what counts is to tell near from far.
     stiff = times**-STIFFNESS
-    total = np.bincount(one, stiff, size) + np.bincount(other, stiff, size)
+    total = np.bincount(source_rows, stiff, size) + np.bincount(target_rows, stiff, size)
     total[total == 0] = 1.0
     for step in np.geomspace(FIRST_STEP, LAST_STEP, ROUNDS):
-        _relax(points, heights, one, other, times, stiff, step / total)
+        _relax(points, heights, source_rows, target_rows, times, stiff, step / total)
     return Coordinates(rows, points, heights)
 
 
 def _relax(
     points: Floats,
     heights: Floats,
-    one: Ints,
-    other: Ints,
+    source_rows: Ints,
+    target_rows: Ints,
     times: Floats,
     stiff: Floats,
     gain: Floats,
 ) -> None:
     """One round: every spring pulls both of its ends, along the points and along the heights."""
     size = len(points)
-    between = points[one] - points[other]
+    between = points[source_rows] - points[target_rows]
     length = np.maximum(np.linalg.norm(between, axis=1), 1e-9)
-    pull = stiff * (times - (length + heights[one] + heights[other]))
+    pull = stiff * (times - (length + heights[source_rows] + heights[target_rows]))
     along = (pull / length)[:, None] * between
     for axis in range(DIMENSIONS):
         force = along[:, axis]
-        points[:, axis] += gain * (np.bincount(one, force, size) - np.bincount(other, force, size))
-    raised = np.bincount(one, pull, size) + np.bincount(other, pull, size)
+        points[:, axis] += gain * (
+            np.bincount(source_rows, force, size) - np.bincount(target_rows, force, size)
+        )
+    raised = np.bincount(source_rows, pull, size) + np.bincount(target_rows, pull, size)
     np.maximum(heights + 0.5 * gain * raised, 0.0, out=heights)
 
 
@@ -100,5 +106,5 @@ def relative_errors(coordinates: Coordinates, times: Floats, names: Sequence[str
     """|predicted - measured| / measured of every pair of a full matrix of ms, as a flat array."""
     predicted = np.array([coordinates.times(name, names) for name in names])
     upper = np.triu_indices(len(names), 1)
-    found: Floats = np.abs(predicted[upper] - times[upper]) / times[upper]
-    return found
+    errors: Floats = np.abs(predicted[upper] - times[upper]) / times[upper]
+    return errors

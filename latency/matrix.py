@@ -44,7 +44,7 @@ class Readings:
             np.full(len(pairs), stamp),
         )
 
-    def known(self) -> "Readings":
+    def without_nan(self) -> "Readings":
         """Without pairs whose time is NaN: nothing got through to tell it."""
         keep = ~np.isnan(self.times)
         if keep.all():
@@ -148,32 +148,32 @@ class Matrix:
         trip is the same from both ends. A node is at 0 ms from itself.
         """
         times = np.full(len(self._ids) + 1, np.nan)
-        known = self._ids.get(source)
-        if known is None:
+        source_id = self._ids.get(source)
+        if source_id is None:
             return times[ids]
         coordinates = self._indexed.coordinates
-        if coordinates is not None and self._heard[known]:
+        if coordinates is not None and self._heard[source_id]:
             # Of a node that nobody has heard of for long, coordinates tell nothing either.
             placed = self._indexed.placed
-            found = coordinates.between(int(placed[known]), placed)
-            times[:-1] = np.where(self._heard, found, np.nan)
+            predicted = coordinates.between(int(placed[source_id]), placed)
+            times[:-1] = np.where(self._heard, predicted, np.nan)
         for index in (self._back, self._forward):
-            entries = index.entries(known)
+            entries = index.entries(source_id)
             entries = entries[self._fresh[entries]]
             times[index.others[entries]] = self._times[entries]
-        times[known] = 0.0
+        times[source_id] = 0.0
         times[-1] = np.nan
         return times[ids]
 
     def measured_row(self, source: str, ids: Ints) -> NDArray[np.bool_]:
         """Which of `row`'s times were measured, and are not predicted by coordinates."""
         measured = np.zeros(len(self._ids) + 1, np.bool_)
-        known = self._ids.get(source)
-        if known is not None:
+        source_id = self._ids.get(source)
+        if source_id is not None:
             for index in (self._back, self._forward):
-                entries = index.entries(known)
+                entries = index.entries(source_id)
                 measured[index.others[entries[self._fresh[entries]]]] = True
-            measured[known] = True
+            measured[source_id] = True
         measured[-1] = False
         return measured[ids]
 
@@ -190,11 +190,11 @@ class Matrix:
 class _Index:
     """Which entries belong to each node, and which node is at their other end."""
 
-    def __init__(self, mine: Ints, others: Ints, size: int) -> None:
-        self._order = np.argsort(mine, kind="stable")
-        self._starts = np.searchsorted(mine[self._order], np.arange(size + 1))
+    def __init__(self, nodes: Ints, others: Ints, size: int) -> None:
+        self._order = np.argsort(nodes, kind="stable")
+        self._starts = np.searchsorted(nodes[self._order], np.arange(size + 1))
         self.others = others
 
     def entries(self, node: int) -> NDArray[np.int64]:
-        found: NDArray[np.int64] = self._order[self._starts[node] : self._starts[node + 1]]
-        return found
+        entries: NDArray[np.int64] = self._order[self._starts[node] : self._starts[node + 1]]
+        return entries

@@ -50,8 +50,8 @@ class PendingPods:
     def adopt(self, pods: Iterable[Pod]) -> None:
         """Queue those of the pods that became ours by a new configuration."""
         for pod in pods:
-            mine = not pod.spec.node_name and self._ours(pod.spec.scheduler_name)
-            if mine and pod.key not in self._queue.pods:
+            pending = not pod.spec.node_name and self._ours(pod.spec.scheduler_name)
+            if pending and pod.key not in self._queue.pods:
                 self.pod_pending(None, pod)
 
     def admit_gated(self) -> None:

@@ -65,7 +65,7 @@ class Experiment:
         self._number = 0
 
     def run(self, way: str, apart: bool, far_ms: float, repeat: int, window: int) -> Result:
-        """Place, measure, take away. The pods are made in an order drawn by lot."""
+        """QueueState, measure, take away. The pods are made in an order drawn by lot."""
         self._number += 1
         name = f"run-{self._number}"
         wanted = pods(way, name, apart, self._model)

@@ -138,12 +138,12 @@ class LeaderElector:
         record = (spec.holder_identity, spec.renew_time)
         if record != self._seen:
             self._seen, self._seen_at = record, time.monotonic()
-        mine = self.holder == self.identity
+        is_holder = self.holder == self.identity
         held_for = spec.lease_duration_seconds or seconds
-        if self.holder and not mine and time.monotonic() < self._seen_at + held_for:
+        if self.holder and not is_holder and time.monotonic() < self._seen_at + held_for:
             return False
-        acquired = spec.acquire_time if mine else now
-        transitions = (spec.lease_transitions or 0) + (0 if mine else 1)
+        acquired = spec.acquire_time if is_holder else now
+        transitions = (spec.lease_transitions or 0) + (0 if is_holder else 1)
         lease.spec = LeaseSpec(self.identity, seconds, acquired, now, transitions)
         reply = await self._client.request("PUT", self._path, lease)
         if reply.ok:

@@ -62,8 +62,8 @@ class _WatchRefused(Exception):
 class Backoff:
     """Full-jitter exponential delays, in seconds."""
 
-    def __init__(self, first: float = FIRST_BACKOFF_S, most: float = MAX_BACKOFF_S) -> None:
-        self._first, self._most = first, most
+    def __init__(self, first: float = FIRST_BACKOFF_S, max_delay: float = MAX_BACKOFF_S) -> None:
+        self._first, self._max_delay = first, max_delay
         self._limit = first
 
     def reset(self) -> None:
@@ -71,7 +71,7 @@ class Backoff:
 
     def next(self) -> float:
         delay = random.uniform(self._first / 2, self._limit)
-        self._limit = min(self._limit * 2, self._most)
+        self._limit = min(self._limit * 2, self._max_delay)
         return delay
 
 
@@ -200,7 +200,7 @@ class Reflector(Generic[T]):
             started = time.monotonic()
             try:
                 async for line in self._lines():
-                    self._take(line)
+                    self._handle_event(line)
             except TransportError as error:
                 self._reset_if_long(started)
                 await self._pause("watch dropped", error)
@@ -240,7 +240,7 @@ class Reflector(Generic[T]):
                         yield line
             # A cut in the middle of a line leaves `rest`: the next watch brings that event whole.
 
-    def _take(self, line: bytes) -> None:
+    def _handle_event(self, line: bytes) -> None:
         event = self._decode_event(line)
         if event.type == "BOOKMARK":
             self._version = self._decode_bookmark(event.object).metadata.resource_version

@@ -53,9 +53,9 @@ class ApiWriter:
     def discard(self, key: str, order: str = "") -> None:
         """Leave this unwritten if it has not gone out yet."""
         self._shards[self._shard(order or key)].pop(key, None)
-        self._note_if_empty()
+        self._signal_if_empty()
 
-    def _note_if_empty(self) -> None:
+    def _signal_if_empty(self) -> None:
         if not len(self):
             self._all_sent.set()
 
@@ -104,7 +104,7 @@ class ApiWriter:
                 await self._send(key, write, shard)
             finally:
                 self._busy -= 1
-                self._note_if_empty()
+                self._signal_if_empty()
 
     async def _send(self, key: str, write: Write, shard: OrderedDict[str, Write]) -> None:
         backoff = Backoff()

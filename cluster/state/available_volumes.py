@@ -84,13 +84,13 @@ class AvailableVolumes:
 
     def id(self, name: str) -> int:
         """The volume's number, given now if it has none; valid until `forget`."""
-        known = self.numbers.find(name)
-        if known < 0:
-            known = self.numbers.acquire(name)
-            if known >= len(self.ranks):
-                self.ranks = np.pad(self.ranks, (0, known))
-            self.ranks[known] = _rank(name)
-        return known
+        number = self.numbers.find(name)
+        if number < 0:
+            number = self.numbers.acquire(name)
+            if number >= len(self.ranks):
+                self.ranks = np.pad(self.ranks, (0, number))
+            self.ranks[number] = _rank(name)
+        return number
 
     def name(self, id_: int) -> str:
         """The name of a volume that has the number."""
@@ -124,10 +124,10 @@ class AvailableVolumes:
 
     def discard(self, name: str) -> None:
         """Offer it no more."""
-        known = self._offered.pop(name, None)
-        if known is None:
+        entry = self._offered.pop(name, None)
+        if entry is None:
             return
-        volume, storage_class, offer, size = known
+        volume, storage_class, offer, size = entry
         groups = self._groups[storage_class]
         group = groups[offer]
         if hostname_of(volume):
@@ -146,10 +146,10 @@ class AvailableVolumes:
     def forget(self, name: str) -> None:
         """The volume is deleted: its number may be another's."""
         self.discard(name)
-        known = self.numbers.find(name)
-        if known < 0:
+        number = self.numbers.find(name)
+        if number < 0:
             return
-        self.numbers.release(known)
+        self.numbers.release(number)
         if len(self.ranks) > 4 * (len(self.numbers) + 16):
             self.ranks = self.ranks[: len(self.numbers)].copy()
 

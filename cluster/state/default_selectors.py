@@ -52,9 +52,11 @@ class DefaultSelectors:
         for selector in self._services.get(meta.namespace, {}).values():
             if equal_to(selector).matches(labels):
                 merged |= selector
-        found = equal_to(merged) if merged else EVERYTHING
+        combined = equal_to(merged) if merged else EVERYTHING
         owner = next((o for o in meta.owner_references or () if o.controller), None)
         if owner is not None and CONTROLLERS.get(owner.kind) == owner.api_version:
-            known = self._controllers.get((owner.kind, meta.namespace, owner.name), EVERYTHING)
-            found = found if known == NOTHING else found.both(known)
-        return None if found.everything else found
+            owner_selector = self._controllers.get(
+                (owner.kind, meta.namespace, owner.name), EVERYTHING
+            )
+            combined = combined if owner_selector == NOTHING else combined.both(owner_selector)
+        return None if combined.everything else combined

@@ -41,8 +41,8 @@ class _RowSet:
             self._few.add(row)
             if len(self._few) > FEW:
                 rows, self._few = self._few, None
-                for other in rows:
-                    self._set(other)
+                for added in rows:
+                    self._set(added)
             return
         self._set(row)
 

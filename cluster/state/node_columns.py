@@ -240,7 +240,7 @@ class NodeColumns:
         self._touch(row)
         self.nodes_touched = self.version
 
-    def _take(self, name: str, row: int, amount: int) -> None:
+    def _add_requested(self, name: str, row: int, amount: int) -> None:
         column = self._resource(name)
         column.take(row, amount)
         if not column.users:

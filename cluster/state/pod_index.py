@@ -115,7 +115,7 @@ def _same_look(one: Pod, other: Pod) -> bool:
 
 def conflicting(port: HostPort, shape: Shape) -> int:
     """How many of the shape's host ports conflict with this one."""
-    return sum(port.conflicts(other) for other in shape.ports)
+    return sum(port.conflicts(shape_port) for shape_port in shape.ports)
 
 
 def _places(term: Term) -> list[TermPlace]:
@@ -196,9 +196,9 @@ class PodIndex:
         key = _encode(
             (meta.namespace, priority, meta.labels, terminating, among, ports, claims, disks)
         )
-        known = self._shapes.get(key)
-        if known is not None:
-            return known
+        shape = self._shapes.get(key)
+        if shape is not None:
+            return shape
         labels = meta.labels or {}
         terms = terms_of(pod)
         return Shape(
@@ -207,19 +207,19 @@ class PodIndex:
 
     def place(self, shape: Shape, row: int) -> Shape:
         """Count one more pod of this shape on the row; returns the shape to keep."""
-        known = self._shapes.get(shape.key)
-        if known is None:
-            known = self._shapes[shape.key] = shape
+        kept = self._shapes.get(shape.key)
+        if kept is None:
+            kept = self._shapes[shape.key] = shape
             self._join(shape)
-        known.on[row] = known.on.get(row, 0) + 1
-        for count in known.counts:
+        kept.on[row] = kept.on.get(row, 0) + 1
+        for count in kept.counts:
             count.add(row, 1)
-        for claim in known.claims:
+        for claim in kept.claims:
             rows = self.claim_users.setdefault(claim, {})
             rows[row] = rows.get(row, 0) + 1
             if rows[row] == 1:
                 self.on_claim_use(claim, row, +1)
-        return known
+        return kept
 
     def remove(self, shape: Shape, row: int) -> None:
         """One pod of this shape less on the row."""
@@ -252,8 +252,8 @@ class PodIndex:
         for term in shape.terms:
             if term not in self._terms:
                 self._terms[term] = self._zeros()
-                for place in _places(term):
-                    self._meeting.setdefault(place, {})[term] = self._terms[term]
+                for term_place in _places(term):
+                    self._meeting.setdefault(term_place, {})[term] = self._terms[term]
             shape.counts.append(self._terms[term])
             self._with_term.setdefault(term, set()).add(shape)
         for port in shape.ports:
@@ -273,10 +273,10 @@ class PodIndex:
             _drop(self._with_term, term, shape)
             if term in self._terms and not self._terms[term].total:
                 del self._terms[term]
-                for place in _places(term):
-                    del self._meeting[place][term]
-                    if not self._meeting[place]:
-                        del self._meeting[place]
+                for term_place in _places(term):
+                    del self._meeting[term_place][term]
+                    if not self._meeting[term_place]:
+                        del self._meeting[term_place]
         for port in shape.ports:
             _drop(self._with_port, port[:2], shape)
             for key in (port[:2], port):
@@ -287,23 +287,23 @@ class PodIndex:
 
     def count(self, query: PodQuery) -> Counts:
         """Pods that the query means, by row of the whole snapshot. Not to be written to."""
-        known = self._queries.get(query)
-        if known is None:
-            known = self._queries[query] = self._zeros()
+        counts = self._queries.get(query)
+        if counts is None:
+            counts = self._queries[query] = self._zeros()
             for namespace in query.namespaces:
-                self._asked_of.setdefault(namespace, {})[query] = known
+                self._asked_of.setdefault(namespace, {})[query] = counts
             for shape in self._candidates(query):
                 if query.matches(shape):
-                    shape.counts.append(known)
+                    shape.counts.append(counts)
                     for row, number in shape.on.items():
-                        known.add(row, number)
+                        counts.add(row, number)
             self._drop_oldest()
         self._queries.move_to_end(query)
-        return known.rows
+        return counts.rows
 
     def _drop_oldest(self) -> None:
-        most = max(MAX_QUERY_BYTES // (8 * self._capacity), MIN_QUERIES)
-        if len(self._queries) <= min(most, QUERIES_KEPT):
+        max_queries = max(MAX_QUERY_BYTES // (8 * self._capacity), MIN_QUERIES)
+        if len(self._queries) <= min(max_queries, QUERIES_KEPT):
             return
         dropped = set()
         for query in list(self._queries)[: len(self._queries) // 2]:
@@ -320,7 +320,7 @@ class PodIndex:
         if None in query.namespaces:
             return self._shapes.values()
         shapes = (self._of_namespace.get(name, {}) for name in query.namespaces if name)
-        return (shape for found in shapes for shape in found.values())
+        return (shape for by_key in shapes for shape in by_key.values())
 
     def matching_terms(self, pod: Pod, of_namespace: Labels) -> list[MatchingTerm]:
         """The affinity terms of placed pods that mean this pod, whose namespace is so labelled."""
@@ -342,10 +342,10 @@ class PodIndex:
         """
         protocol, number, address = port
         if address == ANY_ADDRESS:
-            known = self._ports.get((protocol, number))
-            return known.rows if known else None
-        found = [self._ports.get(HostPort(protocol, number, a)) for a in (ANY_ADDRESS, address)]
-        rows = [count.rows for count in found if count is not None]
+            usage = self._ports.get((protocol, number))
+            return usage.rows if usage else None
+        usages = [self._ports.get(HostPort(protocol, number, a)) for a in (ANY_ADDRESS, address)]
+        rows = [count.rows for count in usages if count is not None]
         return np.sum(rows, axis=0) if rows else None
 
     def with_term_below(self, term: Term, priority: int) -> Counts:

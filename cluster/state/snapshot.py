@@ -125,18 +125,18 @@ class Snapshot(NodeColumns):
         """
         key = pod.key
         needs = amounts_of(pod)
-        known = self.pods.get(key)
-        if known is not None:
+        existing = self.pods.get(key)
+        if existing is not None:
             self.assumed.pop(key, None)
-            known.assumed, known.deadline = False, None
-            known.start_time = pod.status.start_time
-            known.preempted = _preempted(pod)
-            same = known.node == pod.spec.node_name and known.requests == needs.requests
-            same = same and known.uid == pod.metadata.uid and known.nonzero == needs.nonzero
+            existing.assumed, existing.deadline = False, None
+            existing.start_time = pod.status.start_time
+            existing.preempted = _preempted(pod)
+            same = existing.node == pod.spec.node_name and existing.requests == needs.requests
+            same = same and existing.uid == pod.metadata.uid and existing.nonzero == needs.nonzero
             change = PodChange.NONE if same else PodChange.REQUESTS
-            if not self._same_look(known, pod):
+            if not self._same_look(existing, pod):
                 change |= PodChange.LOOK
-                self._learn(known, pod)
+                self._learn(existing, pod)
             if not change:
                 return change
             self.remove_pod(key)
@@ -181,21 +181,21 @@ class Snapshot(NodeColumns):
 
     # -- inside ----------------------------------------------------------------------------
 
-    def _same_look(self, known: PodRecord, pod: Pod) -> bool:
+    def _same_look(self, record: PodRecord, pod: Pod) -> bool:
         """Of what others see of a pod, only its labels and its end can change while it lives."""
-        shape, meta = known.shape, pod.metadata
-        if known.uid == meta.uid and shape.labels == (meta.labels or {}):
+        shape, meta = record.shape, pod.metadata
+        if record.uid == meta.uid and shape.labels == (meta.labels or {}):
             return shape.terminating is (meta.deletion_timestamp is not None)
         return shape is self.index.shape(pod)
 
-    def _learn(self, known: PodRecord, pod: Pod) -> None:
+    def _learn(self, record: PodRecord, pod: Pod) -> None:
         """Whether this API server labels pods with their node's topology as it binds them
         (KEP-4742)."""
         row = self.row(pod.spec.node_name)
-        if known.uid == pod.metadata.uid and row is not None:
+        if record.uid == pod.metadata.uid and row is not None:
             added = dict(self._topology_labels(row))
             labels = pod.metadata.labels or {}
-            if added and labels == {**known.shape.labels, **added}:
+            if added and labels == {**record.shape.labels, **added}:
                 self._labels_pods = True
 
     def _topology_labels(self, row: int) -> tuple[tuple[str, str], ...]:
@@ -233,7 +233,7 @@ class Snapshot(NodeColumns):
 
     def _count(self, row: int, record: PodRecord, sign: int) -> None:
         for name, amount in record.requests.items():
-            self._take(name, row, sign * amount)
+            self._add_requested(name, row, sign * amount)
         self.resources[CPU].score_as(row, sign * record.nonzero[0])
         self.resources[MEMORY].score_as(row, sign * record.nonzero[1])
         self._touch(row)

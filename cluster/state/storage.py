@@ -225,19 +225,19 @@ class Storage:
     def promised_to(self, claim: PersistentVolumeClaim) -> list[PersistentVolume]:
         """Volumes that are for this very claim, by their own word or by a decision of ours."""
         reserved = self._reserved_for.get(claim.key, set())
-        found = []
+        volumes = []
         for name in sorted(reserved | self._promised.get(claim.key, set())):
             volume = self.volumes.get(name)
             if volume is None or volume.metadata.deletion_timestamp:
                 continue
             reference = volume.spec.claim_ref
             if name in self.reserved:
-                mine = name in reserved
+                is_promised = name in reserved
             else:
-                mine = reference is not None and reference.uid in ("", claim.metadata.uid)
-            if mine and class_of_volume(volume) == class_of(claim):
-                found.append(volume)
-        return found
+                is_promised = reference is not None and reference.uid in ("", claim.metadata.uid)
+            if is_promised and class_of_volume(volume) == class_of(claim):
+                volumes.append(volume)
+        return volumes
 
     def selected_node(self, claim: PersistentVolumeClaim) -> str:
         """The node that the claim's volume is being made for; empty with none."""
@@ -245,8 +245,8 @@ class Storage:
 
     def waits_for_consumer(self, claim: PersistentVolumeClaim) -> bool:
         """Whether the claim is bound only once a pod that uses it has a node."""
-        known = self.classes.get(class_of(claim))
-        return known is not None and known.volume_binding_mode == WAITS
+        storage_class = self.classes.get(class_of(claim))
+        return storage_class is not None and storage_class.volume_binding_mode == WAITS
 
     def driver_of(self, claim: PersistentVolumeClaim) -> str:
         """The CSI driver that attaches the claim's volume; empty where that is not known."""
@@ -254,15 +254,15 @@ class Storage:
         if volume is not None:
             source = csi_source(volume)
             return source.driver if source else ""
-        known = self.classes.get(class_of(claim))
-        return driver_of_provisioner(known.provisioner) if known else ""
+        storage_class = self.classes.get(class_of(claim))
+        return driver_of_provisioner(storage_class.provisioner) if storage_class else ""
 
     def _driver(self, claim: str) -> str:
         inline = driver_of_inline(claim)
         if inline:
             return inline
-        known = self.claims.get(claim)
-        return self.driver_of(known) if known is not None else ""
+        pvc = self.claims.get(claim)
+        return self.driver_of(pvc) if pvc is not None else ""
 
     def _attached_as(self, name: str) -> str | None:
         """What an attached volume is counted as: its claim, where it has one."""

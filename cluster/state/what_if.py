@@ -22,13 +22,13 @@ def unchanged(snapshot: Snapshot) -> Iterator[None]:
 def without(snapshot: Snapshot, records: Iterable[PodRecord]) -> Iterator[None]:
     """As if these pods were gone."""
     with unchanged(snapshot):
-        gone = list(records)
-        for record in gone:
+        removed = list(records)
+        for record in removed:
             snapshot.remove_pod(record.key)
         try:
             yield
         finally:
-            for record in gone:
+            for record in removed:
                 snapshot.put_back(record)
 
 

@@ -15,7 +15,7 @@ class DependencyKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Dependency:
-    """`weight` is in round trips a second; `apart` where the two may not share a node.
+    """`weight` is in round trips a second; `different_nodes` where the two may not share a node.
 
     Names of pods and Services are `namespace/name`.
     """
@@ -23,25 +23,25 @@ class Dependency:
     kind: DependencyKind
     name: str
     weight: float = 1.0
-    apart: bool = False
+    different_nodes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class PipelineMember:
     """A pod's part in a pipeline. `pipeline` is `namespace/name`, empty for a pod of its own.
 
-    `stages`, where given, are all stages of the pipeline; `apart` where no two of them may share a
-    node.
+    `stages`, where given, are all stages of the pipeline; `different_nodes` where no two of
+    them may share a node.
     """
 
     pipeline: str = ""
     stage: str = ""
     stages: frozenset[str] = frozenset()
     depends_on: tuple[Dependency, ...] = ()
-    apart: bool = False
+    different_nodes: bool = False
 
     @property
     def named(self) -> frozenset[str]:
         """The stages that this one knows of."""
-        mine = {d.name for d in self.depends_on if d.kind is DependencyKind.STAGE}
-        return self.stages | mine | {self.stage}
+        dependency_stages = {d.name for d in self.depends_on if d.kind is DependencyKind.STAGE}
+        return self.stages | dependency_stages | {self.stage}

@@ -334,10 +334,10 @@ class PreferPlugin(Protocol):
 
 def default_normalize(raw: Ints, reverse: bool = False) -> Ints:
     """Upstream's DefaultNormalizeScore: scale to 0..100 by the greatest, optionally reversed."""
-    most = int(raw.max(initial=0))
-    if most == 0:
+    highest = int(raw.max(initial=0))
+    if highest == 0:
         return np.full_like(raw, MAX_SCORE if reverse else 0)
-    scaled = raw * MAX_SCORE // most
+    scaled = raw * MAX_SCORE // highest
     return MAX_SCORE - scaled if reverse else scaled
 
 

@@ -26,10 +26,14 @@ def tolerates(toleration: Toleration, taint: Taint) -> bool:
 
 def _compares(toleration: Toleration, taint: Taint) -> bool:
     """Whether the taint's value is less, or greater, than the toleration's (KEP-5471)."""
-    mine, theirs = _integer(toleration.value), _integer(taint.value)
-    if mine is None or theirs is None:
+    toleration_value, taint_value = _integer(toleration.value), _integer(taint.value)
+    if toleration_value is None or taint_value is None:
         return False
-    return theirs < mine if toleration.operator == "Lt" else theirs > mine
+    return (
+        taint_value < toleration_value
+        if toleration.operator == "Lt"
+        else taint_value > toleration_value
+    )
 
 
 def _integer(text: str) -> int | None:

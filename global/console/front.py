@@ -50,7 +50,7 @@ class ConsoleApp:
             await _answer(send, 200, b"ok\n")
         elif (given := self._given(scope)) is not None and self._is_token(given):
             await self._remember(scope, send, given)
-        elif not self._known(scope):
+        elif not self._authenticated(scope):
             text = b"A token is needed: open the console once as /?token=...\n"
             await _answer(send, 401, text, {b"www-authenticate": b"Bearer"})
         elif scope["path"] == "/events":
@@ -60,7 +60,7 @@ class ConsoleApp:
 
     # -- who may look ----------------------------------------------------------------------
 
-    def _known(self, scope: Scope) -> bool:
+    def _authenticated(self, scope: Scope) -> bool:
         if not self._token:
             return True
         headers = dict(scope["headers"])

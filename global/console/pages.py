@@ -220,26 +220,26 @@ _TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
 def static(name: str) -> Response:
     """The console's own files and the chart library."""
-    found = _files().get(name)
-    if found is None:
+    path = _files().get(name)
+    if path is None:
         abort(404, "There is no such file.")
     headers = {"Cache-Control": "public, max-age=3600", "Vary": "Accept-Encoding"}
     if "gzip" in request.headers.get("Accept-Encoding", ""):
         headers["Content-Encoding"] = "gzip"
         body = _packed(name)
     else:
-        body = found.read_bytes()
-    return Response(body, mimetype=_TYPES[found.suffix], headers=headers)
+        body = path.read_bytes()
+    return Response(body, mimetype=_TYPES[path.suffix], headers=headers)
 
 
 @cache
 def _files() -> dict[str, Path]:
     """What may be asked for: the console's own files, and the chart library from its package."""
-    found = {path.name: path for path in (Path(__file__).parent / "static").iterdir()}
+    files = {path.name: path for path in (Path(__file__).parent / "static").iterdir()}
     plotly = importlib.util.find_spec("plotly")
     if plotly is not None and plotly.origin is not None:
-        found["plotly.min.js"] = Path(plotly.origin).parent / "package_data" / "plotly.min.js"
-    return found
+        files["plotly.min.js"] = Path(plotly.origin).parent / "package_data" / "plotly.min.js"
+    return files
 
 
 @cache

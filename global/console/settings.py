@@ -48,12 +48,12 @@ def load(path: Path) -> tuple[Cluster, ...]:
         text = path.read_bytes()
         if len(text) > MAX_BYTES:
             raise SettingsError(f"{path}: larger than {MAX_BYTES} bytes")
-        found = msgspec.convert(yaml.safe_load(text), tuple[Cluster, ...])
+        clusters = msgspec.convert(yaml.safe_load(text), tuple[Cluster, ...])
     except OSError as error:
         raise SettingsError(f"{path}: {error.strerror}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise SettingsError(f"{path}: {error}; expected a list of clusters") from error
-    return check(found)
+    return check(clusters)
 
 
 def check(clusters: tuple[Cluster, ...]) -> tuple[Cluster, ...]:

@@ -28,13 +28,17 @@ def heat(pairs: Sequence[RoundTrip]) -> dict[str, object]:
     names = sorted({p.source for p in pairs} | {p.target for p in pairs}, key=natural)
     size = -(-len(names) // MAX_CELLS) or 1
     groups = [names[start : start + size] for start in range(0, len(names), size)]
-    place = {name: index for index, group in enumerate(groups) for name in group}
-    found: dict[tuple[int, int], list[float]] = {}
+    group_index = {name: index for index, group in enumerate(groups) for name in group}
+    rtts_by_cell: dict[tuple[int, int], list[float]] = {}
     for pair in pairs:
-        found.setdefault((place[pair.source], place[pair.target]), []).append(pair.rtt_ms)
+        rtts_by_cell.setdefault((group_index[pair.source], group_index[pair.target]), []).append(
+            pair.rtt_ms
+        )
     cells = [
         [
-            round(float(np.median(found[row, column])), 3) if (row, column) in found else None
+            round(float(np.median(rtts_by_cell[row, column])), 3)
+            if (row, column) in rtts_by_cell
+            else None
             for column in range(len(groups))
         ]
         for row in range(len(groups))
@@ -64,12 +68,12 @@ def layout(pairs: Sequence[RoundTrip]) -> dict[str, object]:
 def _edges(pairs: Sequence[RoundTrip], rows: dict[str, int]) -> list[tuple[int, int]]:
     nearest: dict[str, list[RoundTrip]] = {}
     for pair in sorted(pairs, key=lambda p: p.rtt_ms):
-        mine = nearest.setdefault(pair.source, [])
-        if len(mine) < EDGES and pair.source != pair.target:
-            mine.append(pair)
+        nearest_pairs = nearest.setdefault(pair.source, [])
+        if len(nearest_pairs) < EDGES and pair.source != pair.target:
+            nearest_pairs.append(pair)
     ends = {
         (min(rows[p.source], rows[p.target]), max(rows[p.source], rows[p.target]))
-        for mine in nearest.values()
-        for p in mine
+        for nearest_pairs in nearest.values()
+        for p in nearest_pairs
     }
     return sorted(ends)

@@ -71,20 +71,20 @@ class FromPrometheus:
 
     def _query(self, expression: str) -> list[tuple[Mapping[str, str], float]]:
         try:
-            found = self._server.query(expression)
+            result = self._server.query(expression)
         except LatencyError as error:
             raise Unavailable(str(error)) from error
-        return [(sample["metric"], float(sample["value"][1])) for sample in found]
+        return [(sample["metric"], float(sample["value"][1])) for sample in result]
 
     def _one(self, expression: str) -> float | None:
-        found = [value for _, value in self._query(expression) if not math.isnan(value)]
-        return found[0] if found else None
+        values = [value for _, value in self._query(expression) if not math.isnan(value)]
+        return values[0] if values else None
 
     def _lines(self, expression: str, label: str, seconds: float) -> list[Series]:
         end = datetime.now(UTC)
         start = end - timedelta(seconds=seconds)
         try:
-            found = self._server.query_range(expression, start, end, max(seconds / POINTS, 1))
+            lines = self._server.query_range(expression, start, end, max(seconds / POINTS, 1))
         except LatencyError as error:
             raise Unavailable(str(error)) from error
         return [
@@ -93,7 +93,7 @@ class FromPrometheus:
                 [float(at) for at, _ in line["values"]],
                 [float(value) for _, value in line["values"]],
             )
-            for line in found
+            for line in lines
         ]
 
     def overview(self, seconds: float) -> Overview:
@@ -131,14 +131,16 @@ class FromPrometheus:
 
     def _between_clusters(self) -> list[RoundTrip]:
         try:
-            found = self._server.cluster_readings()
+            readings = self._server.cluster_readings()
         except LatencyError as error:
             raise Unavailable(str(error)) from error
         now = time.time()
-        columns = zip(found.sources, found.targets, found.times, found.stamps, strict=True)
+        columns = zip(
+            readings.sources, readings.targets, readings.times, readings.stamps, strict=True
+        )
         return [
-            RoundTrip(one, other, float(ms), None, max(now - float(at), 0.0) if at else None)
-            for one, other, ms, at in columns
+            RoundTrip(source, target, float(ms), None, max(now - float(at), 0.0) if at else None)
+            for source, target, ms, at in columns
         ]
 
     def placements(self) -> list[PodPlacement]:
@@ -216,8 +218,8 @@ class FromScheduler:
         return _placements(self._samples(DECISIONS))
 
     def nodes(self) -> list[NodeUse]:
-        found = samples(self._http.text("/metrics/resources"))
-        return _uses(found.get(ALLOCATABLE, []), found.get(REQUESTED, []))
+        samples_by_name = samples(self._http.text("/metrics/resources"))
+        return _uses(samples_by_name.get(ALLOCATABLE, []), samples_by_name.get(REQUESTED, []))
 
     def data_age(self) -> float | None:
         return None if self._read_at is None else time.time() - self._read_at
@@ -260,22 +262,22 @@ class HttpSource:
 
 def samples(text: str) -> dict[str, list[tuple[Mapping[str, str], float]]]:
     """The samples of a metrics page by name. Raises Unavailable for what is none."""
-    found: dict[str, list[tuple[Mapping[str, str], float]]] = {}
+    samples_by_name: dict[str, list[tuple[Mapping[str, str], float]]] = {}
     try:
         for family in text_string_to_metric_families(text):
             for sample in family.samples:
-                found.setdefault(sample.name, []).append((sample.labels, sample.value))
+                samples_by_name.setdefault(sample.name, []).append((sample.labels, sample.value))
     except ValueError as error:
         raise Unavailable(f"not a page of metrics: {error}") from error
-    return found
+    return samples_by_name
 
 
 Samples = Iterable[tuple[Mapping[str, str], float]]
 
 
-def _by(found: Samples, label: str) -> dict[str, float]:
+def _by(metric_samples: Samples, label: str) -> dict[str, float]:
     sums: dict[str, float] = {}
-    for labels, value in found:
+    for labels, value in metric_samples:
         key = labels.get(label, "")
         sums[key] = sums.get(key, 0.0) + value
     return sums
@@ -290,10 +292,10 @@ def _whole(value: float | None) -> int | None:
     return None if value is None else int(value)
 
 
-def _placements(found: Samples) -> list[PodPlacement]:
+def _placements(metric_samples: Samples) -> list[PodPlacement]:
     placements = [
         PodPlacement(m.get("pod", ""), m.get("node", ""), m.get("policy", ""), m.get("why", ""), at)
-        for m, at in found
+        for m, at in metric_samples
     ]
     latest: dict[str, PodPlacement] = {}
     for one in sorted(placements, key=lambda p: p.at):

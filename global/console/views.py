@@ -70,26 +70,28 @@ def _paged(
 
 
 def overview(source: Source, asked: PageQuery) -> dict[str, Any]:
-    found = source.overview(asked.seconds)
-    pending = {name: int(value) for name, value in sorted(found.pending.items())}
-    rate = sum(line.values[-1] for line in found.rates if line.name == "scheduled" and line.values)
+    summary = source.overview(asked.seconds)
+    pending = {name: int(value) for name, value in sorted(summary.pending.items())}
+    rate = sum(
+        line.values[-1] for line in summary.rates if line.name == "scheduled" and line.values
+    )
     return {
-        "overview": found,
+        "overview": summary,
         "tiles": [
-            ("Nodes", found.nodes, ""),
-            ("Pods on nodes", found.pods, ""),
+            ("Nodes", summary.nodes, ""),
+            ("Pods on nodes", summary.pods, ""),
             ("Pending", sum(pending.values()) if pending else None, ""),
-            ("Scheduled", round(rate, 2) if found.rates else None, "pods/s"),
-            ("p99 to bind", _milli(found.p99_seconds), "ms"),
-            ("Round trips known", found.pairs, "pairs"),
+            ("Scheduled", round(rate, 2) if summary.rates else None, "pods/s"),
+            ("p99 to bind", _milli(summary.p99_seconds), "ms"),
+            ("Round trips known", summary.pairs, "pairs"),
         ],
         "table": HtmlTable(("queue", "pods"), list(pending.items()), frozenset({1})),
         "caption": "Pods that wait, by queue",
         "charts": {
-            "rates": {"title": "Attempts a second", "unit": "pods/s", "lines": found.rates},
-            "queues": {"title": "Waiting pods", "unit": "pods", "lines": found.queues},
+            "rates": {"title": "Attempts a second", "unit": "pods/s", "lines": summary.rates},
+            "queues": {"title": "Waiting pods", "unit": "pods", "lines": summary.queues},
         },
-        "empty": found.nodes is None and not found.pending,
+        "empty": summary.nodes is None and not summary.pending,
         "advice": "Nothing tells of a scheduler here. Is gsch running, and scraped by Prometheus?",
     }
 
@@ -100,8 +102,8 @@ def _milli(seconds: float | None) -> float | None:
 
 def latency(source: Source, asked: PageQuery) -> dict[str, Any]:
     wanted = asked.wants()
-    found = source.pairs(asked.of == "clusters")
-    pairs = [p for p in found if wanted(p.source) and wanted(p.target)]
+    all_pairs = source.pairs(asked.of == "clusters")
+    pairs = [p for p in all_pairs if wanted(p.source) and wanted(p.target)]
     pairs.sort(key=lambda p: -p.rtt_ms)
     return {
         "table": _paged(
@@ -141,16 +143,16 @@ def _spread(times: Sequence[float]) -> list[tuple[str, object, str]]:
 
 def placements(source: Source, asked: PageQuery, explainable: bool) -> dict[str, Any]:
     wanted = asked.wants()
-    found = [p for p in source.placements() if wanted(p.pod) or wanted(p.node)]
+    decisions = [p for p in source.placements() if wanted(p.pod) or wanted(p.node)]
     return {
         "table": _paged(
             asked,
             ("pod", "node", "policy", "why", "decided (UTC)"),
-            [_placement_row(p) for p in found],
+            [_placement_row(p) for p in decisions],
         ),
         "caption": "The latest decisions, the newest first",
         "explainable": explainable,
-        "empty": not found,
+        "empty": not decisions,
         "advice": "No decision matches. Pods appear here as the scheduler looks at them.",
     }
 
@@ -187,8 +189,8 @@ def packing(source: Source, asked: PageQuery) -> dict[str, Any]:
                 "title": "How full nodes are",
                 "unit": "%",
                 "groups": {
-                    r: [round(100 * s, 1) for s in found if s is not None]
-                    for r, found in shares.items()
+                    r: [round(100 * s, 1) for s in values if s is not None]
+                    for r, values in shares.items()
                 },
             }
         },

@@ -78,10 +78,10 @@ class Document:
         path = POD_TEMPLATES.get(self.kind)
         if path is None:
             return None
-        found: Any = self.body
+        value: Any = self.body
         for step in path:
-            found = found.get(step) if isinstance(found, dict) else None
-        return found if isinstance(found, dict) else None
+            value = value.get(step) if isinstance(value, dict) else None
+        return value if isinstance(value, dict) else None
 
     @property
     def replicas(self) -> int:
@@ -182,14 +182,14 @@ def _nodes(text: str) -> Iterator[tuple[int, Any] | None]:
 
 def _measure(root: yaml.Node) -> None:
     """Refuse trees that unfold to far more than was written, before anything is made of them."""
-    known: dict[int, int] = {}
+    sizes: dict[int, int] = {}
 
     def size(node: yaml.Node, depth: int) -> int:
         if depth > MAX_DEPTH:
             line = node.start_mark.line + 1
             raise BadDocument(f"line {line}: nested more than {MAX_DEPTH} levels deep")
-        if id(node) in known:
-            return known[id(node)]
+        if id(node) in sizes:
+            return sizes[id(node)]
         total = 1
         if isinstance(node, yaml.MappingNode):
             _check_keys(node)
@@ -199,7 +199,7 @@ def _measure(root: yaml.Node) -> None:
         if total > MAX_NODES:
             line = node.start_mark.line + 1
             raise BadDocument(f"line {line}: its aliases unfold to more than {MAX_NODES:,} values")
-        known[id(node)] = total
+        sizes[id(node)] = total
         return total
 
     size(root, 0)
@@ -227,8 +227,8 @@ def _problem(error: yaml.YAMLError) -> str:
 # -- checking ------------------------------------------------------------------------------------
 
 
-def _document(found: tuple[int, Any]) -> Document:
-    line, body = found
+def _document(parsed: tuple[int, Any]) -> Document:
+    line, body = parsed
     if not isinstance(body, dict):
         raise BadDocument(f"line {line}: an object is expected, this is {_what(body)}")
     for field in ("apiVersion", "kind"):

@@ -159,10 +159,10 @@ class Fleet:
         """Between two clusters, from whichever of them measured it."""
         if not source or source == target:
             return 0.0
-        for one, other in ((source, target), (target, source)):
-            reported = self.clusters.get(one)
-            if reported is not None and other in reported.report.rtts_ms:
-                return reported.report.rtts_ms[other]
+        for reporter, peer in ((source, target), (target, source)):
+            reported = self.clusters.get(reporter)
+            if reported is not None and peer in reported.report.rtts_ms:
+                return reported.report.rtts_ms[peer]
         return UNKNOWN_RTT_MS
 
 

@@ -70,14 +70,14 @@ class Message(msgspec.Struct, frozen=True):
     @property
     def request_id(self) -> str:
         """In either spelling."""
-        found = self.msg.get("request_id", self.msg.get("requestID", ""))
-        return found if isinstance(found, str) else ""
+        value = self.msg.get("request_id", self.msg.get("requestID", ""))
+        return value if isinstance(value, str) else ""
 
     @property
     def attempt(self) -> int | None:
         """None in a message of a GS worker."""
-        found = self.msg.get("attempt")
-        return found if isinstance(found, int) and not isinstance(found, bool) else None
+        value = self.msg.get("attempt")
+        return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 class _Wire(msgspec.Struct):

@@ -57,7 +57,7 @@ def place_in_all(step: Step) -> None:
         if not names:
             step.fail("there is no cluster to try")
             return
-        step.ask(names, tried, most=len(names))
+        step.ask(names, tried, limit=len(names))
         tried = step.of_level()
     if _has_failed(step, tried):
         _give_up_all(step, tried)

@@ -47,7 +47,7 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(PodState).decode
 
 
-def take(connection: Connection, body: PodsBody) -> set[str]:
+def store(connection: Connection, body: PodsBody) -> set[str]:
     """Write a report; the requests whose pods it changed."""
     if body.first:
         connection.execute(delete(pods).where(pods.c.cluster == body.cluster))

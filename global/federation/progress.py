@@ -96,7 +96,7 @@ class Progress:
             effects.topics.add(topic)
         outbox.enqueue(connection, messages, now, self._relay.identity)
         lines = _history(case, state, states)
-        repository.note(connection, request_id, lines, now)
+        repository.add_history(connection, request_id, lines, now)
         if lines:
             effects.changed.add(request_id)
         if case.request.finished_at is not None and case.request.state != state:

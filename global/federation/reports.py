@@ -43,7 +43,7 @@ class Reports:
             try:
                 message = decode(delivery.body)
                 if message.hcode == Code.PODS:
-                    await self._take_pods(msgspec.convert(message.msg, PodsBody))
+                    await self._store_pods(msgspec.convert(message.msg, PodsBody))
                     return
                 report = wire.report_of(message)
             except ValueError as error:
@@ -51,14 +51,14 @@ class Reports:
                 return
             now = self._clock()
             await self._transactions.run(lambda c: cluster_reports.set_report(c, report, now))
-            self._take(report, now)
+            self._set_report(report, now)
             # By this the agent knows that it is not cut off.
             await bus.publish(report.cluster, "", encode(_heard(report)))
 
         await bus.consume([REPORT_TOPIC], "gsch-layer", handle)
 
-    async def _take_pods(self, body: PodsBody) -> None:
-        changed = await self._transactions.run(lambda c: pods.take(c, body))
+    async def _store_pods(self, body: PodsBody) -> None:
+        changed = await self._transactions.run(lambda c: pods.store(c, body))
         await self._live.publish(changed)
 
     async def refresh(self) -> None:
@@ -76,9 +76,9 @@ class Reports:
             ours = self._fleet.clusters.get(reported.report.cluster)
             newer = ours is None or reported.heard_at > ours.heard_at
             if newer or (ours is not None and reported.abandoned != ours.abandoned):
-                self._take(reported.report, reported.heard_at, reported.abandoned)
+                self._set_report(reported.report, reported.heard_at, reported.abandoned)
 
-    def _take(self, report: Report, heard_at: float, abandoned: bool = False) -> None:
+    def _set_report(self, report: Report, heard_at: float, abandoned: bool = False) -> None:
         new = report.cluster not in self._fleet.clusters
         self._fleet.set(report, heard_at, abandoned)
         if new:

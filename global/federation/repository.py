@@ -64,7 +64,7 @@ _INSERT_HISTORY = insert(history)
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
+class HistoryEntry:
     """A line of a request's history; its number grows."""
 
     id: int
@@ -218,8 +218,8 @@ def attempt_counts(connection: Connection) -> dict[str, int]:
 
 
 def state(connection: Connection, request_id: str) -> State | None:
-    found = connection.execute(select(requests.c.state).where(requests.c.id == request_id)).scalar()
-    return None if found is None else State(found)
+    value = connection.execute(select(requests.c.state).where(requests.c.id == request_id)).scalar()
+    return None if value is None else State(value)
 
 
 def count(connection: Connection, state: State) -> int:
@@ -233,27 +233,27 @@ def oldest_queued(connection: Connection) -> float | None:
     query = select(func.min(requests.c.created_at)).where(
         requests.c.state.in_((State.QUEUED, State.DISPATCHED))
     )
-    found = connection.execute(query).scalar()
-    return None if found is None else float(found)
+    created_at = connection.execute(query).scalar()
+    return None if created_at is None else float(created_at)
 
 
 # -- history and attempts ------------------------------------------------------------------------
 
 
-def note(connection: Connection, request_id: str, lines: Sequence[str], now: float) -> None:
+def add_history(connection: Connection, request_id: str, lines: Sequence[str], now: float) -> None:
     if lines:
         rows = [{"request_id": request_id, "at": now, "text": line} for line in lines]
         connection.execute(_INSERT_HISTORY, rows)
 
 
-def notes(connection: Connection, request_id: str, after: int = 0) -> list[Note]:
+def history_entries(connection: Connection, request_id: str, after: int = 0) -> list[HistoryEntry]:
     """The lines beyond the one of number `after`."""
     query = (
         select(history.c.id, history.c.at, history.c.text)
         .where(history.c.request_id == request_id, history.c.id > after)
         .order_by(history.c.id)
     )
-    return [Note(row.id, row.at, row.text) for row in connection.execute(query)]
+    return [HistoryEntry(row.id, row.at, row.text) for row in connection.execute(query)]
 
 
 def in_cluster(connection: Connection, cluster: str, states: Sequence[AttemptState]) -> list[str]:

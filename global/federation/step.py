@@ -122,7 +122,7 @@ class Step:
             elif attempt.state is AttemptState.REVOKING and attempt.until != NO_DEADLINE:
                 self.revoke(attempt, attempt.message)
 
-    def ask(self, names: Sequence[str], tried: Sequence[Attempt], most: int = MAX_ASKED) -> bool:
+    def ask(self, names: Sequence[str], tried: Sequence[Attempt], limit: int = MAX_ASKED) -> bool:
         """Ask the best few of those that were not asked yet; whether there are any."""
         asked = {attempt.cluster for attempt in tried}
         left = [name for name in names if name not in asked]
@@ -131,7 +131,7 @@ class Step:
         if self.request.policy in SELECTED:
             ranked.sort(key=lambda one: left.index(one.cluster))
             ranked = ranked[:1]
-        for one in ranked[:most]:
+        for one in ranked[:limit]:
             self._ask_one(one)
         return bool(ranked)
 

@@ -10,7 +10,7 @@ import structlog
 
 from cluster.api.access import Access
 from cluster.api.client import ApiClient
-from latency.agent import peers as known
+from latency.agent import peers as peer_selection
 from latency.agent.discovery import Discovery
 from latency.agent.pages import AgentView, application
 from latency.agent.peers import Peer
@@ -62,10 +62,10 @@ class Agent:
         self._settings = settings
         self._prober = Prober(settings.interval)
         self._view = AgentView(settings.node, settings.cluster, self._prober)
-        self._found: list[Peer] = []
+        self._discovered: list[Peer] = []
         self._written: list[Peer] = []
         if settings.peers_file is not None:
-            self._written = known.read(settings.peers_file)
+            self._written = peer_selection.read(settings.peers_file)
         self._token = read_token(settings.token_file)
         self._tls = tls(settings.tls_cert_file, settings.tls_private_key_file)
         self._follow()
@@ -100,8 +100,8 @@ class Agent:
     # -- peers -----------------------------------------------------------------------------
 
     def _follow(self) -> None:
-        peers = {peer.key: peer for peer in (*self._found, *self._written)}
-        wanted = known.chosen(
+        peers = {peer.key: peer for peer in (*self._discovered, *self._written)}
+        wanted = peer_selection.chosen(
             self._settings.node,
             peers.values(),
             self._settings.all_pairs_up_to,
@@ -113,7 +113,7 @@ class Agent:
         namespace, _, name = self._settings.service.rpartition("/")
 
         def changed(peers: list[Peer]) -> None:
-            self._found = peers
+            self._discovered = peers
             self._follow()
 
         async with ApiClient(Access.of_pod()) as client:
@@ -126,7 +126,7 @@ class Agent:
         while True:
             await asyncio.sleep(POLL_INTERVAL_S)
             try:
-                fresh = await asyncio.to_thread(known.read, path)
+                fresh = await asyncio.to_thread(peer_selection.read, path)
             except LatencyError as error:
                 if problem != str(error):
                     log.error("peers not taken, keeping the last good ones", error=str(error))

@@ -44,19 +44,19 @@ def _path(namespace: str) -> str:
     return f"/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices"
 
 
-async def found_now(client: ApiClient, namespace: str, service: str, port: int) -> list[Peer]:
+async def list_peers(client: ApiClient, namespace: str, service: str, port: int) -> list[Peer]:
     """The agents as they are at this moment. Raises ApiError, TransportError."""
     path = with_query(_path(namespace), {"labelSelector": f"{SERVICE}={service}"})
-    found = await client.get(path, ObjectList[EndpointSlice])
-    return peers(found.items or [], port)
+    slices = await client.get(path, ObjectList[EndpointSlice])
+    return peers(slices.items or [], port)
 
 
 def peers(slices: list[EndpointSlice], port: int) -> list[Peer]:
     """One peer a node, by its first address; agents that are not ready are no peers."""
-    found: dict[str, Peer] = {}
+    peers_by_node: dict[str, Peer] = {}
     for one in slices:
         for endpoint in one.endpoints or ():
             if endpoint.node_name and endpoint.addresses and endpoint.conditions.ready is not False:
                 peer = Peer(endpoint.node_name, endpoint.addresses[0], port=port)
-                found.setdefault(endpoint.node_name, peer)
-    return [found[name] for name in sorted(found)]
+                peers_by_node.setdefault(endpoint.node_name, peer)
+    return [peers_by_node[name] for name in sorted(peers_by_node)]

@@ -34,11 +34,11 @@ class AgentView:
 
     def clusters(self) -> list[Row]:
         """Other clusters, each by the nearest of its addresses."""
-        found: dict[str, list[Tracked]] = {}
+        by_cluster: dict[str, list[Tracked]] = {}
         for tracked in self._prober.tracked:
             if tracked.peer.cluster:
-                found.setdefault(tracked.peer.cluster, []).append(tracked)
-        return _sorted([self._row("cluster", name, found[name]) for name in found])
+                by_cluster.setdefault(tracked.peer.cluster, []).append(tracked)
+        return _sorted([self._row("cluster", name, by_cluster[name]) for name in by_cluster])
 
     def _own(self) -> list[Tracked]:
         return [t for t in self._prober.tracked if not t.peer.cluster]
@@ -60,11 +60,11 @@ class AgentView:
             "probe": best.probe,
         }
 
-    def exported(self, most: int) -> tuple[list[Tracked], int]:
+    def exported(self, limit: int) -> tuple[list[Tracked], int]:
         """The nearest `most` fresh peers, and how many others were left out."""
         fresh = [t for t in self._prober.tracked if self._prober.fresh(t)]
         fresh.sort(key=lambda t: t.estimate.median or 0.0)
-        return fresh[:most], max(len(fresh) - most, 0)
+        return fresh[:limit], max(len(fresh) - limit, 0)
 
     @property
     def prober(self) -> Prober:
@@ -74,11 +74,11 @@ class AgentView:
 class AgentCollector(Collector):
     """`gsch_rtt_seconds` and what belongs to it, of at most `most` peers: labels cost memory."""
 
-    def __init__(self, view: AgentView, most: int) -> None:
-        self._view, self._most = view, most
+    def __init__(self, view: AgentView, max_targets: int) -> None:
+        self._view, self._max_targets = view, max_targets
 
     def collect(self) -> Iterable[Metric]:
-        exported, left_out = self._view.exported(self._most)
+        exported, left_out = self._view.exported(self._max_targets)
         yield from self._times(exported)
         omitted = GaugeMetricFamily(
             "gsch_rtt_targets_omitted", "Peers left out of gsch_rtt_seconds: too many labels"
@@ -86,8 +86,8 @@ class AgentCollector(Collector):
         omitted.add_metric([], left_out)
         yield omitted
         probes = CounterMetricFamily("gsch_probes", "Probes sent", labels=["way", "result"])
-        for (way, result), count in sorted(self._view.prober.counts.items()):
-            probes.add_metric([way, result], count)
+        for (probe, result), count in sorted(self._view.prober.counts.items()):
+            probes.add_metric([probe, result], count)
         yield probes
 
     def _times(self, exported: list[Tracked]) -> Iterator[Metric]:
@@ -120,10 +120,10 @@ class AgentCollector(Collector):
         yield from (times, loss, jitter, age)
 
 
-def application(view: AgentView, ready: Health, token: bytes, most: int) -> web.Application:
+def application(view: AgentView, ready: Health, token: bytes, max_targets: int) -> web.Application:
     """The agent's pages. `ready` is empty when there is something to tell, else says why not."""
     registry = CollectorRegistry()
-    registry.register(AgentCollector(view, most))
+    registry.register(AgentCollector(view, max_targets))
     app = web.Application(middlewares=[bearer(token, OPEN)])
 
     async def near_nodes(request: web.Request) -> web.Response:
@@ -153,11 +153,11 @@ def application(view: AgentView, ready: Health, token: bytes, most: int) -> web.
 
 
 def _check(request: web.Request) -> None:
-    for name, most in MAX_VALUES.items():
+    for name, maximum in MAX_VALUES.items():
         value = request.query.get(name)
-        if value is not None and not (value.isdecimal() and 1 <= int(value[:9]) <= most):
+        if value is not None and not (value.isdecimal() and 1 <= int(value[:9]) <= maximum):
             raise web.HTTPBadRequest(
-                text=f"{name}: a number from 1 to {most}, got {value[:40]!r}\n"
+                text=f"{name}: a number from 1 to {maximum}, got {value[:40]!r}\n"
             )
 
 
@@ -165,10 +165,10 @@ def _one(rows: list[Row], kind: str, name: str, me: str) -> web.Response:
     if name == me:
         own = {kind: name, "latency": 0.0, "loss": 0.0, "age_s": 0.0, "jitter": 0.0, "probe": None}
         return web.json_response(own)
-    found = next((row for row in rows if row[kind] == name), None)
-    if found is None:
+    peer_row = next((row for row in rows if row[kind] == name), None)
+    if peer_row is None:
         raise web.HTTPNotFound(text=f"{kind} {name[:253]} is not among those probed from here\n")
-    return web.json_response(found)
+    return web.json_response(peer_row)
 
 
 def _sorted(rows: list[Row]) -> list[Row]:

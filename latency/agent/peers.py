@@ -72,13 +72,13 @@ def chosen(me: str, peers: Iterable[Peer], all_pairs_up_to: int, sample: int) ->
     node comes to about as many probes in as out. Peers of other clusters are always probed.
     """
     peers = [peer for peer in peers if (peer.cluster, peer.name) != ("", me)]
-    mine = [peer for peer in peers if not peer.cluster]
-    if len(mine) < all_pairs_up_to:
+    local_peers = [peer for peer in peers if not peer.cluster]
+    if len(local_peers) < all_pairs_up_to:
         return peers
-    drawn = sorted(mine, key=lambda peer: _lot(me, peer.name))[:sample]
+    drawn = sorted(local_peers, key=lambda peer: _lot(me, peer.name))[:sample]
     return drawn + [peer for peer in peers if peer.cluster]
 
 
-def _lot(one: str, other: str) -> bytes:
-    pair = "\0".join(sorted((one, other)))
+def _lot(first: str, second: str) -> bytes:
+    pair = "\0".join(sorted((first, second)))
     return hashlib.blake2b(pair.encode(), digest_size=8).digest()

@@ -40,11 +40,11 @@ class Tracked:
     lost: int = 0
     probes: int = 0
 
-    def use(self, way: int, probe: str) -> None:
+    def use(self, probe_index: int, probe: str) -> None:
         """From now on this probe is sent: what another one measured is not mixed with its times."""
         if probe != self.probe:
             self.estimate, self.probe = Estimate(), probe
-        self.way, self.lost = way, 0
+        self.way, self.lost = probe_index, 0
 
 
 class Prober:
@@ -74,8 +74,8 @@ class Prober:
         for key in self._tracked.keys() - wanted.keys():
             del self._tracked[key]
         for key, peer in wanted.items():
-            known = self._tracked.get(key)
-            if known is not None and known.peer == peer:
+            tracked = self._tracked.get(key)
+            if tracked is not None and tracked.peer == peer:
                 continue
             fresh = self._tracked[key] = Tracked(peer)
             # The first round is spread over an interval, and every later one drifts apart.
@@ -134,13 +134,13 @@ class Prober:
         """One probe, of the kind that the peer answered last; now and then of the best kind
         again."""
         tracked.probes += 1
-        way = tracked.way % len(self._ways)
-        again = way > 0 and tracked.probes % BEST_AGAIN == 0
+        probe_index = tracked.way % len(self._ways)
+        again = probe_index > 0 and tracked.probes % BEST_AGAIN == 0
         if again:
-            way = 0
-        name, send = self._ways[way]
+            probe_index = 0
+        name, send = self._ways[probe_index]
         if not tracked.probe:
-            tracked.use(way, name)
+            tracked.use(probe_index, name)
         try:
             rtt_ms = await self._reading(name, send, tracked)
         except NotAllowed as error:
@@ -150,10 +150,10 @@ class Prober:
         except NoReply:
             self.counts[name, "lost"] += 1
             if not again:
-                self._lost(tracked, way)
+                self._lost(tracked, probe_index)
             return
         if rtt_ms is not None:
-            tracked.use(way, name)
+            tracked.use(probe_index, name)
             tracked.estimate.add(rtt_ms, self._clock())
 
     async def _reading(self, name: str, send: Probe, tracked: Tracked) -> float | None:
@@ -172,12 +172,12 @@ class Prober:
             least = min(least, reading.rtt_ms)
         return None if self.fresh(tracked) else least
 
-    def _lost(self, tracked: Tracked, way: int) -> None:
+    def _lost(self, tracked: Tracked, probe_index: int) -> None:
         tracked.estimate.lost()
         tracked.lost += 1
         if tracked.lost >= LOST_IN_A_ROW:
             # Only an answer makes it the peer's probe: until then what is known stays told.
-            tracked.way, tracked.lost = (way + 1) % len(self._ways), 0
+            tracked.way, tracked.lost = (probe_index + 1) % len(self._ways), 0
 
     def _without(self, name: str, why: str) -> None:
         """A way that this process may not go is not tried again."""

@@ -31,7 +31,7 @@ class _Row(msgspec.Struct, frozen=True):
 
 
 _decode = msgspec.json.Decoder(list[_Row]).decode
-_Found = list[tuple[str, str, float, float, float, float]]
+_Measurements = list[tuple[str, str, float, float, float, float]]
 """(source, target, median ms, stamp, jitter ms, loss)."""
 
 
@@ -66,9 +66,11 @@ class Agents:
             np.array([row[column] for row in rows], np.float64) for column in (2, 3, 4, 5)
         )
         times = effective_rtt(median, jitter, loss, self._jitter_weight)
-        return Readings([row[0] for row in rows], [row[1] for row in rows], times, stamps).known()
+        return Readings(
+            [row[0] for row in rows], [row[1] for row in rows], times, stamps
+        ).without_nan()
 
-    async def _ask(self, session: ClientSession, peer: Peer) -> _Found | str:
+    async def _ask(self, session: ClientSession, peer: Peer) -> _Measurements | str:
         """What one agent measured, or why it cannot be told."""
         host = f"[{peer.address}]" if ":" in peer.address else peer.address
         url = f"{self._scheme}://{host}:{peer.port}/monitoring/near-nodes/latency"

@@ -23,7 +23,7 @@ class FileSource:
 
     def load(self) -> None:
         """Read the file if it changed. Raises LatencyError."""
-        self._take(self._read())
+        self._update_matrix(self._read())
 
     def _read(self) -> Readings | None:
         """What the file says, None where it did not change. Raises LatencyError."""
@@ -37,7 +37,7 @@ class FileSource:
         except OSError as error:
             raise LatencyError(f"{self._path}: {error.strerror}") from error
 
-    def _take(self, readings: Readings | None) -> None:
+    def _update_matrix(self, readings: Readings | None) -> None:
         if readings is not None:
             self._matrix.replace(readings)
 
@@ -47,6 +47,6 @@ class FileSource:
             await asyncio.sleep(POLL_INTERVAL_S)
             try:
                 # Read beside, replaced here: the matrix belongs to the event loop.
-                self._take(await asyncio.to_thread(self._read))
+                self._update_matrix(await asyncio.to_thread(self._read))
             except LatencyError as error:
                 log.error("latency file not taken, keeping the last good one", error=str(error))

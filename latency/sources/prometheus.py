@@ -118,12 +118,12 @@ class Prometheus:
 
     def _asked(self, ask: Any) -> list[Any]:
         try:
-            found: list[Any] = ask()
+            answer: list[Any] = ask()
         except RequestException as error:
             raise LatencyError(f"Prometheus at {self._url}: {_reason(error)}") from error
         except (PrometheusApiClientException, ValueError, KeyError, TypeError) as error:
             raise LatencyError(f"Prometheus at {self._url}: {str(error)[:300]}") from error
-        return found
+        return answer
 
     def readings(self, cluster: str = "", jitter_weight: float = JITTER_WEIGHT) -> Readings:
         """Node to node within the named cluster (empty: within every one). Raises LatencyError."""
@@ -170,7 +170,9 @@ def node_readings(
         if pair.source_cluster == pair.target_cluster and cluster in ("", pair.source_cluster)
     ]
     times, stamps = measured.columns(pairs, now, jitter_weight)
-    return Readings([p.source for p in pairs], [p.target for p in pairs], times, stamps).known()
+    return Readings(
+        [p.source for p in pairs], [p.target for p in pairs], times, stamps
+    ).without_nan()
 
 
 def between_clusters(
@@ -184,7 +186,7 @@ def between_clusters(
         ends = pair.source_cluster, pair.target_cluster
         if ms == ms:  # not NaN
             best[ends] = min(best.get(ends, (np.inf, 0.0)), (ms, stamp))
-    return _columns([(*ends, *found) for ends, found in best.items()])
+    return _columns([(*ends, *reading) for ends, reading in best.items()])
 
 
 def _decoded_by_pieces(response: Response, *_: Any, **__: Any) -> None:
@@ -213,12 +215,12 @@ def samples_in(body: bytes) -> Iterator[Sample]:
 
 def values(samples: Iterable[Sample]) -> dict[PairSeries, float]:
     """By pair, what is a number and no less than 0."""
-    found: dict[PairSeries, float] = {}
+    values_by_pair: dict[PairSeries, float] = {}
     for sample in samples:
         value = float(sample.value[1])
         if sample.metric.whole and 0 <= value < np.inf:
-            found[sample.metric] = value
-    return found
+            values_by_pair[sample.metric] = value
+    return values_by_pair
 
 
 def _columns(rows: list[tuple[str, str, float, float]]) -> Readings:

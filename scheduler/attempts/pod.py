@@ -11,7 +11,7 @@ from filters.common.plugin import Event
 from scheduler.attempt import SchedulingAttempt
 from scheduler.binding.binding_cycle import BindingCycle
 from scheduler.cycle.diagnosis import Diagnosis
-from scheduler.cycle.placement_reasons import latency_note, why_in_short
+from scheduler.cycle.placement_reasons import latency_warning, why_in_short
 from scheduler.cycle.placement_reasons import why as reasons_of
 from scheduler.cycle.reservation import PluginRefused, Reservation, reserve
 from scheduler.cycle.scheduling_cycle import Cycle, ScheduleResult
@@ -90,14 +90,14 @@ class PodAttempts:
         node = self._snapshot.names[decision.row]
         why = why_in_short(framework, info, decision.trial, self._snapshot, decision.row)
         if placed is not None and node == placed.node:
-            why = placed.note
+            why = placed.message
             self._reporter.normal(pod, "PlacedJointly", why)
             if placed.guessed:
                 self._reporter.warning(pod, "LatencyUnknown", GUESSED)
         self._recent.placed(attempt.key, node, info.policy, why)
-        note = latency_note(framework, info, self._snapshot, decision.row)
-        if note:
-            self._reporter.warning(pod, "LatencyUnknown", note)
+        warning = latency_warning(framework, info, self._snapshot, decision.row)
+        if warning:
+            self._reporter.warning(pod, "LatencyUnknown", warning)
         if log.is_enabled_for(logging.DEBUG):
             why = reasons_of(framework, info, decision.trial, self._snapshot, decision.row)
             log.debug("decided", pod=attempt.key, node=node, why=why)

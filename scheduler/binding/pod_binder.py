@@ -33,7 +33,7 @@ class Outcome(Enum):
     """The pod is on the node that we chose."""
     TAKEN = "taken"
     """The pod is on another node: somebody else bound it."""
-    GONE = "gone"
+    DELETED = "gone"
     """The pod is deleted, or another one of the same name is there."""
     FAILED = "failed"
     """The pod is pending still; try again later."""
@@ -133,12 +133,12 @@ class Binder:
         while True:
             observed = self._observed(pod)
             if observed is not None:
-                return _on_node(observed, node) if observed else BindResult(Outcome.GONE, why)
+                return _on_node(observed, node) if observed else BindResult(Outcome.DELETED, why)
             pause = None
             try:
                 reply = await self._client.request("GET", _pod_path(pod))
                 if reply.status == 404:
-                    return BindResult(Outcome.GONE, why)
+                    return BindResult(Outcome.DELETED, why)
                 if reply.ok:
                     return _outcome(pod, reply.decode(Pod), node, why)
                 problem, pause = f"{reply.status} {reply.error.message}", reply.retry_after
@@ -151,7 +151,7 @@ class Binder:
 
 def _outcome(pod: Pod, current: Pod, node: str, why: str) -> BindResult | None:
     if current.metadata.uid != pod.metadata.uid or current.metadata.deletion_timestamp:
-        return BindResult(Outcome.GONE, why)
+        return BindResult(Outcome.DELETED, why)
     return _on_node(current.spec.node_name, node) if current.spec.node_name else None
 
 

@@ -71,10 +71,10 @@ class VolumeBinder:
         Returns the volume's new version.
         """
         storage = self._snapshot.storage
-        known, wanted = storage.volumes.get(volume), storage.claims.get(claim)
-        if known is None or wanted is None:
+        pv, pvc = storage.volumes.get(volume), storage.claims.get(claim)
+        if pv is None or pvc is None:
             raise VolumesNotBound(f"volume {volume} or claim {claim} is gone")
-        meta = wanted.metadata
+        meta = pvc.metadata
         reference = {
             "apiVersion": "v1",
             "kind": "PersistentVolumeClaim",
@@ -84,21 +84,21 @@ class VolumeBinder:
             "resourceVersion": meta.resource_version,
         }
         body: dict[str, Any] = {
-            "metadata": {"resourceVersion": known.metadata.resource_version},
+            "metadata": {"resourceVersion": pv.metadata.resource_version},
             "spec": {"claimRef": reference},
         }
-        if known.spec.claim_ref is None:
+        if pv.spec.claim_ref is None:
             body["metadata"]["annotations"] = {BOUND_BY_CONTROLLER: "yes"}
         return await self._patch(f"/api/v1/persistentvolumes/{volume}", body)
 
     async def _select(self, claim: str, node: str) -> int:
         """Tell the claim's provisioner for which node its volume is; the claim's new version."""
-        known = self._snapshot.storage.claims.get(claim)
-        if known is None:
+        pvc = self._snapshot.storage.claims.get(claim)
+        if pvc is None:
             raise VolumesNotBound(f"claim {claim} is gone")
         body = {
             "metadata": {
-                "resourceVersion": known.metadata.resource_version,
+                "resourceVersion": pvc.metadata.resource_version,
                 "annotations": {SELECTED_NODE: node},
             }
         }
@@ -138,11 +138,11 @@ class VolumeBinder:
     def _is_bound(self, volume: str, key: str, node: str, written: dict[str, int]) -> bool:
         """Whether the claim has the volume that was promised to it."""
         storage = self._snapshot.storage
-        known, claim = storage.volumes.get(volume), storage.claims.get(key)
-        if known is None or claim is None:
+        pv, claim = storage.volumes.get(volume), storage.claims.get(key)
+        if pv is None or claim is None:
             raise VolumesNotBound(f"volume {volume} or claim {key} is gone")
-        reference = known.spec.claim_ref
-        shown = _version(known.metadata) >= written[volume]
+        reference = pv.spec.claim_ref
+        shown = _version(pv.metadata) >= written[volume]
         if shown and (reference is None or reference.uid != claim.metadata.uid):
             raise VolumesNotBound(f"volume {volume} was taken from claim {key} again")
         if not shown or not bound(claim):
@@ -165,8 +165,8 @@ class VolumeBinder:
         return True
 
     def _check_reach(self, volume: str, node: str) -> None:
-        known = self._snapshot.storage.volumes.get(volume)
-        affinity = known.spec.node_affinity if known else None
+        pv = self._snapshot.storage.volumes.get(volume)
+        affinity = pv.spec.node_affinity if pv else None
         row = self._snapshot.row(node)
         if affinity is None or affinity.required is None or row is None:
             return

@@ -52,15 +52,15 @@ def run(
     from scheduler.process.app import App
 
     logs.configure(verbose)
-    found = configuration(config_file)
+    loaded_config = configuration(config_file)
 
     def reload() -> Configuration:
         fresh = configuration_file.load(config_file) if config_file else Configuration()
         frameworks(fresh, Matrix())
         return fresh
 
-    path = kubeconfig or found.client_connection.kubeconfig
-    sys.exit(uvloop.run(App(found, path, context, reload).run()))
+    path = kubeconfig or loaded_config.client_connection.kubeconfig
+    sys.exit(uvloop.run(App(loaded_config, path, context, reload).run()))
 
 
 @click.command()
@@ -114,11 +114,11 @@ def explain(
       gsch explain edge/camera-0 -o json
     """
     logs.configure()
-    found = configuration(config_file)
+    loaded_config = configuration(config_file)
     key = pod if "/" in pod else f"{namespace}/{pod}"
-    path = kubeconfig or found.client_connection.kubeconfig or None
+    path = kubeconfig or loaded_config.client_connection.kubeconfig or None
     try:
-        explanation = asyncio.run(_explain(key, found, latency, path, context))
+        explanation = asyncio.run(_explain(key, loaded_config, latency, path, context))
     except ApiError as error:
         hint = " (look at -n/--namespace)" if error.status == 404 else ""
         raise click.ClickException(f"{error}{hint}") from error
@@ -156,9 +156,15 @@ def _show_explanation(explanation: explaining.Explanation) -> None:
         changes = next(n.changes for n in explanation.nodes if n.node == explanation.nearest)
         click.echo(f"Nearest: {explanation.nearest}, with {'; '.join(changes)}")
     if explanation.preemption is not None:
-        found = explanation.preemption
-        budgets = f", against {found.budget_violations} budgets" if found.budget_violations else ""
-        click.echo(f"Preemption would take {', '.join(found.pods)} from {found.node}{budgets}")
+        preemption = explanation.preemption
+        budgets = (
+            f", against {preemption.budget_violations} budgets"
+            if preemption.budget_violations
+            else ""
+        )
+        click.echo(
+            f"Preemption would take {', '.join(preemption.pods)} from {preemption.node}{budgets}"
+        )
 
 
 async def _explain(
@@ -204,6 +210,6 @@ def check(file: Path) -> None:
     \b
     Example:  gsch config check gsch.yaml
     """
-    found = configuration(file)
-    names = ", ".join(profile.scheduler_name for profile in found.profiles)
+    loaded_config = configuration(file)
+    names = ", ".join(profile.scheduler_name for profile in loaded_config.profiles)
     click.echo(f"{file}: holds; profiles: {names}")

@@ -27,7 +27,7 @@ from serving import logs
 log = structlog.get_logger(__name__)
 _encode = msgspec.json.Encoder().encode
 
-PROPOSED, EVICTED, GONE, KEPT = "proposed", "evicted", "gone already", "kept"
+PROPOSED, EVICTED, DELETED, KEPT = "proposed", "evicted", "gone already", "kept"
 RETRY_FOR_S, RETRY_DELAY_S = 60.0, 1.0
 
 
@@ -92,15 +92,15 @@ def rebalance(
       gsch rebalance --config gsch.yaml --apply --max-moves 2 --every 300
     """
     logs.configure()
-    found = configuration(config_file)
+    loaded_config = configuration(config_file)
     limits = MoveLimits(min_gain_ms, min_gain, settled, max_moves)
-    path = kubeconfig or found.client_connection.kubeconfig or None
+    path = kubeconfig or loaded_config.client_connection.kubeconfig or None
 
     async def rounds() -> None:
         async with ApiClient(Access(path, context)) as client:
             while True:
                 try:
-                    _print_round(await _round(client, found, limits, allowed), output)
+                    _print_round(await _round(client, loaded_config, limits, allowed), output)
                 except (ApiError, TransportError, LatencyError) as error:
                     if every is None:
                         raise
@@ -148,7 +148,7 @@ async def _carry_out(client: ApiClient, move: Move) -> list[str]:
         return [move.kept] * len(move.steps)
     if len(move.steps) > 1:
         asked = [await _evict(client, step, move, only_ask=True) for step in move.steps]
-        kept = next((one for one in asked if one not in (EVICTED, GONE)), "")
+        kept = next((one for one in asked if one not in (EVICTED, DELETED)), "")
         if kept:
             return [kept] * len(move.steps)
     return [await _evict_in_time(client, step, move) for step in move.steps]
@@ -186,7 +186,7 @@ async def _evict(client: ApiClient, step: Step, move: Move, only_ask: bool = Fal
         log.info("evicted", pod=step.pod, node=step.source, nearer=step.target, gain=move.gain)
         return EVICTED
     if reply.status in (404, 409):
-        return GONE
+        return DELETED
     if reply.status == 429:
         return f"{KEPT}: {reply.error.message}"
     return f"refused: {reply.error.message}"

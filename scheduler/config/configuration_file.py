@@ -72,8 +72,11 @@ def check(configuration: Configuration) -> None:
     _check_latency(configuration.latency)
     if not 1 <= configuration.parallelism <= 1024:
         raise ValueError(f"parallelism: 1..1024, got {configuration.parallelism}")
-    first, most = configuration.pod_initial_backoff_seconds, configuration.pod_max_backoff_seconds
-    if not 0 < first <= most:
+    initial_backoff, max_backoff = (
+        configuration.pod_initial_backoff_seconds,
+        configuration.pod_max_backoff_seconds,
+    )
+    if not 0 < initial_backoff <= max_backoff:
         raise ValueError("podInitialBackoffSeconds: above 0, at most podMaxBackoffSeconds")
     if not 0 < configuration.pod_max_in_unschedulable_pods_duration < math.inf:
         raise ValueError("podMaxInUnschedulablePodsDuration: seconds above 0")

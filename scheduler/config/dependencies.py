@@ -16,7 +16,7 @@ MAX_WEIGHT = 1e9
 MAX_PER_SECOND = 1e15
 
 NUMBERS = ("callsPerSecond", "bytesPerSecond")
-KNOWN = (*(kind.value for kind in DependencyKind), *NUMBERS, "differentNode")
+FIELDS = (*(kind.value for kind in DependencyKind), *NUMBERS, "differentNode")
 
 
 class BadDependency(ValueError):
@@ -28,13 +28,15 @@ def parse(path: str, value: Any, namespace: str) -> tuple[Dependency, ...]:
     entries = value if isinstance(value, list) else [value]
     if len(entries) > MAX_DEPENDENCIES:
         raise BadDependency(f"{path}: more than {MAX_DEPENDENCIES} entries")
-    found = [_entry(f"{path}[{index}]", entry, namespace) for index, entry in enumerate(entries)]
+    dependencies = [
+        _entry(f"{path}[{index}]", entry, namespace) for index, entry in enumerate(entries)
+    ]
     seen: set[tuple[DependencyKind, str]] = set()
-    for index, one in enumerate(found):
+    for index, one in enumerate(dependencies):
         if (one.kind, one.name) in seen:
             raise BadDependency(f"{path}[{index}]: {one.kind.value} {one.name} is named twice")
         seen.add((one.kind, one.name))
-    return tuple(found)
+    return tuple(dependencies)
 
 
 def _entry(path: str, entry: Any, namespace: str) -> Dependency:
@@ -43,8 +45,8 @@ def _entry(path: str, entry: Any, namespace: str) -> Dependency:
     if not isinstance(entry, dict):
         raise BadDependency(f"{path}: expected the name of a stage, or an object")
     for key in entry:
-        if key not in KNOWN:
-            raise BadDependency(f"{path}.{key[:60]}: no such field; known are {', '.join(KNOWN)}")
+        if key not in FIELDS:
+            raise BadDependency(f"{path}.{key[:60]}: no such field; known are {', '.join(FIELDS)}")
     kinds = [kind for kind in DependencyKind if kind.value in entry]
     if len(kinds) != 1:
         raise BadDependency(f"{path}: name one stage, pod, service or node")
@@ -52,10 +54,10 @@ def _entry(path: str, entry: Any, namespace: str) -> Dependency:
     name = _name(f"{path}.{kind.value}", entry[kind.value])
     if kind in (DependencyKind.POD, DependencyKind.SERVICE) and "/" not in name:
         name = f"{namespace}/{name}"
-    apart = entry.get("differentNode", False)
-    if not isinstance(apart, bool):
+    different_nodes = entry.get("differentNode", False)
+    if not isinstance(different_nodes, bool):
         raise BadDependency(f"{path}.differentNode: true or false")
-    return Dependency(kind, name, _weight(path, entry), apart)
+    return Dependency(kind, name, _weight(path, entry), different_nodes)
 
 
 def _name(path: str, value: Any) -> str:

@@ -259,8 +259,8 @@ def _objects(root: dict[str, Any]) -> dict[str, dict[str, Any]]:
     for path, children in _OBJECTS.items():
         if path not in objects:
             continue
-        known = {name for places in _FIELDS.values() for p, name in places if p == path}
-        _refuse_unknown(path, objects[path], sorted(known | set(children)))
+        field_names = {name for places in _FIELDS.values() for p, name in places if p == path}
+        _refuse_unknown(path, objects[path], sorted(field_names | set(children)))
         for child in children:
             value = objects[path].get(child)
             if value is None:
@@ -271,11 +271,11 @@ def _objects(root: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return objects
 
 
-def _refuse_unknown(path: str, value: dict[str, Any], known: list[str]) -> None:
+def _refuse_unknown(path: str, value: dict[str, Any], field_names: list[str]) -> None:
     for name in value:
-        if name not in known:
-            close = difflib.get_close_matches(name, known, 1)
-            hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
+        if name not in field_names:
+            close = difflib.get_close_matches(name, field_names, 1)
+            hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(field_names)}"
             raise InvalidGschConfig(f"{path}.{_short(name)}: no such field; {hint}")
 
 

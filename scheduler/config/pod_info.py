@@ -21,7 +21,7 @@ class InvalidResources(PodRejected):
     """What the pod requests cannot be read."""
 
 
-GLOBAL_NOTE = (
+NO_GLOBAL_LAYER = (
     'gschConfig asks for type "global": the global layer decides where this pod goes, by an agent '
     "of this cluster and in namespaces that are labelled gsch.io/forwarding=enabled; until then it "
     'stays Pending (type "local" places it in this cluster)'
@@ -40,7 +40,7 @@ def _pod_info(pod: Pod, config: GschConfig | None) -> PodInfo:
     if config is None:
         return PodInfo.of(pod)
     if config.scope == "global" and REQUEST_LABEL not in (pod.metadata.labels or {}):
-        raise WaitsForGlobal(GLOBAL_NOTE)
+        raise WaitsForGlobal(NO_GLOBAL_LAYER)
     if config.priority != LOW_LATENCY:
         return PodInfo.of(pod, policy=config.priority)
     return PodInfo.of(

@@ -57,13 +57,13 @@ def member(given: Given, namespace: str) -> PipelineMember | None:
         raise BadTuning(f"{given['pipeline'][0]}: which stage of it is this pod? Add option.stage")
     if any(d.kind is DependencyKind.STAGE and d.name == stage for d in depends_on):
         raise BadTuning(f"{given['depends_on'][0]}: stage {stage} depends on itself")
-    apart_path, apart = given.get("different_nodes", ("", False))
-    if not isinstance(apart, bool):
-        raise BadTuning(f"{apart_path}: true or false")
+    path, different_nodes = given.get("different_nodes", ("", False))
+    if not isinstance(different_nodes, bool):
+        raise BadTuning(f"{path}: true or false")
     stages = _stages(given)
     if stages and stage not in stages:
         raise BadTuning(f"{given['stages'][0]}: lacks this pod's own stage, {stage}")
-    return PipelineMember(f"{namespace}/{pipeline}", stage, stages, depends_on, apart)
+    return PipelineMember(f"{namespace}/{pipeline}", stage, stages, depends_on, different_nodes)
 
 
 def _refuse_without_pipeline(given: Given, depends_on: tuple[Dependency, ...]) -> None:

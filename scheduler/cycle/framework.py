@@ -28,10 +28,10 @@ from filters.common.plugin import (
 from filters.default_preemption import DefaultPreemption
 from filters.low_latency import LowLatency
 from filters.registry import IN_TREE, OUR_OWN
-from filters.registry import plugins as known_plugins
+from filters.registry import plugins as registered_plugins
 from filters.resources import (
-    LEAST,
-    MOST,
+    LEAST_ALLOCATED,
+    MOST_ALLOCATED,
     NodeResourcesFit,
     NodeResourcesFitArgs,
     ResourceSpec,
@@ -92,8 +92,8 @@ class Framework:
             [cast(LowLatency, everything[n]) for n in near if n in filters]
         )
         self._policy_scores: dict[str, ScorePlugin] = {
-            MOST_REQUESTED: _fit(MOST),
-            LEAST_REQUESTED: _fit(LEAST),
+            MOST_REQUESTED: _fit(MOST_ALLOCATED),
+            LEAST_REQUESTED: _fit(LEAST_ALLOCATED),
             BALANCED: NodeResourcesBalancedAllocation(),
         }
         self._sets = {
@@ -149,14 +149,14 @@ class Framework:
         if weights is None or not self.latency.plugins:
             return self._sets.get(policy, self._default)
         if weights not in self._weighed:
-            near, packed = cast(ScorePlugin, self.latency.plugins[0]), _fit(MOST)
+            near, packed = cast(ScorePlugin, self.latency.plugins[0]), _fit(MOST_ALLOCATED)
             both = ((near, weights[0]), (packed, weights[1]))
             self._weighed[weights] = self._with_resources(*(pair for pair in both if pair[1]))
         return self._weighed[weights]
 
-    def _with_resources(self, *mine: tuple[ScorePlugin, int]) -> PluginSet:
+    def _with_resources(self, *resource_scores: tuple[ScorePlugin, int]) -> PluginSet:
         rest = tuple((s, w) for s, w in self.scores if s.NAME not in RESOURCE_SCORES)
-        return PluginSet(self.filters, (*rest, *mine))
+        return PluginSet(self.filters, (*rest, *resource_scores))
 
     def events(self, plugins: Iterable[str]) -> Event:
         """All events that may help a pod which these plugins refused."""
@@ -177,14 +177,14 @@ def _having(plugins: Mapping[str, Plugin], point: str) -> list[str]:
 
 
 def _instances(profile: Profile, handle: Handle) -> dict[str, Plugin]:
-    known = known_plugins()
+    registry = registered_plugins()
     arguments: dict[str, Mapping[str, Any]] = {}
     for given in profile.plugin_config:
-        if given.name not in known:
-            raise _unknown(profile, "pluginConfig", given.name, known)
+        if given.name not in registry:
+            raise _unknown(profile, "pluginConfig", given.name, registry)
         arguments[given.name] = given.args
     made: dict[str, Plugin] = {}
-    for name, plugin in known.items():
+    for name, plugin in registry.items():
         try:
             made[name] = plugin.from_args(arguments.get(name, {}))
         except (msgspec.ValidationError, ValueError) as error:
@@ -196,15 +196,15 @@ def _instances(profile: Profile, handle: Handle) -> dict[str, Plugin]:
 
 
 def _chosen(
-    profile: Profile, known: Mapping[str, Plugin], point: str, defaults: list[str]
+    profile: Profile, plugins: Mapping[str, Plugin], point: str, defaults: list[str]
 ) -> list[str]:
     """The default plugins of a point, less the disabled, plus the enabled, in registry order."""
     chosen = list(defaults)
     choices = {"multiPoint": profile.plugins.multi_point, point: getattr(profile.plugins, point)}
     for where, choice in choices.items():
         for ref in (*choice.disabled, *choice.enabled):
-            if ref.name not in known and not (ref.name == "*" and ref in choice.disabled):
-                raise _unknown(profile, f"plugins.{where}", ref.name, known)
+            if ref.name not in plugins and not (ref.name == "*" and ref in choice.disabled):
+                raise _unknown(profile, f"plugins.{where}", ref.name, plugins)
         chosen = _applied(choice, chosen, defaults)
         for ref in choice.enabled:
             if where == point and ref.name not in defaults:
@@ -212,7 +212,7 @@ def _chosen(
                     f"profile {profile.scheduler_name}: plugins.{point}: "
                     f"{ref.name} has no such extension point"
                 )
-    return [name for name in known if name in chosen]
+    return [name for name in plugins if name in chosen]
 
 
 def _applied(choice: PluginChoice, chosen: list[str], possible: list[str]) -> list[str]:
@@ -235,7 +235,8 @@ def _weights(profile: Profile, scores: list[str]) -> dict[str, int]:
     return weights
 
 
-def _unknown(profile: Profile, where: str, name: str, known: Mapping[str, object]) -> ConfigError:
+def _unknown(profile: Profile, where: str, name: str, plugins: Mapping[str, object]) -> ConfigError:
     return ConfigError(
-        f"profile {profile.scheduler_name}: {where}: no plugin {name}; known are {', '.join(known)}"
+        f"profile {profile.scheduler_name}: {where}: no plugin {name}; known are "
+        f"{', '.join(plugins)}"
     )

@@ -33,7 +33,7 @@ def why_in_short(
     return f"{times[row]:.4g} ms from its source{nearest}: {head}"
 
 
-def latency_note(framework: Framework, info: PodInfo, snapshot: Snapshot, row: int) -> str:
+def latency_warning(framework: Framework, info: PodInfo, snapshot: Snapshot, row: int) -> str:
     """The warning for the owner of a pod that was placed by times that nobody measured; else
     empty."""
     if info.policy != LOW_LATENCY or info.member is not None:

@@ -149,8 +149,8 @@ class Cycle:
     def _keep(self, kept: OrderedDict[bytes, T], signature: bytes, value: T) -> None:
         kept[signature] = value
         kept.move_to_end(signature)
-        most = MAX_CLASS_BYTES // (BYTES_A_ROW * max(len(self._snapshot), 1))
-        if len(kept) > min(max(most, MIN_CLASSES), MAX_CLASSES):
+        capacity = MAX_CLASS_BYTES // (BYTES_A_ROW * max(len(self._snapshot), 1))
+        if len(kept) > min(max(capacity, MIN_CLASSES), MAX_CLASSES):
             kept.popitem(last=False)
 
 

@@ -128,12 +128,14 @@ class Trial:
 
     def reasons(self, rows: Any) -> list[list[str]]:
         """For each of these rows the reasons of the first filter that refuses it."""
-        found: list[list[str]] = [[] for _ in rows]
+        first_reasons: list[list[str]] = [[] for _ in rows]
         for _, reasons, bits in self.answers(rows):
             for index in np.flatnonzero(bits).tolist():
-                if not found[index]:
-                    found[index] = [r for n, r in enumerate(reasons) if int(bits[index]) >> n & 1]
-        return found
+                if not first_reasons[index]:
+                    first_reasons[index] = [
+                        r for n, r in enumerate(reasons) if int(bits[index]) >> n & 1
+                    ]
+        return first_reasons
 
     def _own_again(self) -> Prefiltered:
         """The pod's own plugins after pods came or went; those that do not look at pods stay."""
@@ -184,8 +186,8 @@ class Trial:
         states = self._states()
         if relative or states:
             masked = self._with_relative(masked, relative, states)
-        most = masked[masked.argmax()]
-        return np.flatnonzero(masked == most) if most >= 0 else _NONE
+        highest = masked[masked.argmax()]
+        return np.flatnonzero(masked == highest) if highest >= 0 else _NONE
 
     def _states(self) -> list[tuple[ScorePlugin, int, Any]]:
         states = []
@@ -282,11 +284,13 @@ class Trial:
         """Every score over the feasible rows."""
         rows = np.flatnonzero(self.feasible)
         view = self.snapshot.view(rows)
-        found = [(plugin, weight, raw[rows]) for plugin, weight, raw in self.evaluation.scores()]
-        found += [(p, weight, p.score(state, view)) for p, weight, state in self._states()]
+        raw_scores = [
+            (plugin, weight, raw[rows]) for plugin, weight, raw in self.evaluation.scores()
+        ]
+        raw_scores += [(p, weight, p.score(state, view)) for p, weight, state in self._states()]
         return [
             PluginScores(p.NAME, weight, raw, p.normalize(raw) if p.RELATIVE else raw)
-            for p, weight, raw in found
+            for p, weight, raw in raw_scores
         ]
 
 
@@ -294,5 +298,5 @@ def _in_order(
     plugins: PluginSet, engaged: Sequence[tuple[FilterPlugin, Prepared[Any]]]
 ) -> list[tuple[FilterPlugin, Prepared[Any]]]:
     """In the profile's order, LOCAL and other plugins mixed."""
-    prepared = {plugin.NAME: (plugin, found) for plugin, found in engaged}
+    prepared = {plugin.NAME: (plugin, prefiltered) for plugin, prefiltered in engaged}
     return [prepared[plugin.NAME] for plugin in plugins.filters if plugin.NAME in prepared]

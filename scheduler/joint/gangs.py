@@ -137,12 +137,12 @@ class Gangs:
 
     def members(self, first: QueuedPod) -> list[QueuedPod]:
         """The pod and every other one of its gang that waits, taken out of their queues."""
-        found = [first]
+        members = [first]
         for key in sorted(self._waiting(first.pod.group) - {first.key}):
             queued = self._queue.pods[key]
             if queued.info is not None and self._queue.take(queued):
-                found.append(queued)
-        return found
+                members.append(queued)
+        return members
 
     def decide(
         self,

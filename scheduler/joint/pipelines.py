@@ -17,7 +17,7 @@ from scheduler.attempt import SchedulingAttempt
 from scheduler.config.gschconfig import ENV_NAME, InvalidGschConfig, of_pod
 from scheduler.cycle.trial import Trial
 from scheduler.joint.problem import Plan, plan_jointly
-from scheduler.queue.scheduling_queue import Place, QueuedPod, SchedulingQueue
+from scheduler.queue.scheduling_queue import QueuedPod, QueueState, SchedulingQueue
 
 HOLD_S = 3.0
 """Seconds that the first pod of a pipeline waits at most for the others."""
@@ -48,7 +48,7 @@ class Pipelines:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._snapshot, self._queue, self._clock = snapshot, queue, clock
-        self._known: dict[str, _Pipeline] = {}
+        self._pipelines: dict[str, _Pipeline] = {}
         self._of: dict[str, str] = {}
 
     def __len__(self) -> int:
@@ -61,7 +61,7 @@ class Pipelines:
         """A pending pod was read."""
         self.forget(key)
         if member is not None and member.pipeline:
-            pipeline = self._known.setdefault(member.pipeline, _Pipeline())
+            pipeline = self._pipelines.setdefault(member.pipeline, _Pipeline())
             pipeline.waiting[key] = member
             pipeline.latest = self._clock()
             self._of[key] = member.pipeline
@@ -76,13 +76,13 @@ class Pipelines:
         if not config:
             return
         try:
-            found = of_pod(pod)
+            gsch_config = of_pod(pod)
         except InvalidGschConfig:
             return
-        member = found.member if found is not None else None
+        member = gsch_config.member if gsch_config is not None else None
         self.forget(pod.key)
         if member is not None and member.pipeline:
-            self._known.setdefault(member.pipeline, _Pipeline()).placed[pod.key] = member
+            self._pipelines.setdefault(member.pipeline, _Pipeline()).placed[pod.key] = member
             self._of[pod.key] = member.pipeline
 
     def forget(self, key: str) -> None:
@@ -90,18 +90,18 @@ class Pipelines:
         name = self._of.pop(key, None)
         if name is None:
             return
-        pipeline = self._known[name]
+        pipeline = self._pipelines[name]
         pipeline.waiting.pop(key, None)
         pipeline.placed.pop(key, None)
         if not pipeline.waiting and not pipeline.placed:
-            del self._known[name]
+            del self._pipelines[name]
 
     # -- waiting for members -----------------------------------------------------------------
 
     def wait(self, first: QueuedPod) -> float:
         """Seconds after which to look again for further members of its pipeline; 0 where it is time
         to place."""
-        pipeline = self._known.get(self._of.get(first.key, ""))
+        pipeline = self._pipelines.get(self._of.get(first.key, ""))
         waited = self._clock() - first.added_at
         if pipeline is not None and self._being_placed(pipeline, first.key):
             return RETRY_DELAY_S
@@ -121,7 +121,7 @@ class Pipelines:
         """Whether nodes for other pods of it are being searched for."""
         queued = (self._queue.pods.get(key) for key in pipeline.waiting if key != but)
         return any(
-            q is not None and q.place is Place.IN_FLIGHT and q.key not in self._snapshot.pods
+            q is not None and q.state is QueueState.IN_FLIGHT and q.key not in self._snapshot.pods
             for q in queued
         )
 
@@ -131,29 +131,29 @@ class Pipelines:
         return pipeline.placed | assumed
 
     def _waiting(self, pipeline: _Pipeline) -> dict[str, PipelineMember]:
-        found: dict[str, PipelineMember] = {}
+        members: dict[str, PipelineMember] = {}
         for key in sorted(pipeline.waiting):
             queued = self._queue.pods.get(key)
             if key in self._snapshot.pods:
                 continue
             if queued is not None and queued.info is not None and queued.info.member is not None:
-                found[key] = queued.info.member
-        return found
+                members[key] = queued.info.member
+        return members
 
     def members(self, first: QueuedPod) -> list[QueuedPod]:
         """The pod and every member that waits, taken out of their queues."""
-        found = [first]
-        pipeline = self._known.get(self._of.get(first.key, ""))
+        members = [first]
+        pipeline = self._pipelines.get(self._of.get(first.key, ""))
         profile = first.pod.spec.scheduler_name
         for key in self._waiting(pipeline) if pipeline is not None else ():
             queued = self._queue.pods[key]
             # A gang is decided as a gang.
             member = key != first.key and not queued.held and not queued.pod.group
-            if len(found) == MAX_AT_ONCE:
+            if len(members) == MAX_AT_ONCE:
                 break
             if member and queued.pod.spec.scheduler_name == profile and self._queue.take(queued):
-                found.append(queued)
-        return found
+                members.append(queued)
+        return members
 
     # -- placing ---------------------------------------------------------------------------
 
@@ -164,7 +164,7 @@ class Pipelines:
     ) -> Plan | None:
         """Where these pods are best placed beside the others, yet to be solved; pods that fit
         nowhere are left out, and decided like any other."""
-        pipeline = self._known.get(self._of.get(attempts[0].key, ""))
+        pipeline = self._pipelines.get(self._of.get(attempts[0].key, ""))
         placed = {} if pipeline is None else self._placed(pipeline)
         trials = map(trial, attempts)
         return plan_jointly(trials, placed, self._snapshot, attempts[0].framework)

@@ -35,7 +35,7 @@ class Anchor(NamedTuple):
     place: str
     weight: float
     """Round trips a second to it."""
-    apart: bool
+    different_nodes: bool
     """Whether the pod may not be on that node."""
 
 
@@ -55,7 +55,7 @@ class Placed:
     """
 
     node: str
-    note: str
+    message: str
     guessed: bool = False
 
 
@@ -122,14 +122,14 @@ class Plan:
         if rows is None:
             return {}
         cost = self.problem.cost(nodes)
-        guessed = not self._known(rows, predicted=True)
+        guessed = not self._all_measured(rows, predicted=True)
         placements = {}
         for part, name in zip(self._parts, names, strict=True):
             others = len(self._parts) - 1 + len(self._placed)
             members = f"{others} other pod{'s' * (others > 1)} of {part.member.pipeline}"
             whom = members if others else "what it talks to"
-            note = f"placed jointly with {whom}: {cost:.3g} ms of round trips a second in all"
-            placements[part.key] = Placed(name, note, guessed)
+            message = f"placed jointly with {whom}: {cost:.3g} ms of round trips a second in all"
+            placements[part.key] = Placed(name, message, guessed)
         return placements
 
     def compare(self, here: Sequence[int]) -> Comparison | None:
@@ -144,11 +144,11 @@ class Plan:
         if nodes is None or problem.cost(nodes) >= before:
             return None
         there = rows_of(self._snapshot, [self._nodes[node] for node in nodes])
-        if there is None or not self._known(here) or not self._known(there):
+        if there is None or not self._all_measured(here) or not self._all_measured(there):
             return None
         return Comparison(before, problem.cost(nodes), there)
 
-    def _known(self, rows: Sequence[int], predicted: bool = False) -> bool:
+    def _all_measured(self, rows: Sequence[int], predicted: bool = False) -> bool:
         """Whether all times that make up the cost of these rows were measured (or `predicted`)."""
         names = self._snapshot.names
         terms = [
@@ -157,10 +157,12 @@ class Plan:
             for node, weight, _ in self._anchors(part)
             if weight
         ]
-        terms += [(names[rows[e.one]], rows[e.other]) for e in self._edges if e.weight]
-        return all(names[row] == node or self._knows(node, row, predicted) for node, row in terms)
+        terms += [(names[rows[e.source]], rows[e.target]) for e in self._edges if e.weight]
+        return all(
+            names[row] == node or self._is_measured(node, row, predicted) for node, row in terms
+        )
 
-    def _knows(self, node: str, row: int, predicted: bool) -> bool:
+    def _is_measured(self, node: str, row: int, predicted: bool) -> bool:
         near = self._framework.latency.from_node(node, self._snapshot)
         if near is None:
             return False
@@ -187,14 +189,14 @@ class Plan:
         """What the pod costs on every row by itself: inf where it does not fit."""
         snapshot = self._snapshot
         costs = np.zeros(len(snapshot))
-        for node, weight, apart in self._anchors(part):
+        for node, weight, different_nodes in self._anchors(part):
             costs = costs + weight * self._from(node)
-            if apart and (row := snapshot.row(node)) is not None:
+            if different_nodes and (row := snapshot.row(node)) is not None:
                 costs[row] = np.inf
         scores = np.maximum(part.trial.evaluation.fixed.astype(np.float64), 0.0)
-        most = float(scores.max(initial=0.0))
-        if most:
-            costs = costs + TIE * (1 - scores / most)
+        highest = float(scores.max(initial=0.0))
+        if highest:
+            costs = costs + TIE * (1 - scores / highest)
         return np.where(part.trial.feasible, costs, np.inf)
 
     def _anchors(self, part: Part) -> Iterator[Anchor]:
@@ -214,28 +216,28 @@ class Plan:
             for dependency in running.depends_on:
                 if dependency.kind is DependencyKind.STAGE and dependency.name == part.member.stage:
                     weight = dependency.weight / self._size(part.member.stage)
-                    yield Anchor(node, weight, dependency.apart)
-            if part.member.apart or running.apart:
+                    yield Anchor(node, weight, dependency.different_nodes)
+            if part.member.different_nodes or running.different_nodes:
                 yield Anchor(node, 0.0, True)
 
     def _depended_on(self, dependency: Dependency) -> Iterator[Anchor]:
-        weight, apart = dependency.weight, dependency.apart
+        weight, different_nodes = dependency.weight, dependency.different_nodes
         if dependency.kind is DependencyKind.NODE:
-            yield Anchor(dependency.name, weight, apart)
+            yield Anchor(dependency.name, weight, different_nodes)
         elif dependency.kind is DependencyKind.POD:
             if (node := self._node_of(dependency.name)) is not None:
-                yield Anchor(node, weight, apart)
+                yield Anchor(node, weight, different_nodes)
         elif dependency.kind is DependencyKind.SERVICE:
             namespace, name = ObjectKey.parse(dependency.name)
             counts = self._serving(namespace, name)
             for row in np.flatnonzero(counts).tolist():
                 share = float(counts[row]) / float(counts.sum())
-                yield Anchor(self._snapshot.names[row], weight * share, apart)
+                yield Anchor(self._snapshot.names[row], weight * share, different_nodes)
         else:
             stage = [k for k, running in self._placed.items() if running.stage == dependency.name]
             for key in stage:
                 if (node := self._node_of(key)) is not None:
-                    yield Anchor(node, weight / self._size(dependency.name), apart)
+                    yield Anchor(node, weight / self._size(dependency.name), different_nodes)
 
     def _serving(self, namespace: str, name: str) -> Floats:
         """How many pods of the Service run on every row."""
@@ -244,8 +246,8 @@ class Plan:
             return np.zeros(len(self._snapshot))
         query = PodQuery(((frozenset((namespace,)), equal_to(labels)),), terminating=False)
         counts: Any = self._snapshot.index.count(query)
-        found: Floats = counts[: len(self._snapshot)].astype(np.float64)
-        return found
+        pods_by_row: Floats = counts[: len(self._snapshot)].astype(np.float64)
+        return pods_by_row
 
     def _node_of(self, key: str) -> str | None:
         record = self._snapshot.pods.get(key)
@@ -253,31 +255,42 @@ class Plan:
 
     def _size(self, stage: str) -> int:
         """How many pods share what goes to a stage."""
-        mine = sum(part.member.stage == stage for part in self._parts)
-        return max(mine + sum(running.stage == stage for running in self._placed.values()), 1)
+        planned = sum(part.member.stage == stage for part in self._parts)
+        return max(planned + sum(running.stage == stage for running in self._placed.values()), 1)
 
     def _edges_between(self) -> Iterator[Edge]:
-        for one, part in enumerate(self._parts):
-            for other, its in enumerate(self._parts):
-                found = self._dependency(part, its) if one != other else None
-                if found is not None:
-                    yield Edge(one, other, found.weight, found.apart or self._apart(part, its))
-                elif one < other and self._apart(part, its) and not self._dependency(its, part):
-                    yield Edge(one, other, 0.0, True)
+        for source, part in enumerate(self._parts):
+            for target, its in enumerate(self._parts):
+                dependency = self._dependency(part, its) if source != target else None
+                if dependency is not None:
+                    yield Edge(
+                        source,
+                        target,
+                        dependency.weight,
+                        dependency.different_nodes or self._need_different_nodes(part, its),
+                    )
+                elif (
+                    source < target
+                    and self._need_different_nodes(part, its)
+                    and not self._dependency(its, part)
+                ):
+                    yield Edge(source, target, 0.0, True)
 
     @staticmethod
-    def _apart(part: Part, other: Part) -> bool:
-        same = bool(part.member.pipeline) and part.member.pipeline == other.member.pipeline
-        return same and (part.member.apart or other.member.apart)
+    def _need_different_nodes(part: Part, peer: Part) -> bool:
+        same = bool(part.member.pipeline) and part.member.pipeline == peer.member.pipeline
+        return same and (part.member.different_nodes or peer.member.different_nodes)
 
-    def _dependency(self, part: Part, other: Part) -> Dependency | None:
+    def _dependency(self, part: Part, target: Part) -> Dependency | None:
         """What the first says of the second, with the weight of this one pair."""
         for dependency in part.member.depends_on:
-            if dependency.kind is DependencyKind.STAGE and dependency.name == other.member.stage:
-                pairs = self._size(other.member.stage)
+            if dependency.kind is DependencyKind.STAGE and dependency.name == target.member.stage:
+                pairs = self._size(target.member.stage)
                 weight = dependency.weight / pairs
-                return Dependency(dependency.kind, dependency.name, weight, dependency.apart)
-            if dependency.kind is DependencyKind.POD and dependency.name == other.key:
+                return Dependency(
+                    dependency.kind, dependency.name, weight, dependency.different_nodes
+                )
+            if dependency.kind is DependencyKind.POD and dependency.name == target.key:
                 return dependency
         return None
 

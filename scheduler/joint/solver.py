@@ -36,12 +36,13 @@ BIG = 1e15
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """Pods `one` and `other` talk: so many round trips a second; `apart`: not on one node."""
+    """Pods `source` and `target` talk: so many round trips a second; `different_nodes`: not on one
+    node."""
 
-    one: int
-    other: int
+    source: int
+    target: int
     weight: float
-    apart: bool = False
+    different_nodes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +69,11 @@ class Problem:
             return np.inf
         own = sum(float(self.alone[pod, node]) for pod, node in enumerate(nodes))
         return own + sum(
-            e.weight * float(self.distance[nodes[e.one], nodes[e.other]]) for e in self.edges
+            e.weight * float(self.distance[nodes[e.source], nodes[e.target]]) for e in self.edges
         )
 
     def _fits(self, nodes: Sequence[int]) -> bool:
-        if any(e.apart and nodes[e.one] == nodes[e.other] for e in self.edges):
+        if any(e.different_nodes and nodes[e.source] == nodes[e.target] for e in self.edges):
             return False
         used = np.zeros_like(self.free)
         np.add.at(used, list(nodes), self.needs)
@@ -94,18 +95,18 @@ def solve(problem: Problem, seconds: float = SECONDS) -> list[int] | None:
     if _is_forest(problem, order) and np.isfinite(problem.cost(best)):
         return best
     promise = _min_marginals(problem, order, down)
-    found = [best]
-    most = math.isqrt(VARIABLES // max(len(problem.edges), 1))
+    solutions = [best]
+    max_width = math.isqrt(VARIABLES // max(len(problem.edges), 1))
     for width in (CANDIDATES, 4 * CANDIDATES):
         # Fewer nodes than pods would leave no room; then what follows has to do.
-        if most < min(width, problem.pods):
+        if max_width < min(width, problem.pods):
             break
-        chosen = _program(problem, promise, min(max(width, 2 * problem.pods), most), seconds)
+        chosen = _program(problem, promise, min(max(width, 2 * problem.pods), max_width), seconds)
         if chosen is not None:
-            found.append(chosen)
+            solutions.append(chosen)
             break
-    found.append(_greedily(problem))
-    improved = [_improved(problem, one) for one in found if np.isfinite(problem.cost(one))]
+    solutions.append(_greedily(problem))
+    improved = [_improved(problem, one) for one in solutions if np.isfinite(problem.cost(one))]
     return min(improved, key=problem.cost) if improved else None
 
 
@@ -140,11 +141,11 @@ def _forest(problem: Problem) -> Iterator[tuple[int, Edge | None]]:
         left -= reached
         yield min(reached), None
         while True:
-            ways = [e for e in problem.edges if (e.one in reached) != (e.other in reached)]
+            ways = [e for e in problem.edges if (e.source in reached) != (e.target in reached)]
             if not ways:
                 break
             edge = max(ways, key=lambda e: e.weight)
-            pod = edge.other if edge.one in reached else edge.one
+            pod = edge.target if edge.source in reached else edge.source
             reached.add(pod)
             left.discard(pod)
             yield pod, edge
@@ -157,20 +158,20 @@ def _is_forest(problem: Problem, order: "Order") -> bool:
 def _between(problem: Problem, edge: Edge) -> Floats:
     """(n, n): what the edge costs by the nodes of its two ends."""
     costs = edge.weight * problem.distance
-    if edge.apart:
+    if edge.different_nodes:
         costs = costs.copy()
         np.fill_diagonal(costs, BIG)
     return costs
 
 
 def _parent(edge: Edge, pod: int) -> int:
-    return edge.one if edge.other == pod else edge.other
+    return edge.source if edge.target == pod else edge.target
 
 
 def _toward(problem: Problem, edge: Edge, pod: int) -> Floats:
     """As `_between`, with the parent's node as row and the pod's as column."""
     costs = _between(problem, edge)
-    return costs if edge.other == pod else costs.T
+    return costs if edge.target == pod else costs.T
 
 
 Order = list[tuple[int, Edge | None]]
@@ -259,8 +260,8 @@ def _warn_without_scipy() -> None:
 
 def _promising(problem: Problem, promise: Floats, pod: int, width: int) -> NDArray[np.intp]:
     order = np.argsort(promise[pod], kind="stable")[:width]
-    found: NDArray[np.intp] = order[np.isfinite(problem.alone[pod][order])]
-    return found
+    feasible: NDArray[np.intp] = order[np.isfinite(problem.alone[pod][order])]
+    return feasible
 
 
 class _Layout:
@@ -270,14 +271,14 @@ class _Layout:
         self.rows, self.edges = rows, edges
         sizes = [len(row) for row in rows]
         self.start = np.concatenate([[0], np.cumsum(sizes)]).astype(int)
-        pairs = [sizes[e.one] * sizes[e.other] for e in edges]
+        pairs = [sizes[e.source] * sizes[e.target] for e in edges]
         self.edge_start = self.start[-1] + np.concatenate([[0], np.cumsum(pairs)]).astype(int)
         self.size = int(self.edge_start[-1])
 
     def costs(self, problem: Problem) -> Floats:
         parts = [problem.alone[pod][row] for pod, row in enumerate(self.rows)]
         for edge in self.edges:
-            square = problem.distance[np.ix_(self.rows[edge.one], self.rows[edge.other])]
+            square = problem.distance[np.ix_(self.rows[edge.source], self.rows[edge.target])]
             parts.append((edge.weight * square).ravel())
         return np.concatenate(parts)
 
@@ -306,13 +307,13 @@ class _Layout:
     def _pairs_agree(self) -> Iterator["_Line"]:
         """Summed over one end's nodes, an edge's variables are the other end's."""
         for index, edge in enumerate(self.edges):
-            first, wide = int(self.edge_start[index]), len(self.rows[edge.other])
-            for k in range(len(self.rows[edge.one])):
-                mine = [(first + k * wide + j, 1.0) for j in range(wide)]
-                yield [*mine, (int(self.start[edge.one]) + k, -1.0)], 0.0, 0.0
+            first, wide = int(self.edge_start[index]), len(self.rows[edge.target])
+            for k in range(len(self.rows[edge.source])):
+                terms = [(first + k * wide + j, 1.0) for j in range(wide)]
+                yield [*terms, (int(self.start[edge.source]) + k, -1.0)], 0.0, 0.0
             for j in range(wide):
-                mine = [(first + k * wide + j, 1.0) for k in range(len(self.rows[edge.one]))]
-                yield [*mine, (int(self.start[edge.other]) + j, -1.0)], 0.0, 0.0
+                terms = [(first + k * wide + j, 1.0) for k in range(len(self.rows[edge.source]))]
+                yield [*terms, (int(self.start[edge.target]) + j, -1.0)], 0.0, 0.0
 
     def _room(self, problem: Problem) -> Iterator["_Line"]:
         """No node takes more than it has free, nor both ends of an edge that keeps apart."""
@@ -330,8 +331,8 @@ class _Layout:
                     yield [(c, v / scale) for c, v in asked if v], -np.inf, free / scale
             columns = dict(pods)
             for edge in self.edges:
-                if edge.apart and edge.one in columns and edge.other in columns:
-                    yield [(columns[edge.one], 1.0), (columns[edge.other], 1.0)], -np.inf, 1.0
+                if edge.different_nodes and edge.source in columns and edge.target in columns:
+                    yield [(columns[edge.source], 1.0), (columns[edge.target], 1.0)], -np.inf, 1.0
 
 
 _Line = tuple[list[tuple[int, float]], float, float]
@@ -346,9 +347,9 @@ def _greedily(problem: Problem) -> list[int]:
         asked = problem.needs[pod] > 0
         costs[(problem.needs[pod][asked] > free[:, asked]).any(axis=1)] = np.inf
         for edge in problem.edges:
-            if pod in (edge.one, edge.other) and (neighbour := _parent(edge, pod)) < pod:
+            if pod in (edge.source, edge.target) and (neighbour := _parent(edge, pod)) < pod:
                 costs = costs + edge.weight * problem.distance[nodes[neighbour]]
-                if edge.apart:
+                if edge.different_nodes:
                     costs[nodes[neighbour]] = np.inf
         nodes.append(int(costs.argmin()))
         free[nodes[-1]] -= problem.needs[pod]
@@ -364,8 +365,8 @@ def _improved(problem: Problem, nodes: list[int]) -> list[int]:
         for pod in range(problem.pods):
             for node in _cheaper(problem, best, pod)[:CANDIDATES].tolist():
                 tried = [*best[:pod], node, *best[pod + 1 :]]
-                if (found := problem.cost(tried)) < cost - 1e-9:
-                    best, cost = tried, found
+                if (new_cost := problem.cost(tried)) < cost - 1e-9:
+                    best, cost = tried, new_cost
                     break
         if cost >= before:
             break
@@ -376,7 +377,7 @@ def _cheaper(problem: Problem, nodes: Sequence[int], pod: int) -> NDArray[np.int
     """Nodes that would cost this pod less than its own does, the others staying, least first."""
     costs = problem.alone[pod].copy()
     for edge in problem.edges:
-        if pod in (edge.one, edge.other):
+        if pod in (edge.source, edge.target):
             costs = costs + edge.weight * problem.distance[nodes[_parent(edge, pod)]]
     order = np.argsort(costs, kind="stable")
     cheaper: NDArray[np.intp] = order[costs[order] < costs[nodes[pod]]]

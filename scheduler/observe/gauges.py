@@ -7,19 +7,19 @@ from prometheus_client.core import Metric
 from cluster.api.writer import ApiWriter
 from cluster.state.snapshot import Snapshot
 from scheduler.observe.metrics import gauge
-from scheduler.queue.scheduling_queue import Place, SchedulingQueue
+from scheduler.queue.scheduling_queue import QueueState, SchedulingQueue
 
 
 def gauges(
     queue: SchedulingQueue, snapshot: Snapshot, writer: ApiWriter, pairs: int
 ) -> Iterable[Metric]:
     """`pairs` are round-trip times that are known."""
-    places = (Place.ACTIVE, Place.BACKOFF, Place.UNSCHEDULABLE, Place.GATED)
+    states = (QueueState.ACTIVE, QueueState.BACKOFF, QueueState.UNSCHEDULABLE, QueueState.GATED)
     yield gauge(
         "scheduler_pending_pods",
         "Pending pods by queue",
         ["queue"],
-        [([place.value], queue.counts[place]) for place in places],
+        [([state.value], queue.counts[state]) for state in states],
     )
     yield gauge(
         "scheduler_unschedulable_pods",

@@ -14,14 +14,14 @@ STAYS = "DaemonSet"
 
 def cordon(objects: Objects, names: Iterable[str]) -> Objects:
     """These nodes take no new pods. Raises ManifestError for a node that is not there."""
-    cordoned = _known(objects, names)
+    cordoned = _checked_names(objects, names)
     nodes = [_unschedulable(n) if n.metadata.name in cordoned else n for n in objects.nodes]
     return replace(objects, nodes=nodes)
 
 
 def drain(objects: Objects, names: Iterable[str]) -> Objects:
     """Cordon these nodes, and have their pods look for another one. Raises ManifestError."""
-    drained = _known(objects, names)
+    drained = _checked_names(objects, names)
     pods = [_displaced(p) if p.spec.node_name in drained else p for p in objects.pods]
     return replace(cordon(objects, drained), pods=pods)
 
@@ -54,7 +54,7 @@ def under(objects: Objects, profile: str) -> Objects:
     return replace(objects, pods=[moved(pod) for pod in objects.pods])
 
 
-def _known(objects: Objects, names: Iterable[str]) -> frozenset[str]:
+def _checked_names(objects: Objects, names: Iterable[str]) -> frozenset[str]:
     there = {node.metadata.name for node in objects.nodes}
     wanted = frozenset(names)
     missing = sorted(wanted - there)

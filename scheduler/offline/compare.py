@@ -40,7 +40,7 @@ def summary(placements: list[Placement], snapshot: Snapshot) -> Summary:
     )
 
 
-def side_by_side(one: list[Placement], other: list[Placement]) -> list[dict[str, Any]]:
+def side_by_side(first: list[Placement], second: list[Placement]) -> list[dict[str, Any]]:
     """A row a pod: what both configurations make of it, and whether that differs."""
     return [
         {
@@ -51,5 +51,5 @@ def side_by_side(one: list[Placement], other: list[Placement]) -> list[dict[str,
             "first_why": a.why,
             "second_why": b.why,
         }
-        for a, b in zip(one, other, strict=True)
+        for a, b in zip(first, second, strict=True)
     ]

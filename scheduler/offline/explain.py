@@ -112,12 +112,12 @@ def explain_with(
         chosen = decision.row
     else:
         diagnosis = decision.diagnosis
-        found = _preemption(framework, info, trial, diagnosis, snapshot, nominator)
-        if isinstance(found, Candidate):
-            names = [victim.key for victim in found.victims]
-            victims = ExplainedVictims(snapshot.names[found.row], names, found.violations)
+        preemption = _preemption(framework, info, trial, diagnosis, snapshot, nominator)
+        if isinstance(preemption, Candidate):
+            names = [victim.key for victim in preemption.victims]
+            victims = ExplainedVictims(snapshot.names[preemption.row], names, preemption.violations)
         else:
-            diagnosis = replace(diagnosis, post_filter_message=found)
+            diagnosis = replace(diagnosis, post_filter_message=preemption)
         message = diagnosis.message
     nodes, nearest = _verdicts(framework, info, trial, snapshot, chosen)
     return Explanation(
@@ -162,14 +162,14 @@ def _verdicts(
     times = framework.latency.times(info, snapshot)
     refusals, scores = _refusals(trial), _scores(trial)
     filters, remedies = _filters(trial, rows), {}
-    found = []
+    verdicts = []
     for row in rows:
         rtt = None if times is None or np.isnan(times[row]) else float(times[row])
         plugin, reasons = refusals.get(row, ("", []))
         fits = bool(trial.feasible[row])
         if not fits:
             remedies[row] = _remedies(trial, snapshot, row)
-        found.append(
+        verdicts.append(
             NodeVerdict(
                 snapshot.names[row],
                 fits,
@@ -185,41 +185,41 @@ def _verdicts(
         )
     possible = {row: changes for row, changes in remedies.items() if changes}
     if chosen is not None or not possible:
-        return found, None
+        return verdicts, None
     nearest = min(possible, key=lambda row: sum(remedy.lack for remedy in possible[row]))
-    return found, snapshot.names[nearest]
+    return verdicts, snapshot.names[nearest]
 
 
 def _refusals(trial: Trial) -> dict[int, tuple[str, list[str]]]:
     """The plugin that refused a row first, with its reasons, by row."""
-    found: dict[int, tuple[str, list[str]]] = {}
+    refusals: dict[int, tuple[str, list[str]]] = {}
     for verdict in trial.verdicts():
         for reason, nodes in verdict.reasons:
             for row in np.flatnonzero(nodes).tolist():
-                found.setdefault(row, (verdict.plugin, []))[1].append(reason)
-    return found
+                refusals.setdefault(row, (verdict.plugin, []))[1].append(reason)
+    return refusals
 
 
 def _filters(trial: Trial, rows: list[int]) -> dict[int, dict[str, str]]:
     """By row, what each filter says, whatever the others before it said."""
-    found: dict[int, dict[str, str]] = {row: {} for row in rows}
+    answers: dict[int, dict[str, str]] = {row: {} for row in rows}
     for plugin, reasons, bits in trial.answers(np.array(rows, np.intp)):
         for row, answer in zip(rows, bits.tolist(), strict=True):
             said = [reason for index, reason in enumerate(reasons) if answer >> index & 1]
-            found[row][plugin] = ", ".join(said) or OK
-    return found
+            answers[row][plugin] = ", ".join(said) or OK
+    return answers
 
 
 def _remedies(trial: Trial, snapshot: Snapshot, row: int) -> list[Remedy]:
     """Everything that would have to change on the row; empty where some plugin knows nothing."""
-    found: list[Remedy] = []
+    remedies: list[Remedy] = []
     for plugin, prepared in trial.engaged:
         if plugin.filter(prepared, snapshot.view(np.array([row])))[0]:
-            mine = plugin.remedies(prepared, snapshot, row)
-            if not mine:
+            plugin_remedies = plugin.remedies(prepared, snapshot, row)
+            if not plugin_remedies:
                 return []
-            found += mine
-    return found
+            remedies += plugin_remedies
+    return remedies
 
 
 def _scores(trial: Trial) -> dict[int, dict[str, Score]]:

@@ -51,10 +51,10 @@ def _files(path: Path) -> Iterator[Path]:
         yield path
         return
     # A folder may hold complete configurations beside objects: those say so in `kind`.
-    found = sorted(p for p in path.rglob("*") if p.suffix in (".yaml", ".yml", ".json"))
-    if not found:
+    files = sorted(p for p in path.rglob("*") if p.suffix in (".yaml", ".yml", ".json"))
+    if not files:
         raise ManifestError(f"{path}: no .yaml, .yml or .json file in this folder")
-    yield from found
+    yield from files
 
 
 def _read_file(path: Path, objects: Objects) -> None:
@@ -70,22 +70,22 @@ def _read_file(path: Path, objects: Objects) -> None:
     for number, document in enumerate(documents, 1):
         where = f"{path}, document {number}" if len(documents) > 1 else str(path)
         if isinstance(document, list):
-            _take_latency(document, where, objects)
+            _add_latency(document, where, objects)
         elif document is not None:
             try:
-                _take(document, where, objects)
+                _add_document(document, where, objects)
             except RecursionError as error:
                 raise ManifestError(f"{where}: a list that contains itself") from error
 
 
-def _take_latency(document: list[Any], where: str, objects: Objects) -> None:
+def _add_latency(document: list[Any], where: str, objects: Objects) -> None:
     try:
         objects.pairs += parse(yaml.safe_dump(document), where)
     except LatencyError as error:
         raise ManifestError(str(error)) from error
 
 
-def _take(document: Any, where: str, objects: Objects) -> None:
+def _add_document(document: Any, where: str, objects: Objects) -> None:
     if not isinstance(document, dict) or not isinstance(document.get("kind"), str):
         raise ManifestError(f"{where}: no Kubernetes object: it has no kind")
     kind = document["kind"]
@@ -95,28 +95,28 @@ def _take(document: Any, where: str, objects: Objects) -> None:
             # kubectl's typed lists leave the kind of their items out.
             if isinstance(item, dict) and "kind" not in item and kind != "List":
                 item = {**item, "kind": kind.removesuffix("List")}
-            _take(item, here, objects)
+            _add_document(item, here, objects)
         return
-    places: dict[str, tuple[type[Any], list[Any]]] = {
+    destinations: dict[str, tuple[type[Any], list[Any]]] = {
         "Node": (Node, objects.nodes),
         "Pod": (Pod, objects.pods),
     }
     if kind in RESOURCES:
         objects.others.append((kind, _convert(document, RESOURCES[kind].type, where)))
         return
-    if kind not in places:
+    if kind not in destinations:
         objects.skipped[kind] = objects.skipped.get(kind, 0) + 1
         return
-    type_, place = places[kind]
-    place.append(_convert(document, type_, where))
+    type_, destination = destinations[kind]
+    destination.append(_convert(document, type_, where))
 
 
 def _convert(document: dict[str, Any], type_: type[T], where: str) -> T:
     metadata = document.get("metadata")
     if not isinstance(metadata, dict) or not metadata.get("name"):
         raise ManifestError(f"{where}: {document['kind']} without metadata.name")
-    known = RESOURCES.get(document["kind"])
-    if type_ is Pod or (known is not None and known.namespaced):
+    resource = RESOURCES.get(document["kind"])
+    if type_ is Pod or (resource is not None and resource.namespaced):
         metadata.setdefault("namespace", "default")
     if type_ is Pod:
         _default_requests(document.get("spec"))
@@ -133,7 +133,9 @@ def _default_requests(spec: Any) -> None:
     if not isinstance(spec, dict):
         return
     lists = [spec.get(field) for field in ("containers", "initContainers")]
-    for container in [item for found in lists if isinstance(found, list) for item in found]:
+    for container in [
+        item for containers in lists if isinstance(containers, list) for item in containers
+    ]:
         resources = container.get("resources") if isinstance(container, dict) else None
         if isinstance(resources, dict) and isinstance(resources.get("limits"), dict):
             resources["requests"] = {**resources["limits"], **(resources.get("requests") or {})}

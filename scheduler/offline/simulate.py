@@ -23,7 +23,7 @@ from scheduler.joint.problem import Placed, plan_jointly
 from scheduler.joint.solver import solve
 from scheduler.offline.manifests import ManifestError, Objects
 
-PLACED, PENDING, INVALID, GATED, RUNNING, OTHER = (
+PLACED, PENDING, INVALID, GATED, RUNNING, OTHER_SCHEDULER = (
     "Placed", "Pending", "Invalid", "Gated", "Running", "Other scheduler",
 )  # fmt: skip
 
@@ -44,7 +44,7 @@ class Placement:
 def simulate(
     objects: Objects, configuration: Configuration, tick: Callable[[], None] = lambda: None
 ) -> tuple[list[Placement], Snapshot]:
-    """Place every pending pod, the highest priority first, else in the order of the files.
+    """QueueState every pending pod, the highest priority first, else in the order of the files.
 
     `tick` is called once a pod. Returns each pod's fate, and the cluster as it is then. Raises
     ManifestError for a node or a bound pod whose quantities cannot be read; a pending pod's own
@@ -98,7 +98,7 @@ class _Decider:
             return Placement(key, RUNNING, pod.spec.node_name, ""), False
         if framework is None:
             name = pod.spec.scheduler_name
-            return Placement(key, OTHER, "", f"schedulerName is {name}"), False
+            return Placement(key, OTHER_SCHEDULER, "", f"schedulerName is {name}"), False
         if gated := framework.gated(pod):
             return Placement(key, GATED, "", gated), False
         try:
@@ -152,7 +152,7 @@ class _Decider:
         framework = self._frameworks.get(pod.spec.scheduler_name)
         if framework is None:
             name = pod.spec.scheduler_name
-            return Placement(pod.key, OTHER, "", f"schedulerName is {name}")
+            return Placement(pod.key, OTHER_SCHEDULER, "", f"schedulerName is {name}")
         try:
             info = pod_info(pod)
         except WaitsForGlobal as error:
@@ -171,7 +171,7 @@ class _Decider:
             return Placement(key, PENDING, "", decision.diagnosis.message), waits
         why = placement_reasons.why(framework, info, decision.trial, self._snapshot, decision.row)
         if placed is not None and decision.row == row:
-            why = placed.note
+            why = placed.message
         self._snapshot.assume(pod, info.needs, decision.row)
         try:
             self._reserved[key] = reserve(

@@ -103,7 +103,7 @@ class DryRun:
             (p for p in self._plugins.filters if p.LOOKS_AT_PODS), self._info, self._snapshot
         )
         kept = [entry for entry in self._prepared().engaged if not entry[0].LOOKS_AT_PODS]
-        order = {plugin.NAME: place for place, plugin in enumerate(self._plugins.filters)}
+        order = {plugin.NAME: position for position, plugin in enumerate(self._plugins.filters)}
         engaged = sorted([*kept, *again.engaged], key=lambda entry: order[entry[0].NAME])
         return engaged, again.rejection is not None
 

@@ -190,11 +190,11 @@ class Preemptor:
         log.info(
             "preempting", pod=queued.key, node=node, victims=[v.key for v in candidate.victims]
         )
-        for other in self._nominator.behind(info, node):
+        for nominated in self._nominator.behind(info, node):
             # They would find the room taken: another node may do.
-            self._nominator.give_up(other.pod.key)
-            self._reporter.clear_nomination(other.pod)
-            self._queue.release(other.pod.key, "PreemptedNomination")
+            self._nominator.give_up(nominated.pod.key)
+            self._reporter.clear_nomination(nominated.pod)
+            self._queue.release(nominated.pod.key, "PreemptedNomination")
         self._nominator.add(info, node)
         self._queue.hold(queued.key)
         self._pending[queued.key] = (

@@ -12,7 +12,7 @@ from cluster.api.client import ApiClient
 from cluster.api.reflector import EventType, Reflector
 from cluster.objects.core import ConfigMap
 from cluster.objects.keys import ObjectKey
-from latency.agent.discovery import Discovery, found_now
+from latency.agent.discovery import Discovery, list_peers
 from latency.agent.peers import Peer
 from latency.coordinates import Coordinates, fit
 from latency.matrix import FOREVER, Indexed, Matrix, Readings
@@ -205,8 +205,8 @@ def _from_agents(
 
 
 def _agents(settings: AgentsService, jitter_weight: float) -> Agents:
-    found = token(settings.token_file, "latency.agents.tokenFile").decode()
-    return Agents(found, settings.ca_file, jitter_weight)
+    bearer_token = token(settings.token_file, "latency.agents.tokenFile").decode()
+    return Agents(bearer_token, settings.ca_file, jitter_weight)
 
 
 async def once(settings: Latency, client: ApiClient) -> Matrix:
@@ -222,8 +222,8 @@ async def once(settings: Latency, client: ApiClient) -> Matrix:
     elif settings.config_map:
         reference = settings.config_map
         path = ObjectKey(reference.namespace, reference.name).path(resource="configmaps")
-        found = await client.get(path, ConfigMap)
-        text_of = (found.data or {}).get(reference.key, "")
+        config_map = await client.get(path, ConfigMap)
+        text_of = (config_map.data or {}).get(reference.key, "")
         readings = Readings.of(parse(text_of, f"ConfigMap {path}"))
     elif settings.prometheus:
         readings = await from_prometheus(
@@ -232,7 +232,7 @@ async def once(settings: Latency, client: ApiClient) -> Matrix:
     elif settings.agents:
         service = settings.agents
         agents = _agents(service, settings.jitter_weight)
-        agents.peers = await found_now(client, service.namespace, service.service, service.port)
+        agents.peers = await list_peers(client, service.namespace, service.service, service.port)
         readings = await agents.readings()
     if settings.measured:
         coordinates = predicted(readings)

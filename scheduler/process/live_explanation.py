@@ -43,7 +43,7 @@ class LiveExplanation:
         record = self._snapshot.pods.get(key)
         try:
             with without(self._snapshot, [record] if record is not None else []):
-                found = explain_with(framework, pod, self._snapshot, self._nominator)
+                explanation = explain_with(framework, pod, self._snapshot, self._nominator)
         except PodRejected as error:
             raise CannotExplain(str(error)) from error
-        return msgspec.json.encode(found)
+        return msgspec.json.encode(explanation)

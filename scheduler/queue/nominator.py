@@ -72,19 +72,21 @@ class Nominator:
         if not self._infos:
             return []
         priority, key = info.pod.spec.priority, info.pod.key
-        found = []
+        nominations = []
         for node, infos in self._infos.items():
             row = self._snapshot.row(node)
             ahead = [
-                other
-                for name, other in infos.items()
-                if other.pod.spec.priority >= priority and name != key
+                nominated
+                for name, nominated in infos.items()
+                if nominated.pod.spec.priority >= priority and name != key
             ]
             if row is not None and ahead:
-                found.append((row, ahead))
-        return found
+                nominations.append((row, ahead))
+        return nominations
 
     def behind(self, info: PodInfo, node: str) -> list[PodInfo]:
         """Pods nominated to the node whose priority is lower: they have to look anew."""
         infos = self._infos.get(node, {}).values()
-        return [other for other in infos if other.pod.spec.priority < info.pod.spec.priority]
+        return [
+            nominated for nominated in infos if nominated.pod.spec.priority < info.pod.spec.priority
+        ]

@@ -24,7 +24,7 @@ MAX_UNSCHEDULABLE_S = 300.0
 """Seconds after which an unschedulable pod is tried again without any event."""
 
 
-class Place(Enum):
+class QueueState(Enum):
     ACTIVE = "active"
     BACKOFF = "backoff"
     UNSCHEDULABLE = "unschedulable"
@@ -44,7 +44,7 @@ class QueuedPod:
     info: PodInfo | None
     added_at: float
     timestamp: float = 0.0
-    place: Place = Place.GATED
+    state: QueueState = QueueState.GATED
     attempts: int = 0
     unschedulable_count: int = 0
     error_count: int = 0
@@ -68,11 +68,11 @@ class Delays:
     unschedulable pod (`max_unschedulable_s`)."""
 
     first: float = 1.0
-    most: float = 10.0
+    max_backoff: float = 10.0
     max_unschedulable_s: float = MAX_UNSCHEDULABLE_S
 
     def after(self, failures: int) -> float:
-        return min(self.first * 2.0 ** min(max(failures - 1, 0), 30), self.most)
+        return min(self.first * 2.0 ** min(max(failures - 1, 0), 30), self.max_backoff)
 
 
 Incoming = Callable[[str, str], None]
@@ -89,7 +89,7 @@ class SchedulingQueue:
     pods: dict[str, QueuedPod] = field(default_factory=dict)
     groups: dict[str, set[str]] = field(default_factory=dict)
     """Keys of the pods by PodGroup, for those that belong to one."""
-    counts: dict[Place, int] = field(default_factory=lambda: dict.fromkeys(Place, 0))
+    counts: dict[QueueState, int] = field(default_factory=lambda: dict.fromkeys(QueueState, 0))
     refused: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Unschedulable pods by (plugin that refused them, profile)."""
     _active: PodHeap[QueuedPod] = field(default_factory=PodHeap)
@@ -109,15 +109,15 @@ class SchedulingQueue:
 
     def add(self, pod: Pod, info: PodInfo | None, event: str = "PodAdd") -> QueuedPod:
         """Take in a pending pod. Without `info` it is gated: it must change before it is tried."""
-        known = self.pods.get(pod.key)
-        if known is not None:
-            self._leave(known)
+        existing = self.pods.get(pod.key)
+        if existing is not None:
+            self._leave(existing)
         now = self.clock()
         queued = QueuedPod(pod, info, now, now)
         self.pods[pod.key] = queued
         if pod.group:
             self.groups.setdefault(pod.group, set()).add(pod.key)
-        self.counts[Place.GATED] += 1
+        self.counts[QueueState.GATED] += 1
         if info is None:
             self.on_incoming("gated", event)
         else:
@@ -132,18 +132,18 @@ class SchedulingQueue:
             return
         ungated = queued.info is None and info is not None
         queued.pod, queued.info = pod, info
-        if queued.place is Place.IN_FLIGHT:
+        if queued.state is QueueState.IN_FLIGHT:
             # Should the attempt fail, another one is due: this one reads the pod as it was.
             queued.missed = ~Event.NONE
             return
         if ungated and not queued.attempts:
             queued.added_at = queued.timestamp = self.clock()
         if info is None:
-            self._move(queued, Place.GATED)
-        elif queued.held and queued.place is Place.UNSCHEDULABLE:
+            self._move(queued, QueueState.GATED)
+        elif queued.held and queued.state is QueueState.UNSCHEDULABLE:
             # Room is being made for it: `release` brings it back.
             return
-        elif queued.place in (Place.GATED, Place.UNSCHEDULABLE, Place.ACTIVE):
+        elif queued.state in (QueueState.GATED, QueueState.UNSCHEDULABLE, QueueState.ACTIVE):
             self._activate(queued, "PodUpdate")
 
     def refresh(self, pod: Pod) -> None:
@@ -182,13 +182,13 @@ class SchedulingQueue:
 
     def take(self, queued: QueuedPod) -> bool:
         """Try this pod now, wherever it waits; whether it can be had."""
-        if self.pods.get(queued.key) is not queued or queued.place is Place.IN_FLIGHT:
+        if self.pods.get(queued.key) is not queued or queued.state is QueueState.IN_FLIGHT:
             return False
         self._begin(queued)
         return True
 
     def _begin(self, queued: QueuedPod) -> None:
-        self._move(queued, Place.IN_FLIGHT)
+        self._move(queued, QueueState.IN_FLIGHT)
         queued.attempts += 1
         queued.seen, queued.missed, queued.held = self._events, Event.NONE, False
 
@@ -220,7 +220,7 @@ class SchedulingQueue:
         if self.pods.get(queued.key) is not queued:
             return
         if queued.info is None:
-            self._move(queued, Place.GATED)
+            self._move(queued, QueueState.GATED)
             return
         queued.waits_for, queued.plugins = waits_for, plugins
         queued.unschedulable_count += 1
@@ -229,7 +229,7 @@ class SchedulingQueue:
         if (queued.missed | self._since(queued)) & waits_for:
             self._requeue(queued, "MissedEvent")
             return
-        self._move(queued, Place.UNSCHEDULABLE)
+        self._move(queued, QueueState.UNSCHEDULABLE)
         self._waiting.setdefault(waits_for, {})[queued.key] = queued
         self.refused.update((plugin, queued.pod.spec.scheduler_name) for plugin in plugins)
         self._late.push((queued.timestamp + self.delays.max_unschedulable_s,), queued)
@@ -243,7 +243,7 @@ class SchedulingQueue:
         queued.error_count += 1
         queued.timestamp = self.clock()
         if queued.info is None:
-            self._move(queued, Place.GATED)
+            self._move(queued, QueueState.GATED)
             return
         self._into_backoff(queued, "ScheduleAttemptFailure", self._error_backoff)
 
@@ -252,7 +252,7 @@ class SchedulingQueue:
         if self.pods.get(queued.key) is not queued:
             return
         queued.attempts -= 1
-        self._move(queued, Place.BACKOFF)
+        self._move(queued, QueueState.BACKOFF)
         self._error_backoff.push((self.clock() + seconds,), queued)
         self._wake.set()
 
@@ -287,7 +287,7 @@ class SchedulingQueue:
         if queued is None:
             return
         queued.held = False
-        if queued.place is Place.UNSCHEDULABLE and queued.missed & queued.waits_for:
+        if queued.state is QueueState.UNSCHEDULABLE and queued.missed & queued.waits_for:
             self._requeue(queued, "MissedEvent")
 
     def release(self, key: str, event: str) -> None:
@@ -296,19 +296,19 @@ class SchedulingQueue:
         if queued is None:
             return
         queued.held = False
-        if queued.place is Place.UNSCHEDULABLE:
+        if queued.state is QueueState.UNSCHEDULABLE:
             self._requeue(queued, event)
 
     # -- inside ----------------------------------------------------------------------------
 
     def _since(self, queued: QueuedPod) -> Event:
         """The events since the pod's attempt began."""
-        found = Event.NONE
+        events = Event.NONE
         if queued.seen < self._events:
             for event, number in self._latest.items():
                 if number > queued.seen:
-                    found |= event
-        return found
+                    events |= event
+        return events
 
     def _backoff_until(self, queued: QueuedPod) -> float:
         return queued.timestamp + self.delays.after(
@@ -323,30 +323,30 @@ class SchedulingQueue:
             self._activate(queued, event)
 
     def _into_backoff(self, queued: QueuedPod, event: str, heap: PodHeap[QueuedPod]) -> None:
-        self._move(queued, Place.BACKOFF)
+        self._move(queued, QueueState.BACKOFF)
         heap.push((self._backoff_until(queued),), queued)
         self._wake.set()
         self.on_incoming("backoff", event)
 
     def _activate(self, queued: QueuedPod, event: str) -> None:
-        self._move(queued, Place.ACTIVE)
+        self._move(queued, QueueState.ACTIVE)
         self._active.push((-queued.pod.spec.priority, queued.timestamp), queued)
         self._wake.set()
         self.on_incoming("active", event)
 
-    def _move(self, queued: QueuedPod, place: Place) -> None:
+    def _move(self, queued: QueuedPod, state: QueueState) -> None:
         self._leave(queued)
-        queued.place = place
+        queued.state = state
         # A fresh stamp turns every older entry of this pod in any heap into a dead one.
         queued.stamp = next(self._stamps)
-        self.counts[place] += 1
+        self.counts[state] += 1
 
     def _leave(self, queued: QueuedPod) -> None:
-        self.counts[queued.place] -= 1
+        self.counts[queued.state] -= 1
         queued.stamp = -1
         if queued.heap is not None:
             queued.heap.leave(queued)
-        if queued.place is Place.UNSCHEDULABLE:
+        if queued.state is QueueState.UNSCHEDULABLE:
             group = self._waiting[queued.waits_for]
             del group[queued.key]
             if not group:

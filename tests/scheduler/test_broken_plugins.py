@@ -13,7 +13,7 @@ from scheduler.config.configuration import Configuration
 from scheduler.cycle.framework import Framework
 from scheduler.cycle.reservation import Reservation
 from scheduler.queue.events import ClusterEvent
-from scheduler.queue.scheduling_queue import Place
+from scheduler.queue.scheduling_queue import QueueState
 from scheduler.scheduler import Scheduler
 from tests.harness.in_process import enqueue, scheduler, scheduling, until
 from tests.harness.make import node, pod
@@ -80,7 +80,7 @@ async def test_a_post_filter_that_fails_sends_its_pod_into_backoff_and_others_go
     enqueue(made, pod("small", requests={"cpu": "1"}))
     async with scheduling(made):
         await until(lambda: made.snapshot.holds("default/small", "uid-small"), 10)
-        assert made.queue.pods["default/large"].place is Place.BACKOFF
+        assert made.queue.pods["default/large"].state is QueueState.BACKOFF
 
 
 async def test_what_follows_a_search_may_fail_too() -> None:
@@ -95,7 +95,7 @@ async def test_what_follows_a_search_may_fail_too() -> None:
     enqueue(made, pod("none", requests={"cpu": "0"}, priority=1))
     async with scheduling(made):
         await until(lambda: made.snapshot.holds("default/none", "uid-none"), 10)
-        assert made.queue.pods["default/high"].place is Place.BACKOFF
+        assert made.queue.pods["default/high"].state is QueueState.BACKOFF
 
 
 def test_a_plugin_that_fails_to_unreserve_keeps_no_other_from_it() -> None:

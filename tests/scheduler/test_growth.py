@@ -11,7 +11,7 @@ from cluster.api.client import ApiClient, Reply
 from cluster.api.reflector import EventType
 from latency.matrix import Matrix
 from scheduler.config.configuration import Configuration
-from scheduler.queue.scheduling_queue import Place
+from scheduler.queue.scheduling_queue import QueueState
 from scheduler.scheduler import Scheduler
 from tests.harness.in_process import scheduling, until
 from tests.harness.make import node, pod
@@ -54,7 +54,7 @@ async def churn(made: Scheduler, first: int, leading: bool) -> None:
         made.feed.on_pod(EventType.ADDED, None, new)
     if leading:
         await until(lambda: len(made.snapshot.pods) == BATCH // 2)
-        await until(lambda: made.queue.counts[Place.UNSCHEDULABLE] == BATCH // 2)
+        await until(lambda: made.queue.counts[QueueState.UNSCHEDULABLE] == BATCH // 2)
     for old in pods:
         made.feed.on_pod(EventType.DELETED, old, None)
     await until(lambda: not len(made.writer) and not len(made.binding))

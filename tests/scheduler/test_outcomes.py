@@ -18,7 +18,7 @@ from scheduler.cycle.reservation import PluginRefused
 from scheduler.observe.metrics import Metrics
 from scheduler.observe.reporter import Reporter
 from scheduler.outcomes import ERROR, SCHEDULED, UNSCHEDULABLE, Outcomes
-from scheduler.queue.scheduling_queue import Place, SchedulingQueue
+from scheduler.queue.scheduling_queue import QueueState, SchedulingQueue
 from tests.harness.in_process import NoServer
 from tests.harness.make import pod
 
@@ -48,7 +48,7 @@ class World:
 def test_an_attempt_that_failed_is_made_again_after_a_backoff() -> None:
     world = World()
     world.outcomes.failed(world.attempt, "the server was away")
-    assert world.attempt.queued.place is Place.BACKOFF
+    assert world.attempt.queued.state is QueueState.BACKOFF
     assert world.counted(ERROR)
     # An event and a condition.
     assert len(world.writer) == 2
@@ -58,7 +58,7 @@ def test_a_pod_that_a_plugin_refused_waits_for_that_plugin_s_events_and_new_node
     world = World()
     world.outcomes.refused(world.attempt, PluginRefused(NodePorts.NAME, "taken"))
     queued = world.attempt.queued
-    assert queued.place is Place.UNSCHEDULABLE
+    assert queued.state is QueueState.UNSCHEDULABLE
     assert queued.plugins == {NodePorts.NAME}
     assert NodePorts.events in queued.waits_for
     assert world.counted(UNSCHEDULABLE)
@@ -91,6 +91,6 @@ def test_a_pod_made_anew_under_the_name_is_not_the_attempt_s() -> None:
     new = pod("p")
     world.queue.add(new, pod_info(new))
     world.outcomes.failed(world.attempt, "x")
-    assert world.queue.pods[new.key].place is Place.ACTIVE
+    assert world.queue.pods[new.key].state is QueueState.ACTIVE
     world.outcomes.count(world.attempt, SCHEDULED)
     assert world.counted(SCHEDULED)

@@ -18,7 +18,7 @@ from scheduler.joint.gangs import Gangs
 from scheduler.joint.pipelines import Pipelines
 from scheduler.pending_pods import PendingPods
 from scheduler.queue.nominator import Nominator
-from scheduler.queue.scheduling_queue import Place, SchedulingQueue
+from scheduler.queue.scheduling_queue import QueueState, SchedulingQueue
 from tests.harness.make import node, pod, snapshot
 from tests.harness.objects import read
 
@@ -101,7 +101,7 @@ def test_a_finished_pod_gives_its_room_back_and_wakes_who_waits(phase: str, worl
     world.queue.unschedulable(queued, Event.POD_GONE, frozenset())
     world.see(changed(running, phase=phase), running)
     assert world.snapshot.view().requested("cpu").tolist() == [0, 0]
-    assert queued.place is Place.BACKOFF
+    assert queued.state is QueueState.BACKOFF
 
 
 def test_a_status_that_somebody_wrote_does_not_bring_a_pod_back(world: World) -> None:
@@ -111,10 +111,10 @@ def test_a_status_that_somebody_wrote_does_not_bring_a_pod_back(world: World) ->
     assert queued is not None
     world.queue.unschedulable(queued, Event.NONE, frozenset())
     world.see(changed(new, phase="Pending", generation=2), new)
-    assert queued.place is Place.UNSCHEDULABLE
+    assert queued.state is QueueState.UNSCHEDULABLE
     assert queued.pod.metadata.generation == 2
     world.see(changed(new, labels={"new": "label"}), new)
-    assert world.queue.counts[Place.ACTIVE] == 1
+    assert world.queue.counts[QueueState.ACTIVE] == 1
 
 
 def test_a_pod_being_deleted_is_not_scheduled(world: World) -> None:
@@ -148,10 +148,10 @@ def test_a_nominated_pod_that_goes_sets_others_free() -> None:
     queued = world.queue.pop()
     assert queued is not None
     world.queue.unschedulable(queued, Event.POD_GONE, frozenset())
-    assert world.queue.counts[Place.UNSCHEDULABLE] == 1
+    assert world.queue.counts[QueueState.UNSCHEDULABLE] == 1
     world.gone(nominated(first, "a"))
     assert world.nominator.row("default/first") is None
-    assert world.queue.counts[Place.UNSCHEDULABLE] == 0
+    assert world.queue.counts[QueueState.UNSCHEDULABLE] == 0
 
 
 def test_an_echo_of_a_pod_that_has_its_node_nominates_it_no_more() -> None:
@@ -176,9 +176,9 @@ def test_a_gang_is_complete_when_members_turn_out_to_be_bound() -> None:
         return pod(name, schedulingGroup={"podGroupName": "g"}, **spec)
 
     world.see(member("early"))
-    assert world.queue.counts[Place.GATED] == 1
+    assert world.queue.counts[QueueState.GATED] == 1
     world.see(member("bound", nodeName="a"))
-    assert world.queue.counts[Place.ACTIVE] == 1
+    assert world.queue.counts[QueueState.ACTIVE] == 1
 
 
 def test_an_update_during_the_bind_decides_about_the_next_attempt(world: World) -> None:
@@ -247,8 +247,8 @@ def test_gated_pods_are_read_anew_by_the_process_that_takes_over() -> None:
     admitted = world.admit
     world.admit_by = lambda new: None if new.key == waits.key else admitted(new)
     world.pending.admit_gated()
-    assert world.queue.pods[ready.key].place is Place.ACTIVE
-    assert world.queue.pods[waits.key].place is Place.GATED
+    assert world.queue.pods[ready.key].state is QueueState.ACTIVE
+    assert world.queue.pods[waits.key].state is QueueState.GATED
 
 
 def test_a_pod_that_is_on_its_way_out_is_not_queued_any_more() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cluster.state.resource_types import put
-from scheduler.queue.scheduling_queue import Place
+from scheduler.queue.scheduling_queue import QueueState
 from scheduler.scheduler import Scheduler
 from tests.harness.in_process import Pauses, enqueue, scheduler, scheduling, until
 from tests.harness.make import labelled, node, pod
@@ -73,7 +73,7 @@ async def test_looking_for_victims_lets_the_event_loop_go_on(
     gc.collect()
     gc.freeze()
     async with Pauses() as pauses, scheduling(made):
-        await until(lambda: queued.place is Place.UNSCHEDULABLE and queued.attempts == 1)
+        await until(lambda: queued.state is QueueState.UNSCHEDULABLE and queued.attempts == 1)
         await asyncio.sleep(0.3)
     # On c68a26d 0.3 to 1.5 s.
     assert pauses.longest_s < 0.12
@@ -128,5 +128,5 @@ async def test_a_large_gang_is_decided_in_many_turns(frozen: None) -> None:
     gc.freeze()
     async with Pauses() as pauses, scheduling(made):
         await until(lambda: len(made.snapshot.assumed) == 3000)
-        assert not any(q.place is Place.UNSCHEDULABLE for q in made.queue.pods.values())
+        assert not any(q.state is QueueState.UNSCHEDULABLE for q in made.queue.pods.values())
     assert pauses.longest_s < 0.25

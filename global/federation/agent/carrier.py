@@ -31,7 +31,7 @@ from federation.wire import ApplyBody, AskBody, ResultBody, RevokeBody
 
 log = structlog.get_logger(__name__)
 
-GONE_WITHIN_S = 60.0
+DELETION_TIMEOUT_S = 60.0
 """Seconds within which the pods of a revoked attempt have to be gone; told again after that."""
 SUCCESS, FAIL = "success", "fail"
 
@@ -63,10 +63,10 @@ class Carrier:
             documents = rewrite(await self._files.read(order.file_id), order, self._target)
         except (BadDocument, FileMissing) as error:
             return ResultBody(status=FAIL, error_msg=str(error))
-        found = self._room.ask(
+        result = self._room.ask(
             order.request_id, order.attempt, documents, mode=order.mode, partial=order.partial
         )
-        return msgspec.structs.replace(found, cluster_name=self._target.cluster)
+        return msgspec.structs.replace(result, cluster_name=self._target.cluster)
 
     # -- applying --------------------------------------------------------------------------
 
@@ -218,8 +218,8 @@ class Carrier:
             work = await self._works.put(work)
         for reference in reversed(work.spec.objects):
             await self._objects.remove(reference, request_id, keep_claims)
-        async with asyncio.timeout(GONE_WITHIN_S):
-            await self._pods.wait_until_gone(request_id)
+        async with asyncio.timeout(DELETION_TIMEOUT_S):
+            await self._pods.wait_for_deletion(request_id)
         if work.spec.objects:
             work.spec.objects = []
             work = await self._works.put(work)
@@ -245,9 +245,9 @@ def _planned(order: ApplyBody, documents: list[Document], before: Work | None) -
         objects=references,
     )
     if before is not None and before.spec.attempt == order.attempt:
-        known = {(r.kind, r.name): r.uid for r in before.spec.objects}
+        uids = {(r.kind, r.name): r.uid for r in before.spec.objects}
         for reference in references:
-            reference.uid = known.get((reference.kind, reference.name), "")
+            reference.uid = uids.get((reference.kind, reference.name), "")
     metadata = before.metadata if before is not None else WorkMeta(order.request_id)
     metadata.labels = {CLUSTER_LOST_LABEL: order.cluster_lost}
     return Work(metadata, spec)

@@ -113,8 +113,8 @@ class Objects:
         return f"{base}/namespaces/{reference.namespace}/{kind.name}/{reference.name}"
 
     async def _kind(self, api_version: str, kind: str) -> _ResourceType | None:
-        found = self._kinds.get((api_version, kind))
-        if found is None:
+        resource_type = self._kinds.get((api_version, kind))
+        if resource_type is None:
             reply = await self._client.request("GET", _base(api_version))
             if reply.ok:
                 for resource in reply.decode(_ResourceList).resources:
@@ -122,8 +122,8 @@ class Objects:
                         self._kinds[api_version, resource.kind] = resource
             elif reply.status != 404:
                 raise ApiError(reply, f"read the kinds of {api_version}")
-            found = self._kinds.get((api_version, kind))
-        return found
+            resource_type = self._kinds.get((api_version, kind))
+        return resource_type
 
     async def _account(self, namespace: str) -> str:
         """Whom to impersonate, made where it is missing."""

@@ -41,7 +41,7 @@ class RequestPods:
     # -- of the feed -----------------------------------------------------------------------
 
     def pod_pending(self, old: Pod | None, new: Pod) -> None:
-        request_id = self._note(new, "")
+        request_id = self._record_node(new, "")
         if request_id:
             message = next(
                 (c.message for c in new.status.conditions or () if c.type == "PodScheduled"), ""
@@ -50,14 +50,14 @@ class RequestPods:
                 self._problems[request_id][new.key] = message
 
     def pod_bound(self, old: Pod | None, new: Pod, change: PodChange | None) -> None:
-        request_id = self._note(new, new.spec.node_name)
+        request_id = self._record_node(new, new.spec.node_name)
         if request_id:
             self._forget_problem(request_id, new.key)
 
     def pod_deleted(self, pod: Pod, freed: bool) -> None:
         if pod.terminal and pod.spec.node_name:
             # It ran: a Job's pod that ended at once was scheduled all the same.
-            self._note(pod, pod.spec.node_name)
+            self._record_node(pod, pod.spec.node_name)
             return
         request_id = self._request_of.pop(pod.key, "")
         if not request_id:
@@ -75,7 +75,7 @@ class RequestPods:
         self._nodes.pop(request_id, None)
         self._problems.pop(request_id, None)
 
-    async def wait_until_gone(self, request_id: str) -> None:
+    async def wait_for_deletion(self, request_id: str) -> None:
         """Until no pod of the request is left."""
         changed = asyncio.Event()
         self._waiters[request_id].add(changed)
@@ -97,7 +97,7 @@ class RequestPods:
     def cluster_changed(self, event: ClusterEvent) -> None:
         pass
 
-    def _note(self, pod: Pod, node: str) -> str:
+    def _record_node(self, pod: Pod, node: str) -> str:
         request_id = (pod.metadata.labels or {}).get(REQUEST_LABEL, "")
         if not request_id:
             return ""

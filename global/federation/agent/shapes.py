@@ -6,7 +6,7 @@ from cluster.state.snapshot import Ints, Snapshot
 from federation.fleet import MAX_SHAPES, NodeShape
 
 
-def shapes(snapshot: Snapshot, most: int = MAX_SHAPES) -> list[NodeShape]:
+def shapes(snapshot: Snapshot, limit: int = MAX_SHAPES) -> list[NodeShape]:
     """Nodes that pods may go to, alike ones together.
 
     Those that offer the same and have about the same left are one shape, which stands for the most
@@ -24,20 +24,20 @@ def shapes(snapshot: Snapshot, most: int = MAX_SHAPES) -> list[NodeShape]:
     # By what they offer, then by how much CPU is left: neighbours are alike.
     order = np.lexsort((free[:, names.index("cpu")], kind))
     kinds = np.unique(kind)
-    each = max(most // len(kinds), 1)
-    found = []
-    for group in kinds[:most]:
-        mine = order[kind[order] == group]
-        for part in np.array_split(mine, min(each, len(mine))):
+    each = max(limit // len(kinds), 1)
+    node_shapes = []
+    for group in kinds[:limit]:
+        members = order[kind[order] == group]
+        for part in np.array_split(members, min(each, len(members))):
             left = np.maximum(free[part].max(axis=0), 0)
-            found.append(
+            node_shapes.append(
                 NodeShape(
                     len(part),
                     _amounts(names, offered[part[0]]),
                     _amounts(names, left),
                 )
             )
-    return found
+    return node_shapes
 
 
 def _amounts(names: list[str], numbers: Ints) -> dict[str, int]:

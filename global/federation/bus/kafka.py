@@ -67,7 +67,7 @@ class KafkaBus:
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
-        self._known: set[str] = set()
+        self._existing_topics: set[str] = set()
         self._producer: AIOKafkaProducer | None = None
 
     async def __aenter__(self) -> "KafkaBus":
@@ -123,7 +123,7 @@ class KafkaBus:
 
     async def _ensure(self, topics: Sequence[str]) -> None:
         """Make the topics that are not there yet."""
-        missing = [topic for topic in topics if topic not in self._known]
+        missing = [topic for topic in topics if topic not in self._existing_topics]
         if not missing:
             return
         admin = AIOKafkaAdminClient(**self._settings.options)
@@ -133,7 +133,7 @@ class KafkaBus:
                 new = NewTopic(topic, PARTITIONS.get(topic, 1), self._settings.replication)
                 with contextlib.suppress(TopicAlreadyExistsError):
                     await admin.create_topics([new])
-                self._known.add(topic)
+                self._existing_topics.add(topic)
         except KafkaError as error:
             raise BusError(f"kafka at {self._settings.servers}: {error!r}") from error
         finally:

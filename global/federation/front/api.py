@@ -75,11 +75,11 @@ class Front:
         self._progress, self._live, self._tokens, self._clock = progress, live, tokens, clock
         self._allow_private, self._yaml_cache = allow_private, yaml_cache
         self._keep = keep
-        self.forwarded = ForwardedPods(transactions, progress, self._take)
+        self.forwarded = ForwardedPods(transactions, progress, self._create)
         self._legacy = None
         if legacy:
             self._legacy = LegacyFront(
-                transactions, fleet, progress, self._take, _user, console_url
+                transactions, fleet, progress, self._create, _user, console_url
             )
 
     def application(
@@ -123,7 +123,7 @@ class Front:
         if http.query.get("dryRun") == "All":
             request, _ = await self._checked(who, given)
             return json_response(await asyncio.to_thread(self._dry_run, request))
-        request_id = await self._take(who, given, body, key)
+        request_id = await self._create(who, given, body, key)
         return json_response(
             {"id": request_id}, 201, {"Location": f"/api/v1/requests/{request_id}"}
         )
@@ -137,7 +137,7 @@ class Front:
         # YAML of a megabyte takes its time: not on the loop.
         return await asyncio.to_thread(submit.request_of, given, who.owner, names, self._clock())
 
-    async def _take(
+    async def _create(
         self, who: Identity, given: submit.Submission, body: bytes, key: str | None
     ) -> str:
         """The id of the request, once it is committed with its YAML."""
@@ -197,14 +197,16 @@ class Front:
 
     async def read(self, http: web.Request) -> web.StreamResponse:
         case = await self._own(http)
-        notes = await self._transactions.run(lambda c: repository.notes(c, case.request.id))
+        entries = await self._transactions.run(
+            lambda c: repository.history_entries(c, case.request.id)
+        )
         return json_response(
             {
                 **_summary(case.request),
                 "levels": case.request.levels,
                 "leftOut": case.request.excluded,
                 "attempts": [_attempt(one) for one in case.attempts],
-                "history": [{"at": note.at, "text": note.text} for note in notes],
+                "history": [{"at": entry.at, "text": entry.text} for entry in entries],
             }
         )
 
@@ -225,13 +227,13 @@ class Front:
         request_id = case.request.id
         with contextlib.suppress(ConnectionError):
             while True:
-                state, notes = await self._transactions.run(
+                state, entries = await self._transactions.run(
                     partial(_since, request_id=request_id, after=sent)
                 )
-                for note in notes:
-                    data = msgspec.json.encode({"at": note.at, "text": note.text}).decode()
-                    await response.write(f"id: {note.id}\ndata: {data}\n\n".encode())
-                    sent = note.id
+                for entry in entries:
+                    data = msgspec.json.encode({"at": entry.at, "text": entry.text}).decode()
+                    await response.write(f"id: {entry.id}\ndata: {data}\n\n".encode())
+                    sent = entry.id
                 if state is None or state in FINAL:
                     await response.write(b"event: end\ndata: {}\n\n")
                     break
@@ -274,13 +276,13 @@ class Front:
         items = [
             {
                 "name": name,
-                "location": known.report.location,
+                "location": cluster.report.location,
                 "lost": self._fleet.lost(name, now),
-                "heardSecondsAgo": round(max(now - known.heard_at, 0.0), 1),
-                "nodes": sum(shape.count for shape in known.report.shapes),
-                "rttsMs": known.report.rtts_ms,
+                "heardSecondsAgo": round(max(now - cluster.heard_at, 0.0), 1),
+                "nodes": sum(shape.count for shape in cluster.report.shapes),
+                "rttsMs": cluster.report.rtts_ms,
             }
-            for name, known in sorted(self._fleet.clusters.items())
+            for name, cluster in sorted(self._fleet.clusters.items())
         ]
         return json_response({"items": items})
 
@@ -344,10 +346,10 @@ class Front:
 
 def _since(
     connection: Connection, request_id: str, after: int
-) -> tuple[State | None, list[repository.Note]]:
+) -> tuple[State | None, list[repository.HistoryEntry]]:
     """State of the request, and the lines of its history beyond the one of this number."""
     state = repository.state(connection, request_id)
-    return state, repository.notes(connection, request_id, after)
+    return state, repository.history_entries(connection, request_id, after)
 
 
 def _user(http: web.Request) -> Identity:
@@ -358,9 +360,9 @@ def _user(http: web.Request) -> Identity:
     return who
 
 
-def _number(text: str, name: str, most: int) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) > most:
-        raise submit.BadRequest(f"{name}: a number of at most {most}, not {text[:40]!r}")
+def _number(text: str, name: str, maximum: int) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) > maximum:
+        raise submit.BadRequest(f"{name}: a number of at most {maximum}, not {text[:40]!r}")
     return int(text)
 
 

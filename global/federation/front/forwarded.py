@@ -16,15 +16,17 @@ from federation.request import AttemptState, Case, Owner, State
 from federation.submit import BadRequest, Submission, read_body
 from serving.security import Handler
 
-Take = Callable[[Identity, Submission, bytes, str | None], Awaitable[str]]
+CreateRequest = Callable[[Identity, Submission, bytes, str | None], Awaitable[str]]
 """Takes a request, and returns its id once it is committed."""
 
 
 class ForwardedPods:
     """What the layer keeps of the pods of all clusters. Raises DatabaseUnavailable."""
 
-    def __init__(self, transactions: Transactions, progress: Progress, take: Take) -> None:
-        self._transactions, self._progress, self._take = transactions, progress, take
+    def __init__(
+        self, transactions: Transactions, progress: Progress, create: CreateRequest
+    ) -> None:
+        self._transactions, self._progress, self._create = transactions, progress, create
 
     async def make(self, cluster: str, uid: str, number: int, submission: Submission) -> PodRequest:
         """The one there is, though what its pod refers to has changed since; or a new one. Raises
@@ -34,7 +36,7 @@ class ForwardedPods:
             return existing
         body = msgspec.json.encode(submission)
         try:
-            request_id = await self._take(
+            request_id = await self._create(
                 Identity(_owner(cluster)), submission, body, _key(uid, number)
             )
         except web.HTTPConflict:
@@ -90,7 +92,7 @@ def add_to(
     """The routes under /api/v1/forwarded, for the agents of the clusters that they name."""
     path = "/api/v1/forwarded/{cluster}/{uid}/{number}"
 
-    def place(http: web.Request) -> tuple[str, str, int]:
+    def path_params(http: web.Request) -> tuple[str, str, int]:
         cluster, uid, number = (http.match_info[key] for key in ("cluster", "uid", "number"))
         identity = who(http)
         if identity.named and identity.agent != cluster:
@@ -100,10 +102,10 @@ def add_to(
         return cluster, uid, int(number)
 
     def answered(
-        found: Callable[[str, str, int], Awaitable[PodRequest | None]],
+        lookup: Callable[[str, str, int], Awaitable[PodRequest | None]],
     ) -> Handler:
         async def handle(http: web.Request) -> web.StreamResponse:
-            request = await found(*place(http))
+            request = await lookup(*path_params(http))
             if request is None:
                 raise web.HTTPNotFound(reason="the pod has no such request")
             return _json(request)
@@ -111,7 +113,7 @@ def add_to(
         return handle
 
     async def put(http: web.Request) -> web.StreamResponse:
-        return _json(await pods.make(*place(http), read_body(await http.read())))
+        return _json(await pods.make(*path_params(http), read_body(await http.read())))
 
     routes.add_put(path, put)
     routes.add_get(path, answered(pods.get))

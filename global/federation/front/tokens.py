@@ -54,14 +54,14 @@ class Tokens:
         if self._entries is None:
             return Identity(Owner("anonymous"), named=False)
         given = authorization.encode("utf-8", "replace")
-        found = None
+        matched = None
         for entry in self._entries:
             # All of them, so that the time says nothing about which one came close.
             if hmac.compare_digest(given, b"Bearer " + entry.token.encode()):
-                found = entry
-        if found is None:
+                matched = entry
+        if matched is None:
             return None
-        return Identity(Owner(found.user, found.workspace, found.project), found.agent)
+        return Identity(Owner(matched.user, matched.workspace, matched.project), matched.agent)
 
 
 def of_file(path: str) -> Tokens:

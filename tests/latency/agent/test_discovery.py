@@ -10,7 +10,7 @@ from aiohttp import web
 
 from cluster.api.client import ApiError
 from cluster.objects.core import EndpointSlice
-from latency.agent.discovery import Discovery, found_now, peers
+from latency.agent.discovery import Discovery, list_peers, peers
 from latency.agent.peers import Peer
 from tests.harness.in_process import until
 from tests.harness.scripted import lines, refusal, serving
@@ -85,7 +85,7 @@ async def test_agents_are_found_once_for_a_question(tmp_path: Path) -> None:
         return web.json_response({"metadata": {}, "items": items})
 
     async with serving(answer, tmp_path) as client:
-        assert await found_now(client, "ns", "agents", 9) == [Peer("a", "10.0.0.1", port=9)]
-        assert await found_now(client, "empty", "agents", 9) == []
+        assert await list_peers(client, "ns", "agents", 9) == [Peer("a", "10.0.0.1", port=9)]
+        assert await list_peers(client, "empty", "agents", 9) == []
         with pytest.raises(ApiError, match="no such thing"):
-            await found_now(client, "missing", "agents", 9)
+            await list_peers(client, "missing", "agents", 9)

@@ -7,7 +7,7 @@ import pytest
 from cluster.api.reflector import EventType
 from cluster.objects.core import Pod
 from cluster.state.resource_types import put
-from scheduler.queue.scheduling_queue import Place
+from scheduler.queue.scheduling_queue import QueueState
 from scheduler.scheduler import Scheduler
 from tests.harness.in_process import scheduler, scheduling, until
 from tests.harness.make import node, pod
@@ -45,7 +45,7 @@ async def test_a_gang_waits_until_it_is_complete_and_is_then_placed_as_a_whole()
     made = cluster("4", least=3)
     async with scheduling(made):
         arrive(made, 2)
-        assert {q.place for q in made.queue.pods.values()} == {Place.GATED}
+        assert {q.state for q in made.queue.pods.values()} == {QueueState.GATED}
         made.feed.on_pod(EventType.ADDED, None, member(2))
         await until(lambda: len(placed(made)) == 3)
 
@@ -54,7 +54,9 @@ async def test_a_gang_that_does_not_fit_holds_no_room_and_waits() -> None:
     made = cluster("2", least=3)
     async with scheduling(made):
         arrive(made, 3)
-        await until(lambda: all(q.place is Place.UNSCHEDULABLE for q in made.queue.pods.values()))
+        await until(
+            lambda: all(q.state is QueueState.UNSCHEDULABLE for q in made.queue.pods.values())
+        )
         assert placed(made) == []
         assert all(q.attempts == 1 for q in made.queue.pods.values())
         made.feed.on_node(EventType.ADDED, None, node("b", cpu="1"))
@@ -66,7 +68,7 @@ async def test_members_beyond_the_least_wait_where_there_is_no_room() -> None:
     async with scheduling(made):
         arrive(made, 3)
         await until(lambda: len(placed(made)) == 2)
-        await until(lambda: made.queue.counts[Place.UNSCHEDULABLE] == 1)
+        await until(lambda: made.queue.counts[QueueState.UNSCHEDULABLE] == 1)
 
 
 async def test_a_bug_in_a_decision_costs_the_gang_a_backoff(
@@ -80,5 +82,5 @@ async def test_a_bug_in_a_decision_costs_the_gang_a_backoff(
     monkeypatch.setattr("scheduler.joint.gangs.Gangs.settle", broken)
     async with scheduling(made):
         arrive(made, 2)
-        await until(lambda: made.queue.counts[Place.BACKOFF] == 2)
+        await until(lambda: made.queue.counts[QueueState.BACKOFF] == 2)
         assert placed(made) == []

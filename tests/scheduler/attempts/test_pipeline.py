@@ -13,7 +13,7 @@ from cluster.objects.core import Pod
 from latency.matrix import Matrix, Readings
 from latency.pairs import Pair
 from scheduler.attempts import pipeline as attempts
-from scheduler.queue.scheduling_queue import Place
+from scheduler.queue.scheduling_queue import QueueState
 from scheduler.scheduler import Scheduler
 from tests.harness.in_process import scheduler, scheduling, until
 from tests.harness.make import node, pod
@@ -75,7 +75,7 @@ async def test_a_search_holds_up_neither_the_event_loop_nor_other_pods() -> None
     made = edge_cluster()
     async with scheduling(made):
         arrive(made, *map(stage, range(STAGES)))
-        await until(lambda: made.queue.counts[Place.IN_FLIGHT] == STAGES)
+        await until(lambda: made.queue.counts[QueueState.IN_FLIGHT] == STAGES)
         arrive(made, pod("other", requests={"cpu": "1"}))
         longest, last = 0.0, time.thread_time()
         others_turn = False
@@ -95,7 +95,7 @@ async def test_a_pod_that_is_deleted_during_the_search_stays_away() -> None:
     gone = stage(3)
     async with scheduling(made):
         arrive(made, *map(stage, range(STAGES)))
-        await until(lambda: made.queue.counts[Place.IN_FLIGHT] == STAGES)
+        await until(lambda: made.queue.counts[QueueState.IN_FLIGHT] == STAGES)
         made.feed.on_pod(EventType.DELETED, gone, None)
         await until(lambda: len(on_nodes(made)) == STAGES - 1)
         assert gone.key not in made.snapshot.pods
@@ -106,7 +106,7 @@ async def test_a_node_that_goes_during_the_search_is_given_to_nobody() -> None:
     made = edge_cluster()
     async with scheduling(made):
         arrive(made, *map(stage, range(STAGES)))
-        await until(lambda: made.queue.counts[Place.IN_FLIGHT] == STAGES)
+        await until(lambda: made.queue.counts[QueueState.IN_FLIGHT] == STAGES)
         gone = {f"n{n}" for n in range(NODES - STAGES)}
         for name in gone:
             made.snapshot.remove_node(name)
@@ -118,7 +118,7 @@ async def test_what_is_being_searched_for_is_given_up_at_the_end() -> None:
     made = edge_cluster()
     async with scheduling(made):
         arrive(made, *map(stage, range(STAGES)))
-        await until(lambda: made.queue.counts[Place.IN_FLIGHT] == STAGES)
+        await until(lambda: made.queue.counts[QueueState.IN_FLIGHT] == STAGES)
         made.stop()
         await made.drain()
     assert not on_nodes(made)
@@ -134,7 +134,7 @@ async def test_a_bug_in_a_plan_costs_the_pipeline_a_backoff(
     made = edge_cluster()
     async with scheduling(made):
         arrive(made, *map(stage, range(STAGES)))
-        await until(lambda: made.queue.counts[Place.BACKOFF] == STAGES)
+        await until(lambda: made.queue.counts[QueueState.BACKOFF] == STAGES)
         assert on_nodes(made) == set()
 
 
@@ -148,7 +148,7 @@ async def test_a_bug_in_a_search_costs_the_pipeline_a_backoff(
     made = edge_cluster()
     async with scheduling(made):
         arrive(made, *map(stage, range(STAGES)))
-        await until(lambda: made.queue.counts[Place.BACKOFF] == STAGES)
+        await until(lambda: made.queue.counts[QueueState.BACKOFF] == STAGES)
 
 
 async def test_beyond_so_many_searches_pipelines_wait_for_their_turn(

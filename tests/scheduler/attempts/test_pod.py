@@ -11,7 +11,7 @@ from filters.common.plugin import Event, Plugin, PodInfo, PostFilterResult, Prep
 from latency.matrix import Matrix
 from scheduler.cycle.framework import Framework
 from scheduler.observe.recent_decisions import RecentDecisions
-from scheduler.queue.scheduling_queue import Place, QueuedPod
+from scheduler.queue.scheduling_queue import QueuedPod, QueueState
 from scheduler.scheduler import Scheduler
 from tests.harness.in_process import enqueue, scheduler, scheduling, until
 from tests.harness.make import node, pod
@@ -35,7 +35,9 @@ async def attempted(made: Scheduler, new: Pod) -> None:
     """Until the first attempt of the pod has ended without a bind."""
     enqueue(made, new)
     async with scheduling(made):
-        await until(lambda: queued(made).attempts > 0 and queued(made).place is not Place.IN_FLIGHT)
+        await until(
+            lambda: queued(made).attempts > 0 and queued(made).state is not QueueState.IN_FLIGHT
+        )
 
 
 class Reserves(Plugin):
@@ -60,7 +62,7 @@ async def test_a_pod_whose_reservation_is_refused_waits_for_that_plugin_s_events
     made = one_node()
     framework(made).reserves = (Reserves(Refusal("no quota")),)
     await attempted(made, pod("p"))
-    assert queued(made).place is Place.UNSCHEDULABLE
+    assert queued(made).state is QueueState.UNSCHEDULABLE
     assert queued(made).plugins == {"Reserves"}
     assert made.snapshot.pods == {}
 
@@ -69,7 +71,7 @@ async def test_a_bug_in_a_reservation_costs_the_pod_a_backoff() -> None:
     made = one_node()
     framework(made).reserves = (Reserves(ZeroDivisionError()),)
     await attempted(made, pod("p"))
-    assert queued(made).place is Place.BACKOFF
+    assert queued(made).state is QueueState.BACKOFF
     assert made.snapshot.pods == {}
 
 
@@ -92,7 +94,7 @@ async def test_a_plugin_that_makes_room_nominates_the_pod_before_preemption_is_a
     framework(made).post_filters = (MakesRoom(None), MakesRoom(room))
     await attempted(made, pod("p", requests={"cpu": "1"}, priority=9))
     assert made.nominator.row("default/p") == 0
-    assert queued(made).place is Place.UNSCHEDULABLE
+    assert queued(made).state is QueueState.UNSCHEDULABLE
     assert not queued(made).held
 
 
@@ -148,5 +150,5 @@ async def test_a_bug_at_the_start_of_a_bind_gives_the_room_back(
 
     monkeypatch.setattr(made.binding, "begin", begin)
     await attempted(made, pod("p"))
-    assert queued(made).place is Place.BACKOFF
+    assert queued(made).state is QueueState.BACKOFF
     assert made.snapshot.pods == {}

@@ -16,7 +16,7 @@ from filters.common.plugin import Event, Plugin, PodInfo, Refusal
 from latency.matrix import Matrix
 from scheduler.config.configuration import Configuration
 from scheduler.cycle.framework import Framework
-from scheduler.queue.scheduling_queue import Place
+from scheduler.queue.scheduling_queue import QueueState
 from scheduler.scheduler import Scheduler
 from tests.harness.in_process import scheduling, until
 from tests.harness.make import Json, node, pod, pod_json
@@ -77,9 +77,9 @@ def framework(made: Scheduler) -> Framework:
     return made.frameworks["gsch"]
 
 
-def place(made: Scheduler) -> Place | None:
+def place(made: Scheduler) -> QueueState | None:
     queued = made.queue.pods.get("default/p")
-    return queued.place if queued is not None else None
+    return queued.state if queued is not None else None
 
 
 async def test_a_pod_that_is_bound_leaves_the_queue_and_its_owner_is_told(tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ async def test_a_refused_bind_gives_the_room_back_and_the_pod_backs_off(tmp_path
     server = Server(422)
     async with cluster(server, tmp_path) as made:
         arrive(made, pod("p"))
-        await until(lambda: place(made) is Place.BACKOFF)
+        await until(lambda: place(made) is QueueState.BACKOFF)
         assert made.snapshot.pods == {}
         await until(lambda: bool(server.notes))
     assert server.notes == ["binding to a failed: 422 as told"]
@@ -178,7 +178,7 @@ async def test_a_plugin_that_fails_before_the_bind_sends_the_pod_back(
         arrive(made, pod("p"))
         await until(lambda: plugin.asked == 1)
         plugin.outcome.set_exception(error)
-        await until(lambda: place(made) is Place.BACKOFF)
+        await until(lambda: place(made) is QueueState.BACKOFF)
         assert made.snapshot.pods == {}
         # What was shown of the node is taken back, and is not believed until then.
         assert made.nominator.shown("default/p", "a") == ""
@@ -221,7 +221,7 @@ async def test_a_pod_that_is_rejected_waits_for_that_plugin_s_events(tmp_path: P
         arrive(made, pod("p"))
         await until(lambda: len(handle.waiting_pods()) == 1)
         assert handle.reject("uid-p", "Permits", "no quota")
-        await until(lambda: place(made) is Place.UNSCHEDULABLE)
+        await until(lambda: place(made) is QueueState.UNSCHEDULABLE)
         assert made.queue.pods["default/p"].plugins == {"Permits"}
         assert made.snapshot.pods == {}
         await until(lambda: "0/1 nodes are available: 1 no quota." in server.notes)

@@ -63,12 +63,12 @@ CASES: dict[str, tuple[list[Any], list[Any], Outcome, int, int]] = {
     "created": ([CREATED], [], Outcome.BOUND, 1, 0),
     "409: an earlier try of ours had gone through": ([409], [current("n")], Outcome.BOUND, 1, 1),
     "409: somebody else bound it": ([409], [current("other")], Outcome.TAKEN, 1, 1),
-    "409: another pod under the name": ([409], [current(uid="new")], Outcome.GONE, 1, 1),
+    "409: another pod under the name": ([409], [current(uid="new")], Outcome.DELETED, 1, 1),
     "409: being deleted": (
-        [409], [current(deletionTimestamp="2026-01-01T00:00:00Z")], Outcome.GONE, 1, 1,
+        [409], [current(deletionTimestamp="2026-01-01T00:00:00Z")], Outcome.DELETED, 1, 1,
     ),
     "409: gated or refused for another reason": ([409], [current()], Outcome.FAILED, 1, 1),
-    "404: gone": ([404], [404], Outcome.GONE, 1, 1),
+    "404: gone": ([404], [404], Outcome.DELETED, 1, 1),
     "404 for the bind, but the pod is there": ([404], [current()], Outcome.FAILED, 1, 1),
     "422": ([422], [], Outcome.FAILED, 1, 0),
     "403": ([403], [], Outcome.FAILED, 1, 0),
@@ -84,7 +84,7 @@ CASES: dict[str, tuple[list[Any], list[Any], Outcome, int, int]] = {
     "the reply is lost, and reading fails for a while": (
         [CUT], [CUT, 503, 500, current("n")], Outcome.BOUND, 1, 4,
     ),
-    "the reply is lost, and the pod was deleted": ([CUT], [404], Outcome.GONE, 1, 1),
+    "the reply is lost, and the pod was deleted": ([CUT], [404], Outcome.DELETED, 1, 1),
     "the reply is lost, and another bound it": ([CUT], [current("x")], Outcome.TAKEN, 1, 1),
 }  # fmt: skip
 
@@ -133,4 +133,4 @@ async def test_a_lasting_403_on_reading_ends_when_the_watch_shows_the_pod(tmp_pa
 async def test_a_pod_deleted_while_it_cannot_be_read_is_gone(tmp_path: Path) -> None:
     async with serving(Script([CUT], [403]), tmp_path) as client:
         result = await Binder(client, observed=lambda _: "").bind(pod("p"), "n")
-    assert result.outcome is Outcome.GONE
+    assert result.outcome is Outcome.DELETED

@@ -32,7 +32,7 @@ def test_a_stage_says_what_it_talks_to() -> None:
     assert (found.pipeline, found.stage) == ("shop/video", "infer")
     assert found.depends_on == (
         Dependency(DependencyKind.STAGE, "decode"),
-        Dependency(DependencyKind.SERVICE, "shop/db", 10, apart=True),
+        Dependency(DependencyKind.SERVICE, "shop/db", 10, different_nodes=True),
         Dependency(DependencyKind.POD, "other/cache", 3),
         Dependency(DependencyKind.NODE, "camera", 2),
     )

@@ -14,7 +14,7 @@ from latency.pairs import Pair
 from scheduler.config.configuration import Profile
 from scheduler.config.pod_info import pod_info
 from scheduler.cycle.framework import Framework
-from scheduler.cycle.placement_reasons import latency_note, why, why_in_short
+from scheduler.cycle.placement_reasons import latency_warning, why, why_in_short
 from scheduler.cycle.scheduling_cycle import Cycle
 from scheduler.cycle.trial import Trial
 from tests.harness.make import node, pod, snapshot
@@ -45,7 +45,7 @@ def note(new: Any, *nodes: Node, at: str, pairs: Any = ()) -> str:
     """What the owner of the pod is warned of."""
 
     def told(framework: Framework, info: PodInfo, _: Trial, found: Snapshot, row: int) -> str:
-        return latency_note(framework, info, found, row)
+        return latency_warning(framework, info, found, row)
 
     return said(told, new, *nodes, at=at, pairs=pairs)
 

@@ -13,7 +13,7 @@ from scheduler.config.configuration import Profile
 from scheduler.cycle.framework import Framework
 from scheduler.cycle.scheduling_cycle import Cycle, Decision
 from scheduler.joint.gangs import GangMember, Gangs
-from scheduler.queue.scheduling_queue import Place, SchedulingQueue
+from scheduler.queue.scheduling_queue import QueueState, SchedulingQueue
 from tests.harness.make import Json, node, pod, snapshot
 from tests.harness.objects import read
 
@@ -68,10 +68,10 @@ def test_members_are_waited_for_and_then_looked_at_together() -> None:
     assert "minCount" in world.gangs.waits(new)
     for number in range(2):
         world.add(f"p{number}", ready=False)
-    assert world.queue.counts[Place.GATED] == 2
+    assert world.queue.counts[QueueState.GATED] == 2
     world.add("p2", ready=False)
     world.gangs.changed("default/g", PodInfo.of)
-    assert world.queue.counts[Place.ACTIVE] == 3
+    assert world.queue.counts[QueueState.ACTIVE] == 3
     assert world.decide()[:2] == (3, True)
     assert world.used == 3000
 
@@ -82,7 +82,7 @@ def test_a_group_that_is_not_there_is_waited_for() -> None:
     assert 'pod group "other"' in world.gangs.waits(stray)
     world.queue.add(stray, None)
     world.gangs.changed("default/other", PodInfo.of)
-    assert world.queue.counts[Place.GATED] == 1
+    assert world.queue.counts[QueueState.GATED] == 1
     assert world.gangs.waits(pod("single")) == ""
     assert world.gangs.least(pod("single")) == 0
 
@@ -118,7 +118,7 @@ def test_a_gang_of_thousands_arrives_in_linear_time() -> None:
             world.add(f"p{number}", ready=False)
             world.gangs.changed("default/g", PodInfo.of)
             seconds.append(time.process_time() - started)
-        assert world.queue.counts[Place.ACTIVE] == 3000
+        assert world.queue.counts[QueueState.ACTIVE] == 3000
         # On c68a26d a member late in the gang took 30 times as long as an early one.
         assert statistics.median(seconds[-1000:-1]) < 5 * statistics.median(seconds[20:120])
 
@@ -132,10 +132,10 @@ def test_nothing_is_kept_of_members_that_came_and_went() -> None:
     world.add("a", ready=False)
     world.add("b", ready=False)
     world.gangs.changed("default/g", PodInfo.of)
-    assert world.queue.counts[Place.ACTIVE] == 0
+    assert world.queue.counts[QueueState.ACTIVE] == 0
     world.add("c", ready=False)
     world.gangs.changed("default/g", PodInfo.of)
-    assert world.queue.counts[Place.ACTIVE] == 3
+    assert world.queue.counts[QueueState.ACTIVE] == 3
 
 
 @pytest.mark.parametrize(

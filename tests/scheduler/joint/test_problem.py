@@ -128,7 +128,7 @@ def test_what_is_told_names_the_others_and_the_cost() -> None:
     told = plan.placed(nodes)["default/infer"]
     assert not told.guessed
     # Three round trips of 1 ms a second between n0 and n1.
-    assert told.note == (
+    assert told.message == (
         "placed jointly with 1 other pod of default/video: 3 ms of round trips a second in all"
     )
     found.remove_node("n1")

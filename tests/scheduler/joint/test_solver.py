@@ -106,7 +106,7 @@ def test_a_hundred_nodes_and_a_graph_with_cycles_are_decided_in_time() -> None:
     rng = np.random.default_rng(3)
     at = rng.uniform(0, 50, size=(100, 2))
     distance = np.linalg.norm(at[:, None] - at[None], axis=2)
-    edges = [Edge(i, (i + 1) % 6, 1.0 + i, apart=True) for i in range(6)]
+    edges = [Edge(i, (i + 1) % 6, 1.0 + i, different_nodes=True) for i in range(6)]
     edges += [Edge(0, 3, 4.0), Edge(1, 4, 2.0)]
     alone = rng.uniform(0, 30, size=(6, 100))
     free = rng.integers(1, 3, size=(100, 1))

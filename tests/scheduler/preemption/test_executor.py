@@ -13,7 +13,7 @@ from cluster.api.reflector import EventType
 from cluster.objects.core import Pod
 from latency.matrix import Matrix
 from scheduler.config.configuration import Configuration
-from scheduler.queue.scheduling_queue import Place
+from scheduler.queue.scheduling_queue import QueueState
 from scheduler.scheduler import Scheduler
 from tests.harness.in_process import scheduling, until
 from tests.harness.make import node, pod
@@ -91,7 +91,7 @@ async def test_room_that_is_made_is_left_to_the_pod_it_is_made_for(tmp_path: Pat
         arrive(made, pod("lesser", requests={"cpu": "2"}, priority=1))
         leave(made, low)
         await until(lambda: "default/new" in made.snapshot.pods)
-        await until(lambda: made.queue.pods["default/lesser"].place is Place.UNSCHEDULABLE)
+        await until(lambda: made.queue.pods["default/lesser"].state is QueueState.UNSCHEDULABLE)
         assert "default/lesser" not in made.snapshot.pods
 
 
@@ -131,7 +131,7 @@ async def test_a_pod_that_waits_for_its_victims_chooses_no_others(tmp_path: Path
         made.queue.release("default/new", "NodeAdd")
         attempts = made.queue.pods["default/new"].attempts
         await until(lambda: made.queue.pods["default/new"].attempts > attempts)
-        await until(lambda: made.queue.pods["default/new"].place is Place.UNSCHEDULABLE)
+        await until(lambda: made.queue.pods["default/new"].state is QueueState.UNSCHEDULABLE)
         await made.preemptor.drain(10)
         assert server.deleted == ["one"]
 

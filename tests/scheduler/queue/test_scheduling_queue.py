@@ -7,7 +7,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from filters.common.plugin import Event, PodInfo
 from scheduler.queue.events import ClusterEvent
-from scheduler.queue.scheduling_queue import Delays, Place, QueuedPod, SchedulingQueue
+from scheduler.queue.scheduling_queue import Delays, QueuedPod, QueueState, SchedulingQueue
 from tests.harness.make import pod
 
 
@@ -61,7 +61,7 @@ def test_an_event_during_the_backoff_brings_the_pod_back_behind_everything_activ
     add(found, "p")
     found.unschedulable(popped(found), Event.NODE_ADD, frozenset())
     found.move(ClusterEvent(Event.NODE_ADD, "x"))
-    assert found.counts[Place.BACKOFF] == 1
+    assert found.counts[QueueState.BACKOFF] == 1
     clock.now += 0.5
     add(found, "new")
     assert [popped(found).pod.metadata.name for _ in range(2)] == ["new", "p"]
@@ -132,12 +132,12 @@ def test_events_during_an_attempt_take_effect_after_it() -> None:
     attempt = popped(found)
     found.move(ClusterEvent(Event.NODE_TAINT, "during"))
     found.unschedulable(attempt, Event.NODE_ADD, frozenset())
-    assert attempt.place is Place.UNSCHEDULABLE
+    assert attempt.state is QueueState.UNSCHEDULABLE
     found.move(ClusterEvent(Event.NODE_ADD, "after"))
     attempt = popped(found)
     found.move(ClusterEvent(Event.NODE_ADD, "during"))
     found.unschedulable(attempt, Event.NODE_ADD, frozenset())
-    assert attempt.place is Place.BACKOFF
+    assert attempt.state is QueueState.BACKOFF
 
 
 def test_what_an_attempt_itself_gives_back_does_not_bring_its_own_pod_back() -> None:
@@ -146,7 +146,7 @@ def test_what_an_attempt_itself_gives_back_does_not_bring_its_own_pod_back() -> 
     attempt = popped(found)
     found.move(ClusterEvent(Event.POD_GONE, "AssignedPodDelete"), by=attempt)
     found.unschedulable(attempt, Event.POD_GONE, frozenset())
-    assert attempt.place is Place.UNSCHEDULABLE
+    assert attempt.state is QueueState.UNSCHEDULABLE
 
 
 def test_a_pod_that_changes_during_its_attempt_gets_another() -> None:
@@ -156,7 +156,7 @@ def test_a_pod_that_changes_during_its_attempt_gets_another() -> None:
         attempt = popped(found)
         found.update(attempt.pod, info)
         found.unschedulable(attempt, Event.NODE_ADD, frozenset())
-        assert attempt.place is (Place.GATED if info is None else Place.BACKOFF)
+        assert attempt.state is (QueueState.GATED if info is None else QueueState.BACKOFF)
 
 
 def test_a_queue_that_nobody_pops_keeps_nothing_of_deleted_pods() -> None:
@@ -206,7 +206,7 @@ def test_a_gated_pod_is_not_tried_until_it_changes() -> None:
     new = pod("p")
     found.add(new, None)
     assert found.pop() is None
-    assert found.counts[Place.GATED] == 1
+    assert found.counts[QueueState.GATED] == 1
     found.update(new, PodInfo.of(new))
     assert popped(found).key == new.key
 
@@ -278,7 +278,7 @@ class EveryPodInOnePlace(RuleBasedStateMachine):
     def pop(self) -> None:
         queued = self.queue.pop()
         if queued is not None:
-            assert queued.place is Place.IN_FLIGHT
+            assert queued.state is QueueState.IN_FLIGHT
             self.flying.append(queued)
 
     @rule(event=events)
@@ -302,8 +302,8 @@ class EveryPodInOnePlace(RuleBasedStateMachine):
     @invariant()
     def counts_hold(self) -> None:
         assert set(self.queue.pods) == self.known
-        for place in Place:
-            here = [q for q in self.queue.pods.values() if q.place is place]
+        for place in QueueState:
+            here = [q for q in self.queue.pods.values() if q.state is place]
             assert self.queue.counts[place] == len(here)
 
     def teardown(self) -> None:
@@ -312,8 +312,8 @@ class EveryPodInOnePlace(RuleBasedStateMachine):
         out = set()
         while (queued := self.queue.pop()) is not None:
             out.add(queued.key)
-        left = {k for k, q in self.queue.pods.items() if q.place is not Place.IN_FLIGHT}
-        assert all(self.queue.pods[key].place is Place.GATED for key in left)
+        left = {k for k, q in self.queue.pods.items() if q.state is not QueueState.IN_FLIGHT}
+        assert all(self.queue.pods[key].state is QueueState.GATED for key in left)
         assert not out & left
 
 
