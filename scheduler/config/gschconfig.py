@@ -2,7 +2,8 @@
 
 JSON text in any container. Two spellings are read, GS's first one (`type`, `targetClusters`,
 `option.sourceNode`) and its newer one (`scope`, `select_clusters`, `option.parameters.*`); given
-twice, both must say the same. What cannot be understood is refused with the place and the mend.
+twice, both must say the same. What cannot be understood is refused with the field's path and how to
+fix it.
 """
 
 import difflib
