@@ -44,6 +44,10 @@ CLUSTER_SCOPED = (
 """Kinds that belong to the cluster itself: a request may not bring them."""
 
 
+FORWARDED_FROM = "gsch.io/forwarded-from"
+"""Label of copies of forwarded pods, and of what goes along: the cluster of the proxy."""
+
+
 class BadDocument(GschError):
     """The YAML is refused; the text says where it is wrong and how to fix it."""
 

@@ -7,7 +7,7 @@ import msgspec
 
 from cluster.errors import GschError
 from federation import documents
-from federation.documents import BadDocument, Document
+from federation.documents import FORWARDED_FROM, BadDocument, Document
 from federation.request import (
     POLICIES,
     SELECTED,
@@ -70,9 +70,16 @@ def read_body(body: bytes) -> Submission:
 
 
 def request_of(
-    given: Submission, owner: Owner, cluster_names: frozenset[str], now: float
+    given: Submission,
+    owner: Owner,
+    cluster_names: frozenset[str],
+    now: float,
+    forwards: bool = False,
 ) -> tuple[Request, list[Document]]:
-    """The request, and what its YAML has. Raises BadRequest, BadDocument."""
+    """The request, and what its YAML has. Raises BadRequest, BadDocument.
+
+    `forwards`: an agent makes it for a pod of its cluster.
+    """
     _check(given)
     levels = _levels(given.clusters, cluster_names)
     _check_policy(given, levels)
@@ -80,6 +87,8 @@ def request_of(
         raise BadRequest(f"sourceCluster: {_unknown(given.source_cluster, cluster_names)}")
     objects = documents.read(given.yaml)
     _check_namespaces(objects, given.namespace)
+    if not forwards:
+        _check_not_forwarded(objects)
     request = Request(
         id=f"req-{uuid.uuid4()}",
         owner=owner,
@@ -164,3 +173,15 @@ def _check_namespaces(objects: list[Document], namespace: str) -> None:
                     "make them equal, or leave it out"
                 )
             )
+
+
+def _check_not_forwarded(objects: list[Document]) -> None:
+    """What only agents may say: that an object stands for a pod of another cluster."""
+    for document in objects:
+        metas = [document.body["metadata"], (document.template or {}).get("metadata")]
+        for meta in metas:
+            labels = meta.get("labels") if isinstance(meta, dict) else None
+            if isinstance(labels, dict) and FORWARDED_FROM in labels:
+                raise BadDocument(
+                    document.where(f"the label {FORWARDED_FROM} is the agents' own: leave it out")
+                )

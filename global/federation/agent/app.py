@@ -124,7 +124,7 @@ class ClusterAgent:
             LocalPods(client),
         )
         self._forwarding = Forwarding(
-            settings.cluster, client, bus, pod_requests, self._works.finished, settings.routable
+            settings.cluster, client, bus, pod_requests, self._works, settings.routable
         )
         self._legacy = Legacy(
             settings.cluster, client, self.snapshot, self._carrier, settings.rtts_ms

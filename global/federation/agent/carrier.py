@@ -24,7 +24,7 @@ from federation.agent.works import (
     Works,
     WorkSpec,
 )
-from federation.documents import BadDocument, Document
+from federation.documents import FORWARDED_FROM, BadDocument, Document
 from federation.forwarding.local_pods import LocalPods, Proxy, own_proxy
 from federation.request import ClusterLost
 from federation.wire import ApplyBody, AskBody, ResultBody, RevokeBody
@@ -249,8 +249,17 @@ def _planned(order: ApplyBody, documents: list[Document], before: Work | None) -
         for reference in references:
             reference.uid = uids.get((reference.kind, reference.name), "")
     metadata = before.metadata if before is not None else WorkMeta(order.request_id)
-    metadata.labels = {CLUSTER_LOST_LABEL: order.cluster_lost}
+    metadata.labels = {CLUSTER_LOST_LABEL: order.cluster_lost, **_forwarded_from(documents)}
     return Work(metadata, spec)
+
+
+def _forwarded_from(documents: list[Document]) -> dict[str, str]:
+    """The label of a request that stands for another cluster's pod."""
+    for document in documents:
+        source = (document.body["metadata"].get("labels") or {}).get(FORWARDED_FROM)
+        if source:
+            return {FORWARDED_FROM: str(source)}
+    return {}
 
 
 def _refused(message: str) -> ResultBody:

@@ -9,7 +9,7 @@ import structlog
 from cluster.api.client import ApiClient, ApiError, with_query
 from cluster.errors import ClusterError
 from federation.agent.works import Reference
-from federation.forwarding.pod_documents import FORWARDED_FROM
+from federation.documents import FORWARDED_FROM
 from scheduler.config.pod_info import REQUEST_LABEL
 
 log = structlog.get_logger(__name__)

@@ -11,6 +11,7 @@ import msgspec
 
 from cluster.api.client import ApiClient, ApiError, with_query
 from cluster.errors import ClusterError
+from federation.documents import FORWARDED_FROM
 from federation.request import ClusterLost
 
 GROUP, VERSION = "federation.gsch.io", "v1alpha1"
@@ -94,6 +95,20 @@ class Works:
         """Whether the request is in force here, and was carried out."""
         work = await self.get(request_id)
         return work is not None and work.spec.state == APPLIED and work.finished
+
+    async def forwarded_from(self, request_id: str) -> str:
+        """The cluster for whose pod the request was made; empty for any other request."""
+        work = await self.get(request_id)
+        return "" if work is None else (work.metadata.labels or {}).get(FORWARDED_FROM, "")
+
+    async def sources(self) -> set[str]:
+        """The clusters for whose pods requests are remembered."""
+        reply = await self._client.request(
+            "GET", with_query(COLLECTION, {"labelSelector": FORWARDED_FROM})
+        )
+        if not reply.ok:
+            raise ApiError(reply, "list Works")
+        return {(w.metadata.labels or {})[FORWARDED_FROM] for w in reply.decode(_WorkList).items}
 
     async def to_stop(self) -> list[Work]:
         """Those of requests that may start elsewhere when this cluster is cut off."""

@@ -24,6 +24,7 @@ log = structlog.get_logger(__name__)
 PARTITIONS = {REPLY_TOPIC: 6}
 """Of topics that several workers share; every other topic has one, and so one order."""
 MAX_RECORDS = 64
+CLOSE_WITHIN_S = 3.0
 POLL_MS = 1000
 COMMIT_INTERVAL_S = 0.2
 """Seconds for which what was handled may be delivered again if we die."""
@@ -79,7 +80,7 @@ class KafkaBus:
 
     async def __aexit__(self, *_: object) -> None:
         if self._producer is not None:
-            await self._producer.stop()
+            await _at_most(CLOSE_WITHIN_S, self._producer.stop())
 
     async def publish(self, topic: str, key: str, body: bytes) -> None:
         """Raises BusError; the message may have arrived all the same."""
@@ -117,9 +118,8 @@ class KafkaBus:
         finally:
             committing.cancel()
             await ordered.stop()
-            with contextlib.suppress(KafkaError):
-                await consumer.commit(offsets.done())
-            await consumer.stop()
+            await _at_most(CLOSE_WITHIN_S, consumer.commit(offsets.done()))
+            await _at_most(CLOSE_WITHIN_S, consumer.stop())
 
     async def _ensure(self, topics: Sequence[str]) -> None:
         """Make the topics that are not there yet."""
@@ -153,6 +153,16 @@ class KafkaBus:
                 pause = min(2 * pause, MAX_BACKOFF_S)
             else:
                 return
+
+
+async def _at_most(seconds: float, closing: Awaitable[None]) -> None:
+    """While Kafka is away its client waits for it without end, even to say goodbye. What is left
+    undone costs nothing: messages are delivered again, and members of a group time out."""
+    try:
+        async with asyncio.timeout(seconds):
+            await closing
+    except (KafkaError, TimeoutError) as error:
+        log.warning("kafka client not closed in order", error=repr(error))
 
 
 class _Offsets:

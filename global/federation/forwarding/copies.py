@@ -3,16 +3,17 @@ copies run."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import structlog
 
 from cluster.api.client import ApiClient
-from cluster.api.reflector import EventType, Reflector
+from cluster.api.reflector import Backoff, EventType, Reflector
 from cluster.errors import GschError
 from cluster.objects.core import AnnotatedMeta
-from federation.forwarding.pod_documents import FORWARDED_FROM, PROXY
+from federation.documents import FORWARDED_FROM
+from federation.forwarding.pod_documents import PROXY
 from federation.forwarding.wire import CopiesBody, CopyState, WantedBody, WantedCopy
 from scheduler.config.pod_info import REQUEST_LABEL
 
@@ -50,18 +51,29 @@ class CopyPod(msgspec.Struct, frozen=True):
 
 Publish = Callable[[str, CopiesBody], Awaitable[None]]
 """(cluster of the proxies, report); returns once the report cannot be lost."""
-Finished = Callable[[str], Awaitable[bool]]
-"""Whether the request was carried out here, so that a copy that is not there was removed."""
+
+
+class Requests(Protocol):
+    """What is remembered here of requests (`Works`)."""
+
+    async def finished(self, request_id: str) -> bool:
+        """Whether it was carried out, so that a copy that is not there was removed."""
+
+    async def forwarded_from(self, request_id: str) -> str:
+        """The cluster for whose pod it was made."""
+
+    async def sources(self) -> set[str]:
+        """The clusters for whose pods there are any."""
 
 
 class Copies:
     """Of one cluster."""
 
     def __init__(
-        self, client: ApiClient, cluster: str, publish: Publish, finished: Finished
+        self, client: ApiClient, cluster: str, publish: Publish, requests: Requests
     ) -> None:
         self._client, self._cluster, self._publish = client, cluster, publish
-        self._finished = finished
+        self._requests = requests
         self._pods: Reflector[CopyPod] = Reflector(
             client, "/api/v1/pods", CopyPod, self._changed, label_selector=FORWARDED_FROM
         )
@@ -73,7 +85,22 @@ class Copies:
         """For ever."""
         async with asyncio.TaskGroup() as group:
             self._group = group
-            await self._pods.run()
+            group.create_task(self._pods.run())
+            await self._pods.synced.wait()
+            await self._begin()
+
+    async def _begin(self) -> None:
+        """Tell the clusters of all proxies that we are here, though no copy of theirs be left."""
+        backoff = Backoff()
+        while True:
+            try:
+                for source in await self._requests.sources() - {self._cluster}:
+                    self._reporter(source)
+            except GschError as error:
+                log.warning("requests of other clusters' pods not read", error=str(error))
+                await asyncio.sleep(backoff.next())
+            else:
+                return
 
     async def report_again(self, body: WantedBody) -> None:
         """What another cluster's agent does not know any more, or yet."""
@@ -89,7 +116,10 @@ class Copies:
     async def _removed(self, wanted: WantedCopy) -> bool:
         """Whether the copy was there and is no more. Not to be known is no reason to say so."""
         try:
-            return await self._finished(wanted.request_id) and wanted.proxy not in self._by_proxy
+            return (
+                await self._requests.finished(wanted.request_id)
+                and wanted.proxy not in self._by_proxy
+            )
         except GschError as error:
             log.warning("copy not looked for", proxy=wanted.proxy, error=str(error))
             return False
@@ -105,8 +135,27 @@ class Copies:
         else:
             self._by_proxy.pop(copy.proxy, None)
             state = CopyState(copy.proxy, copy.request_id, deleted=True)
-        if copy.source != self._cluster:
-            self._reporter(copy.source).put(state)
+        if copy.source in self._reporters:
+            self._reporters[copy.source].put(state)
+        elif copy.source != self._cluster and self._group is not None:
+            self._group.create_task(self._first_of(copy.source, state))
+
+    async def _first_of(self, source: str, state: CopyState) -> None:
+        """Anybody may label a pod: only what an agent has forwarded makes us talk to a cluster."""
+        backoff = Backoff()
+        while source not in self._reporters:
+            try:
+                if await self._requests.forwarded_from(state.request_id) != source:
+                    log.warning("no copy of a forwarded pod", proxy=state.proxy, source=source)
+                    return
+            except GschError as error:
+                log.warning("copy not looked for", proxy=state.proxy, error=str(error))
+                await asyncio.sleep(backoff.next())
+            else:
+                break
+        # While we asked, it may have changed: the newest counts.
+        copy = self._by_proxy.get(state.proxy)
+        self._reporter(source).put(state if copy is None else _state(copy))
 
     def _reporter(self, cluster: str) -> "_Reporter":
         """One for each cluster: that one of them does not listen keeps no other waiting."""

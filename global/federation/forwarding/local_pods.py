@@ -9,8 +9,8 @@ import msgspec
 
 from cluster.api.client import ApiClient, ApiError
 from cluster.objects.core import ObjectMeta
-from federation.documents import Document
-from federation.forwarding.pod_documents import FINALIZER, FORWARDED_FROM, PROXY
+from federation.documents import FORWARDED_FROM, Document
+from federation.forwarding.pod_documents import FINALIZER, PROXY
 from federation.forwarding.virtual_nodes import MERGE_PATCH
 from scheduler.config.pod_info import REQUEST_LABEL
 

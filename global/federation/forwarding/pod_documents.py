@@ -12,8 +12,8 @@ from typing import Any
 
 import yaml
 
-FORWARDED_FROM = "gsch.io/forwarded-from"
-"""Label of copies and of what goes along: the cluster of the proxy."""
+from federation.documents import FORWARDED_FROM
+
 PROXY = "gsch.io/proxy"
 """Annotation of a copy: `namespace/name/uid` of its proxy."""
 FINALIZER = "gsch.io/forwarded-pod"

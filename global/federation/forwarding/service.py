@@ -2,7 +2,6 @@
 pods from elsewhere."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 
 import msgspec
 import structlog
@@ -12,7 +11,7 @@ from cluster.api.event_recorder import EventRecorder
 from cluster.api.writer import ApiWriter
 from cluster.objects.core import Pod
 from federation.bus import Bus
-from federation.forwarding.copies import Copies
+from federation.forwarding.copies import Copies, Requests
 from federation.forwarding.proxies import Proxies
 from federation.forwarding.requests import PodRequests
 from federation.forwarding.virtual_nodes import VirtualNodes
@@ -39,13 +38,13 @@ class Forwarding:
         client: ApiClient,
         bus: Bus,
         requests: PodRequests | None,
-        finished: Callable[[str], Awaitable[bool]],
+        remembered: Requests,
         routable: frozenset[str] = frozenset(),
     ) -> None:
         self._cluster, self._bus = cluster, bus
         self._writer = ApiWriter(client)
         self._events = EventRecorder(self._writer)
-        self._copies = Copies(client, cluster, self._publish, finished)
+        self._copies = Copies(client, cluster, self._publish, remembered)
         self._proxies = None
         if requests is not None:
             self._proxies = Proxies(

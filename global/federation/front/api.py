@@ -135,7 +135,9 @@ class Front:
             callbacks.check(given.callback_url, self._allow_private)
         names = frozenset(self._fleet.clusters)
         # YAML of a megabyte takes its time: not on the loop.
-        return await asyncio.to_thread(submit.request_of, given, who.owner, names, self._clock())
+        return await asyncio.to_thread(
+            submit.request_of, given, who.owner, names, self._clock(), who.forwards
+        )
 
     async def _create(
         self, who: Identity, given: submit.Submission, body: bytes, key: str | None

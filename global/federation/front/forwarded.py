@@ -37,7 +37,7 @@ class ForwardedPods:
         body = msgspec.json.encode(submission)
         try:
             request_id = await self._create(
-                Identity(_owner(cluster)), submission, body, _key(uid, number)
+                Identity(_owner(cluster), forwards=True), submission, body, _key(uid, number)
             )
         except web.HTTPConflict:
             made = await self.get(cluster, uid, number)

@@ -36,6 +36,8 @@ class Identity:
     agent: str = ""
     named: bool = True
     """Whether a token says so; otherwise nobody has to show one."""
+    forwards: bool = False
+    """Whether this is an agent that forwards pods of its cluster."""
 
 
 class Tokens:

@@ -70,6 +70,20 @@ def test_the_silence_of_an_agent_evicts_no_forwarded_pod(
     wait_for(lambda: not here.kube.items(PODS) and not there.kube.items(PODS))
 
 
+def test_every_part_ends_when_it_is_told_to_though_kafka_is_away(
+    apart: Apart, servers: Servers
+) -> None:
+    parts = [apart.front, apart.workers[0], apart.agents["c1"]]
+    servers.kafka.kill()
+    try:
+        assert [part.stop() for part in parts] == [0, 0, 0]
+    finally:
+        servers.kafka.start()
+        for part in parts:
+            part.start()
+        apart.front.wait_for_heard("c1")
+
+
 def node(member: Member) -> Json:
     return member.kube.get("/api/v1/nodes/gsch-c2")
 

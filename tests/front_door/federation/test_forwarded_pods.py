@@ -4,11 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.harness.forwarding import NAMESPACE, PODS, forwarded, phase_of, running
 from tests.harness.kube import wait_for
 from tests.harness.layer import Layer, Member, clear
-from tests.harness.make import Json
+from tests.harness.make import Json, pod_json
 
 pytestmark = pytest.mark.lab
 
@@ -62,6 +63,44 @@ def test_a_copy_that_somebody_deleted_fails_its_proxy(layer: Layer, enabled: lis
     wait_for(lambda: phase_of(here, "web") == "Failed")
     assert here.kube.pod(NAMESPACE, "web")["status"]["reason"] == "CopyDeleted"
     assert not there.kube.items(PODS), "none is made again behind its controller's back"
+
+
+def test_a_copy_that_went_while_no_agent_was_there_fails_its_proxy(
+    layer: Layer, enabled: list[Member]
+) -> None:
+    here, there = enabled
+    here.kube.create(forwarded("web"))
+    wait_for(lambda: phase_of(here, "web") == "Running")
+    layer.kill()
+    there.kube.delete(f"{PODS}/web")
+    wait_for(lambda: not there.kube.items(PODS))
+    layer.start()
+    wait_for(lambda: phase_of(here, "web") == "Failed")
+
+
+def test_who_says_that_a_pod_was_forwarded_is_not_believed(
+    layer: Layer, enabled: list[Member]
+) -> None:
+    here, there = enabled
+    here.kube.create(forwarded("web"))
+    wait_for(lambda: phase_of(here, "web") == "Running")
+    proxy = here.kube.pod(NAMESPACE, "web")["metadata"]
+    forged = pod_json("forged", namespace=NAMESPACE)
+    forged["metadata"] |= {
+        "labels": {"gsch.io/forwarded-from": "c1", "gsch.io/request": "req-1"},
+        "annotations": {"gsch.io/proxy": f"{NAMESPACE}/web/{proxy['uid']}"},
+    }
+    there.kube.create(forged)
+    there.kube.patch(f"{PODS}/forged/status", {"status": {"phase": "Failed"}})
+    status, answer = layer.call("POST", "/requests", {
+        "yaml": yaml.safe_dump(forged), "policy": "GSelectedCluster", "clusters": ["c2"],
+        "namespace": NAMESPACE,
+    })  # fmt: skip
+    assert (status, "the agents' own" in answer["error"]["message"]) == (400, True)
+    # What the true copy reports comes after it, in order.
+    there.kube.delete(f"{PODS}/web")
+    wait_for(lambda: phase_of(here, "web") == "Failed")
+    assert here.kube.pod(NAMESPACE, "web")["status"]["reason"] == "CopyDeleted"
 
 
 def test_a_cluster_s_own_scheduler_places_what_the_layer_leaves_to_it(
