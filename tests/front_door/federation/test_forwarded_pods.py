@@ -101,6 +101,7 @@ def test_who_says_that_a_pod_was_forwarded_is_not_believed(
     there.kube.delete(f"{PODS}/web")
     wait_for(lambda: phase_of(here, "web") == "Failed")
     assert here.kube.pod(NAMESPACE, "web")["status"]["reason"] == "CopyDeleted"
+    there.kube.delete(f"{PODS}/forged")
 
 
 def test_a_cluster_s_own_scheduler_places_what_the_layer_leaves_to_it(
