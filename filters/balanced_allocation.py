@@ -87,8 +87,8 @@ class _Kept:
 
 
 def _baseline(names: tuple[str, ...], view: View) -> Ints:
-    """50 + (50 - evenness / 2), doubled, so that halving truncates as upstream's does: the dividend
-    before 50 is added is never negative there (0..100)."""
+    """150 - evenness: (with the pod + this) / 2 is upstream's (with - without + 50) / 2 + 50, whose
+    dividend is never negative, so that both round down."""
     baseline = _evenness([_fraction(name, 0, view) for name in names])
     return np.subtract(MAX_SCORE + MAX_SCORE // 2, baseline, out=baseline)
 

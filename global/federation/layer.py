@@ -26,7 +26,7 @@ from cluster.api.lease import LeaseLost
 from cluster.errors import ClusterError, ConfigError
 from federation import repository
 from federation.agent.app import AgentSettings, ClusterAgent
-from federation.agent.files import Fetch, FileMissing, Files
+from federation.agent.files import FileMissing, Files, front_files
 from federation.bus import Bus
 from federation.bus.in_process import InProcessBus
 from federation.bus.kafka import KafkaBus, KafkaSettings
@@ -177,7 +177,7 @@ async def agent(configuration: GlobalConfiguration, name: str) -> None:
         _front_session(configuration) as session,
         _yaml_cache(configuration) as yaml_cache,
     ):
-        fetch = _front_files(configuration.front.url, session)
+        fetch = front_files(configuration.front.url, session)
 
         async def fetch_either(file_id: str) -> str:
             """From the front; what a front of GS took lies in Redis alone."""
@@ -308,24 +308,6 @@ async def _front_session(
         headers=headers, timeout=timeout, connector=connector
     ) as session:
         yield session
-
-
-def _front_files(front: str, session: aiohttp.ClientSession) -> Fetch:
-    """Reads YAML from the front."""
-
-    async def fetch(file_id: str) -> str:
-        try:
-            async with session.get(f"{front.rstrip('/')}/api/v1/files/{file_id}") as reply:
-                text = await reply.text()
-                if reply.status == 200:
-                    return text
-                if reply.status == 404:
-                    raise FileMissing(f"the front has no file {file_id}")
-                raise ClusterError(f"the front answered {reply.status} for file {file_id}")
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise ClusterError(f"no answer from the front at {front}: {error}") from error
-
-    return fetch
 
 
 def _agent_settings(

@@ -5,7 +5,9 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 
-from cluster.errors import GschError
+import aiohttp
+
+from cluster.errors import ClusterError, GschError
 from federation.documents import Document, read
 
 Fetch = Callable[[str], Awaitable[str]]
@@ -50,3 +52,21 @@ class Files:
         while self._size > MAX_CHARACTERS:
             _, (size, _) = self._kept.popitem(last=False)
             self._size -= size
+
+
+def front_files(front: str, session: aiohttp.ClientSession) -> Fetch:
+    """Reads YAML from the front."""
+
+    async def fetch(file_id: str) -> str:
+        try:
+            async with session.get(f"{front.rstrip('/')}/api/v1/files/{file_id}") as reply:
+                text = await reply.text()
+                if reply.status == 200:
+                    return text
+                if reply.status == 404:
+                    raise FileMissing(f"the front has no file {file_id}")
+                raise ClusterError(f"the front answered {reply.status} for file {file_id}")
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise ClusterError(f"no answer from the front at {front}: {error}") from error
+
+    return fetch

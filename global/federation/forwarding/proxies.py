@@ -17,15 +17,14 @@ import structlog
 from cluster.api.client import ApiClient, ApiError
 from cluster.api.reflector import Backoff, EventType, Reflector
 from cluster.errors import GschError, PodRejected
-from cluster.objects.core import AnnotatedMeta, Labels, ObjectMeta, Pod
+from cluster.objects.core import ObjectMeta, Pod
 from federation.forwarding.objects_along import MissingObject, ObjectsAlong
 from federation.forwarding.pod_documents import FINALIZER, Origin, references_of, text_of
+from federation.forwarding.proxy_pod import REQUEST, TRY, ProxyPod, global_config, submission_of
 from federation.forwarding.requests import PodRequest, PodRequests, RequestRefused
 from federation.forwarding.virtual_nodes import MERGE_PATCH, VirtualNodes, node_of
 from federation.forwarding.wire import CopiesBody, CopyState, WantedBody, WantedCopy
-from federation.request import LOW_LATENCY, POLICIES, State
-from federation.submit import Submission
-from scheduler.config import gschconfig
+from federation.request import State
 from scheduler.config.gschconfig import GschConfig
 from scheduler.config.pod_info import REQUEST_LABEL
 
@@ -33,41 +32,19 @@ log = structlog.get_logger(__name__)
 
 ENABLED = "gsch.io/forwarding=enabled"
 """Label of the namespaces whose pods may be forwarded."""
-REQUEST = "gsch.io/request-id"
-TRY = "gsch.io/request-number"
-POLL_INTERVAL_S = 1.0
+POLL_INTERVAL_S, MAX_POLL_INTERVAL_S = 1.0, 10.0
+"""Seconds between looks at a request that is not over: a tenth of the time that the pod has waited
+by then, within these."""
 RETRY_AFTER_S = 30.0
 """Seconds after which a pod that no cluster took is tried again."""
+REFUSED = (400, 403, 422)
+"""Answers of the API server that stay the same however often it is asked."""
 STRATEGIC = "application/strategic-merge-patch+json"
-TERMINAL = ("Succeeded", "Failed")
 MIRRORED = (
     "phase", "reason", "message", "conditions", "startTime", "hostIP", "hostIPs", "podIP",
     "podIPs", "containerStatuses", "initContainerStatuses",
 )  # fmt: skip
 ADDRESSES = ("podIP", "podIPs", "hostIP", "hostIPs")
-
-
-class ProxyMeta(AnnotatedMeta, frozen=True):
-    finalizers: list[str] | None = None
-
-
-class ProxyPod(Pod, frozen=True):
-    """A pod of a namespace from which pods may be forwarded."""
-
-    metadata: ProxyMeta
-
-    @property
-    def annotations(self) -> Labels:
-        return self.metadata.annotations or {}
-
-    @property
-    def managed(self) -> bool:
-        return FINALIZER in (self.metadata.finalizers or ())
-
-    @property
-    def number(self) -> int:
-        text = self.annotations.get(TRY, "1")
-        return int(text) if text.isascii() and text.isdigit() else 1
 
 
 class _Namespace(msgspec.Struct, frozen=True):
@@ -96,13 +73,17 @@ class Proxies:
         self._cluster, self._client, self._requests = cluster, client, requests
         self._nodes, self._ask_again, self._report = nodes, ask_again, report
         self._routable, self._along, self._clock = routable, ObjectsAlong(client), clock
-        self._namespaces: dict[str, asyncio.Task[None]] = {}
+        self._enabled: set[str] = set()
+        self._watched: set[str] = set()
+        """Namespaces that are or were enabled: proxies are followed to their end."""
         self._pods: dict[str, ProxyPod] = {}
         """By uid, those that have to do with us."""
         self._followers: dict[str, tuple[asyncio.Task[None], asyncio.Event]] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self._retry_at: dict[str, float] = {}
         """By uid, when a pod that no cluster took is tried again."""
+        self._since: dict[str, float] = {}
+        """By uid, when its request was first looked at."""
         self._asked: set[str] = set()
         """The uids of bound proxies whose copies were asked for since we began."""
         self._group: asyncio.TaskGroup | None = None
@@ -129,19 +110,16 @@ class Proxies:
     ) -> None:
         assert self._group is not None  # noqa: S101 - `run` set it
         if new is None:
-            # Proxies that there are stay as they are: nobody ends them for a label.
-            task = self._namespaces.pop(old.metadata.name if old else "", None)
-            if task is not None:
-                task.cancel()
-        elif new.metadata.name not in self._namespaces:
+            self._enabled.discard(old.metadata.name if old else "")
+            return
+        name = new.metadata.name
+        self._enabled.add(name)
+        if name not in self._watched:
+            self._watched.add(name)
             pods: Reflector[ProxyPod] = Reflector(
-                self._client,
-                f"/api/v1/namespaces/{new.metadata.name}/pods",
-                ProxyPod,
-                self._pod_changed,
+                self._client, f"/api/v1/namespaces/{name}/pods", ProxyPod, self._pod_changed
             )
-            task = self._group.create_task(pods.run())
-            self._namespaces[new.metadata.name] = task
+            self._group.create_task(pods.run())
 
     def _pod_changed(self, kind: EventType, old: ProxyPod | None, new: ProxyPod | None) -> None:
         pod = new or old
@@ -164,7 +142,9 @@ class Proxies:
             return True
         if pod.spec.node_name or pod.metadata.deletion_timestamp or pod.terminal:
             return False
-        return REQUEST_LABEL not in (pod.metadata.labels or {}) and _asks(pod) is not None
+        if pod.metadata.namespace not in self._enabled:
+            return False
+        return REQUEST_LABEL not in (pod.metadata.labels or {}) and global_config(pod) is not None
 
     # -- one proxy -------------------------------------------------------------------------
 
@@ -180,6 +160,10 @@ class Proxies:
                 except GschError as error:
                     log.warning("forwarded pod", pod=pod.key, error=str(error))
                     delay = backoff.next()
+                except Exception:
+                    # A bug costs one pod, and not the agent.
+                    log.exception("forwarded pod", pod=pod.key)
+                    delay = RETRY_AFTER_S
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(delay):
                         await changed.wait()
@@ -187,6 +171,7 @@ class Proxies:
             self._followers.pop(uid, None)
             self._locks.pop(uid, None)
             self._retry_at.pop(uid, None)
+            self._since.pop(uid, None)
             self._asked.discard(uid)
 
     def _lock(self, uid: str) -> asyncio.Lock:
@@ -213,7 +198,12 @@ class Proxies:
             return await self._place(pod, request)
         if request.over:
             return await self._try_again(pod, request)
-        return POLL_INTERVAL_S
+        return self._poll_interval(pod)
+
+    def _poll_interval(self, pod: ProxyPod) -> float:
+        now = self._clock()
+        waited = now - self._since.setdefault(pod.metadata.uid, now)
+        return min(max(waited / 10, POLL_INTERVAL_S), MAX_POLL_INTERVAL_S)
 
     async def _try_again(self, pod: ProxyPod, request: PodRequest) -> float | None:
         """With a new request, after a while."""
@@ -237,8 +227,8 @@ class Proxies:
         raw = await self._read(pod)
         origin = Origin(self._cluster, pod.metadata.namespace, pod.metadata.name, uid)
         objects = await self._along.read(origin.namespace, references_of(raw))
-        config = _asks(pod) or GschConfig()
-        submission = _submission(config, text_of(raw, origin, objects), origin)
+        config = global_config(pod) or GschConfig()
+        submission = submission_of(config, text_of(raw, origin, objects), origin)
         request = await self._requests.make(uid, pod.number, submission)
         await self._patch(pod, {"metadata": {"annotations": {REQUEST: request.id}}})
         return request
@@ -256,7 +246,7 @@ class Proxies:
             "metadata": {"name": meta.name, "namespace": meta.namespace, "uid": meta.uid},
             "target": {"apiVersion": "v1", "kind": "Node", "name": node},
         }
-        reply = await self._client.request("POST", f"{_path(pod)}/binding", binding)
+        reply = await self._client.request("POST", f"{pod.path}/binding", binding)
         if not reply.ok and reply.status not in (404, 409):
             raise ApiError(reply, f"bind {pod.key}")
         if reply.ok:
@@ -283,10 +273,10 @@ class Proxies:
         if cluster is not None or not pod.spec.node_name:
             request = await self._requests.cancel(uid, pod.number)
             if request is not None and request.state not in (State.CANCELED, State.FAILED):
-                return POLL_INTERVAL_S
+                return self._poll_interval(pod)
         if cluster is not None:
             options = {"gracePeriodSeconds": 0, "preconditions": {"uid": uid}}
-            reply = await self._client.request("DELETE", _path(pod), options)
+            reply = await self._client.request("DELETE", pod.path, options)
             if not reply.ok and reply.status not in (404, 409):
                 raise ApiError(reply, f"delete {pod.key}")
         await self._patch(
@@ -349,16 +339,23 @@ class Proxies:
                 # An address that cannot be reached must not come into an EndpointSlice.
                 status |= dict.fromkeys(ADDRESSES)
         reply = await self._client.request(
-            "PATCH", f"{_path(pod)}/status", _status_patch(status, uid), MERGE_PATCH
+            "PATCH",
+            f"{pod.path}/status",
+            {"metadata": {"uid": uid}, "status": status},
+            MERGE_PATCH,
         )
+        if reply.status in REFUSED:
+            # Asked again it would be refused again, and keep all other copies waiting.
+            text = f"the status of its copy was not taken: {reply.error.message}"
+            self._report(pod, "NotMirrored", text, True)
         # 409: a pod of the same name has taken its place.
-        if not reply.ok and reply.status not in (404, 409):
+        elif not reply.ok and reply.status not in (404, 409):
             raise ApiError(reply, f"write the status of {pod.key}")
 
     # -- reading and writing ---------------------------------------------------------------
 
     async def _read(self, pod: ProxyPod) -> dict[str, Any]:
-        reply = await self._client.request("GET", _path(pod))
+        reply = await self._client.request("GET", pod.path)
         if not reply.ok:
             raise ApiError(reply, f"read {pod.key}")
         raw: dict[str, Any] = msgspec.json.decode(reply.body)
@@ -369,41 +366,6 @@ class Proxies:
     ) -> None:
         """Of this very pod, and of none that has taken its name."""
         metadata = {**body["metadata"], "uid": pod.metadata.uid}
-        reply = await self._client.request(
-            "PATCH", _path(pod), {"metadata": metadata}, content_type
-        )
+        reply = await self._client.request("PATCH", pod.path, {"metadata": metadata}, content_type)
         if not reply.ok and reply.status not in (404, 409):
             raise ApiError(reply, f"write {pod.key}")
-
-
-def _path(pod: Pod) -> str:
-    return f"/api/v1/namespaces/{pod.metadata.namespace}/pods/{pod.metadata.name}"
-
-
-def _status_patch(status: Mapping[str, Any], uid: str) -> dict[str, Any]:
-    return {"metadata": {"uid": uid}, "status": status}
-
-
-def _asks(pod: Pod) -> GschConfig | None:
-    """The gschConfig of a pod that asks for the global layer; None for any other."""
-    try:
-        config = gschconfig.of_pod(pod)
-    except PodRejected:
-        # Its scheduler says what is wrong with it.
-        return None
-    return config if config is not None and config.scope == "global" else None
-
-
-def _submission(config: GschConfig, text: str, origin: Origin) -> Submission:
-    source_pod = config.pod_name if config.mode != "fromnode" else ""
-    if source_pod and "/" not in source_pod:
-        source_pod = f"{origin.namespace}/{source_pod}"
-    return Submission(
-        text,
-        config.priority if config.priority in POLICIES else LOW_LATENCY,
-        [level if isinstance(level, str) else list(level) for level in config.clusters],
-        source_cluster=config.source_cluster or origin.cluster,
-        source_node="" if source_pod else config.source_node,
-        source_pod=source_pod,
-        namespace=origin.namespace,
-    )

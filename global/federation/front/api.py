@@ -25,6 +25,7 @@ from federation.front import forwarded
 from federation.front.errors import answer_errors, json_response
 from federation.front.forwarded import ForwardedPods
 from federation.front.legacy import LegacyFront
+from federation.front.records import attempt_of, summary_of
 from federation.front.tokens import Identity, Tokens
 from federation.levels import levels_of
 from federation.live import QUEUE, Live
@@ -195,7 +196,9 @@ class Front:
                 limit=limit,
             )
         )
-        return json_response({"items": [_summary(r) for r in page.requests], "continue": page.next})
+        return json_response(
+            {"items": [summary_of(r) for r in page.requests], "continue": page.next}
+        )
 
     async def read(self, http: web.Request) -> web.StreamResponse:
         case = await self._own(http)
@@ -204,10 +207,10 @@ class Front:
         )
         return json_response(
             {
-                **_summary(case.request),
+                **summary_of(case.request),
                 "levels": case.request.levels,
                 "leftOut": case.request.excluded,
-                "attempts": [_attempt(one) for one in case.attempts],
+                "attempts": [attempt_of(one) for one in case.attempts],
                 "history": [{"at": entry.at, "text": entry.text} for entry in entries],
             }
         )
@@ -350,8 +353,8 @@ def _since(
     connection: Connection, request_id: str, after: int
 ) -> tuple[State | None, list[repository.HistoryEntry]]:
     """State of the request, and the lines of its history beyond the one of this number."""
-    state = repository.state(connection, request_id)
-    return state, repository.history_entries(connection, request_id, after)
+    entries = repository.history_entries(connection, request_id, after)
+    return repository.state(connection, request_id), entries
 
 
 def _user(http: web.Request) -> Identity:
@@ -366,38 +369,3 @@ def _number(text: str, name: str, maximum: int) -> int:
     if not text.isascii() or not text.isdigit() or int(text) > maximum:
         raise submit.BadRequest(f"{name}: a number of at most {maximum}, not {text[:40]!r}")
     return int(text)
-
-
-def _summary(request: Request) -> dict[str, Any]:
-    return {
-        "id": request.id,
-        "state": request.state,
-        "policy": request.policy,
-        "mode": request.mode,
-        "namespace": request.namespace,
-        "user": request.owner.user,
-        "workspace": request.owner.workspace,
-        "project": request.owner.project,
-        "queue": request.queue,
-        "failures": request.fail_count,
-        "message": request.message,
-        "createdAt": request.created_at,
-        "finishedAt": request.finished_at,
-    }
-
-
-def _attempt(attempt: Any) -> dict[str, Any]:
-    return {
-        "number": attempt.number,
-        "cluster": attempt.cluster,
-        "round": attempt.round,
-        "level": attempt.level,
-        "state": attempt.state,
-        "node": attempt.node,
-        "score": attempt.score,
-        "rttMs": attempt.rtt_ms,
-        "fits": attempt.fits,
-        "message": attempt.message,
-        "askedAt": attempt.asked_at,
-        "endedAt": attempt.ended_at,
-    }

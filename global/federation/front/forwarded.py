@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 from store.transactions import Transactions
 
 from federation import repository
+from federation.documents import BadDocument
 from federation.forwarding.requests import PodRequest, RequestRefused
 from federation.front.tokens import Identity
 from federation.progress import Progress
@@ -76,7 +77,7 @@ class PodRequestsHere:
     async def make(self, uid: str, number: int, submission: Submission) -> PodRequest:
         try:
             return await self._pods.make(self._cluster, uid, number, submission)
-        except BadRequest as error:
+        except (BadRequest, BadDocument) as error:
             raise RequestRefused(str(error)) from error
 
     async def get(self, uid: str, number: int) -> PodRequest | None:
