@@ -8,6 +8,7 @@ import fcntl
 import os
 import re
 import shutil
+import socket
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -87,6 +88,8 @@ class LabCluster:
         try:
             with one_at_a_time():
                 self._create(binary_paths, options)
+                if not options.bare:
+                    self._wait_for_fake_kubelets()
         except BaseException:
             self.down()
             raise
@@ -121,6 +124,24 @@ class LabCluster:
             command += ["--extra-args", argument]
         root().mkdir(parents=True, exist_ok=True)
         self._kwokctl(binary_paths, command)
+
+    def _wait_for_fake_kubelets(self) -> None:
+        """They take their port long after it was chosen: until then no other cluster may choose."""
+        if not processes.wait_until(self._fake_kubelets_listen, 60):
+            raise LabError(f"the fake kubelets of {self.name} do not listen:\n{self._log_tails()}")
+
+    def _fake_kubelets_listen(self) -> bool:
+        pid = self.running().get("kwok")
+        if pid is None:
+            return False
+        arguments = processes.of_folder(self.folder).get(pid, [])
+        where = [a.partition("=")[2] for a in arguments if a.startswith("--server-address=")]
+        host, _, port = where[0].rpartition(":") if where else ("", "", "")
+        try:
+            socket.create_connection((host, int(port)), 1).close()
+        except (OSError, ValueError):
+            return False
+        return True
 
     def _kwokctl(self, binary_paths: Mapping[str, Path], command: list[str]) -> None:
         settings = root() / "kwokctl.yaml"
