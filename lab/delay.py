@@ -145,7 +145,7 @@ def _delays(settings: dict[str, Any]) -> list[list[float]]:
 def main() -> None:
     switch = Switch(Path(sys.argv[1]))
     signal.signal(signal.SIGHUP, switch.reload)
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     print("ready", flush=True)  # noqa: T201
     switch.run()
 
