@@ -4,6 +4,7 @@ All that one owns lies in a folder of its own; its port and passwords are in `se
 so that it comes back under the same address after a crash.
 """
 
+import base64
 import json
 import os
 import pwd
@@ -169,7 +170,9 @@ class Kafka(Backing):
 
     def _prepare(self) -> None:
         (self.folder / "server.properties").write_text(self._properties())
-        cluster = secrets.token_urlsafe(16)
+        # A UUID in base64 whose first bit is 0, so that it does not begin with "-".
+        random = bytes([secrets.randbelow(128), *secrets.token_bytes(15)])
+        cluster = base64.urlsafe_b64encode(random).decode().rstrip("=")
         self._java("kafka.tools.StorageTool", "format", "-t", cluster, "-c",
                    f"{self.folder}/server.properties", "--standalone")  # fmt: skip
 

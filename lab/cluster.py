@@ -10,7 +10,7 @@ import re
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -98,7 +98,14 @@ class LabCluster:
         disabled = [] if options.kube_scheduler else ["kube-scheduler"]
         if options.bare:
             disabled += ["kube-controller-manager", "kwok-controller"]
-        extra = ["etcd=unsafe-no-fsync=true", *options.extra_args]
+        identity = self.folder / "pki" / "admin"
+        extra = [
+            "etcd=unsafe-no-fsync=true",
+            # As whom the API server asks kubelets that want to know.
+            f"kube-apiserver=kubelet-client-certificate={identity}.crt",
+            f"kube-apiserver=kubelet-client-key={identity}.key",
+            *options.extra_args,
+        ]
         if options.bare:
             # With no controllers nothing would make accounts, or take taints and finalizers off.
             unwanted = ("ServiceAccount", "TaintNodesByCondition", "StorageObjectInUseProtection")
@@ -120,10 +127,8 @@ class LabCluster:
             # Virtual nodes stand for other clusters: their agents are their kubelets.
             fake = f"manage-nodes-with-label-selector=!{VIRTUAL_NODE}"
             extra += ["kwok-controller=manage-all-nodes=false", f"kwok-controller={fake}"]
-        for argument in extra:
-            command += ["--extra-args", argument]
         root().mkdir(parents=True, exist_ok=True)
-        self._kwokctl(binary_paths, command)
+        self._kwokctl(binary_paths, command, _settings(extra))
 
     def _wait_for_fake_kubelets(self) -> None:
         """They take their port long after it was chosen: until then no other cluster may choose."""
@@ -143,9 +148,9 @@ class LabCluster:
             return False
         return True
 
-    def _kwokctl(self, binary_paths: Mapping[str, Path], command: list[str]) -> None:
+    def _kwokctl(self, binary_paths: Mapping[str, Path], command: list[str], config: str) -> None:
         settings = root() / "kwokctl.yaml"
-        settings.write_text(_KWOKCTL_SETTINGS)
+        settings.write_text(config)
         path = f"{binary_paths['kubectl'].parent}{os.pathsep}{os.environ.get('PATH', '')}"
         answer = subprocess.run(
             [
@@ -226,9 +231,21 @@ def one_at_a_time() -> Iterator[None]:
 
 
 # Everything on loopback: the lab's etcd asks nobody for a password.
-_KWOKCTL_SETTINGS = """\
-apiVersion: config.kwok.x-k8s.io/v1alpha1
-kind: KwokctlConfiguration
-options:
-  bindAddress: 127.0.0.1
-"""
+
+
+def _settings(extra: Iterable[str]) -> str:
+    """kwokctl's configuration; `extra` are arguments, `component=argument=value`. (Its own option
+    for them fails on several of one component.)"""
+    arguments: dict[str, list[dict[str, str]]] = {}
+    for text in extra:
+        component, key, value = text.split("=", 2)
+        arguments.setdefault(component, []).append({"key": key, "value": value})
+    configuration = {
+        "apiVersion": "config.kwok.x-k8s.io/v1alpha1",
+        "kind": "KwokctlConfiguration",
+        "options": {"bindAddress": "127.0.0.1"},
+        "componentsPatches": [
+            {"name": name, "extraArgs": given} for name, given in arguments.items()
+        ],
+    }
+    return yaml.safe_dump(configuration)

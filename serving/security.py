@@ -2,8 +2,10 @@
 
 import hmac
 import ipaddress
+import os
 import ssl
-from collections.abc import Awaitable, Callable, Container
+from collections.abc import Awaitable, Callable, Container, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from aiohttp import web
@@ -70,6 +72,18 @@ def tls(certificate: str, key: str, client_ca: str = "") -> ssl.SSLContext | Non
     except (OSError, ssl.SSLError) as error:
         raise ServingError(str(error)) from error
     return context
+
+
+@contextmanager
+def in_memory_file(content: bytes) -> Iterator[str]:
+    """The path of a file that lies on no disk: `ssl` reads keys from files alone."""
+    number = os.memfd_create("key")
+    try:
+        with open(number, "wb", closefd=False) as file:
+            file.write(content)
+        yield f"/proc/self/fd/{number}"
+    finally:
+        os.close(number)
 
 
 PRIVATE = tuple(

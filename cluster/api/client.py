@@ -101,6 +101,10 @@ class ApiClient:
         self._renewing = asyncio.Lock()
 
     @property
+    def access(self) -> Access:
+        return self._access
+
+    @property
     def host(self) -> str:
         return self._access.credentials.host
 

@@ -124,15 +124,21 @@ def worker(config_file: str, policies: tuple[str, ...], verbose: bool) -> None:
 @global_.command()
 @config_option
 @click.option("--cluster", required=True, help="Which of the configuration's clusters it is for.")
+@click.option(
+    "--kubelet-address",
+    default="",
+    envvar="GSCH_KUBELET_ADDRESS",
+    help="This agent's own IP address, in place of the configuration's kubelet.address.",
+)
 @verbose_option
-def agent(config_file: str, cluster: str, verbose: bool) -> None:
+def agent(config_file: str, cluster: str, kubelet_address: str, verbose: bool) -> None:
     """Run a cluster's agent, in or near that cluster; a second one stands by.
 
     \b
     Example:  gsch global agent --config global.yaml --cluster c1
     """
     logs.configure(verbose)
-    uvloop.run(layer.agent(load(config_file), cluster))
+    uvloop.run(layer.agent(load(config_file), cluster, kubelet_address))
 
 
 def _cluster(text: str) -> ClusterSettings:

@@ -46,6 +46,13 @@ CLUSTER_SCOPED = (
 
 FORWARDED_FROM = "gsch.io/forwarded-from"
 """Label of copies of forwarded pods, and of what goes along: the cluster of the proxy."""
+ACCOUNT = "gsch-workloads"
+"""ServiceAccount of each namespace with which the objects of requests are made."""
+
+
+def account_user(namespace: str) -> str:
+    """The user whom an agent impersonates there."""
+    return f"system:serviceaccount:{namespace}:{ACCOUNT}"
 
 
 class BadDocument(GschError):

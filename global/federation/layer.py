@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import msgspec
 import structlog
 from aiohttp import web
 from redis.asyncio import Redis
@@ -42,6 +43,7 @@ from federation.relay import Relay
 from federation.reports import Reports
 from federation.request import POLICIES
 from federation.settings import ClusterSettings, GlobalConfiguration, cluster_of, secret
+from federation.streams.rendezvous import FrontRendezvous, Rendezvous
 from federation.worker import QueueRule, Worker
 from federation.yaml_cache import YamlCache
 from serving.http_server import Endpoint, HttpServer, content, health, run_until_stopped
@@ -139,6 +141,7 @@ async def up(configuration: GlobalConfiguration) -> None:
                 core.bus,
                 files,
                 front.forwarded.of(cluster.name),
+                front.meeting_point.of(cluster.name),
             )
             for cluster in configuration.clusters
         ]
@@ -165,9 +168,12 @@ async def worker(configuration: GlobalConfiguration, policies: Sequence[str]) ->
         )
 
 
-async def agent(configuration: GlobalConfiguration, name: str) -> None:
+async def agent(configuration: GlobalConfiguration, name: str, kubelet_address: str = "") -> None:
     """One cluster's agent, in or near its cluster; a second one stands by."""
     cluster = cluster_of(configuration, name, "--cluster")
+    if kubelet_address:
+        kubelet = msgspec.structs.replace(cluster.kubelet, address=kubelet_address)
+        cluster = msgspec.structs.replace(cluster, kubelet=kubelet)
     if not configuration.kafka.servers:
         raise ConfigError("kafka.servers: an agent that is a process of its own needs Kafka")
     if not configuration.front.url:
@@ -191,7 +197,8 @@ async def agent(configuration: GlobalConfiguration, name: str) -> None:
 
         settings = _agent_settings(cluster, configuration, configuration.lease_namespace)
         pod_requests = HttpPodRequests(session, configuration.front.url, name)
-        running = _run_agent(cluster, settings, bus, Files(fetch_either), pod_requests)
+        rendezvous = FrontRendezvous(session, configuration.front.url, name)
+        running = _run_agent(cluster, settings, bus, Files(fetch_either), pod_requests, rendezvous)
         await _serve(_pages(configuration, LayerMetrics()), [running])
 
 
@@ -323,6 +330,7 @@ def _agent_settings(
         lease_namespace,
         configuration.legacy,
         frozenset(cluster.routable),
+        cluster.kubelet,
     )
 
 
@@ -332,6 +340,7 @@ async def _run_agent(
     bus: Bus,
     files: Files,
     pod_requests: PodRequests,
+    rendezvous: Rendezvous,
 ) -> None:
     """For ever. A cluster that cannot be reached is tried again, and keeps no other from its
     work; an agent that lost its Lease stands by."""
@@ -339,7 +348,7 @@ async def _run_agent(
         try:
             access = Access(cluster.kubeconfig or None, cluster.context or None)
             async with ApiClient(access) as client:
-                agent = ClusterAgent(settings, client, bus, files, pod_requests=pod_requests)
+                agent = ClusterAgent(settings, client, bus, files, rendezvous, pod_requests)
                 await agent.run()
         except* LeaseLost as group:
             log.warning("lease lost", cluster=cluster.name, error=str(group.exceptions[0]))

@@ -4,8 +4,8 @@
 
 `hcode` says what is meant, `lcode` 1 that it is a request and 2 that it is a reply. Ours adds an
 `attempt` to every `msg` (a message without one comes from a worker or front of GS), and the codes
-REPORT, PODS, COPIES, WANTED_COPIES and REVOKE. YAML is never part of a message: it is fetched by
-`file_id`."""
+REPORT, PODS, COPIES, WANTED_COPIES, STREAM and REVOKE. YAML is never part of a message: it is
+fetched by `file_id`."""
 
 from enum import IntEnum
 from typing import Any
@@ -24,12 +24,13 @@ MAX_SHOWN = 2000
 
 
 class Code(IntEnum):
-    """hcode. 100 to 130, 220 and 410 are ours."""
+    """hcode. 100 to 140, 220 and 410 are ours."""
 
     REPORT = 100
     PODS = 110
     COPIES = 120
     WANTED_COPIES = 130
+    STREAM = 140
     LATENCY = 200
     APPLY_LATENCY = 210
     REVOKE = 220

@@ -13,6 +13,26 @@ API_VERSION, KIND = "config.gsch.io/v1alpha1", "GlobalConfiguration"
 MAX_BYTES = 1024 * 1024
 
 
+class KubeletSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True, rename="camel"):
+    """The kubelet API of the nodes that stand for other clusters, for `kubectl logs`, `exec`,
+    `attach` and `port-forward` of pods that were forwarded."""
+
+    address: str = ""
+    """The agent's IP address as the cluster's API server reaches it; empty: not served."""
+    port: int = 10250
+    """Its port there."""
+    tls_cert_file: str = ""
+    """Certificate, PEM. Empty: one of its own, which API servers take that verify none."""
+    tls_private_key_file: str = ""
+    """Its private key, PEM."""
+    client_ca_file: str = ""
+    """Authority of the API server's client certificate, PEM. Empty: the one that the cluster names
+    in its ConfigMap kube-system/extension-apiserver-authentication."""
+
+
+NO_KUBELET = KubeletSettings()
+
+
 class ClusterSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True, rename="camel"):
     """A cluster and its agent."""
 
@@ -35,6 +55,8 @@ class ClusterSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True, r
     routable: list[str] = []
     """Clusters whose pods' addresses are reached from this one: only theirs come into its
     EndpointSlices."""
+    kubelet: KubeletSettings = NO_KUBELET
+    """The kubelet API for pods that were forwarded from here."""
 
 
 class QueueSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True, rename="camel"):

@@ -25,8 +25,25 @@ RESOURCES = ("cpu", "memory", "nvidia.com/gpu", "pods")
 
 
 def slow(name: str) -> Json:
-    """One bind at a time, so that there is a middle in which something can die."""
+    """One bind at a time: with SLOWLY there is a middle in which something can die."""
     return {**profiles(name), "parallelism": 1}
+
+
+SLOWLY_MS = 15
+
+
+@pytest.fixture
+def proxy(lab: LabCluster, tmp_path: Path) -> Iterator[Proxy]:
+    found = Proxy(lab, tmp_path)
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def slowly(proxy: Proxy) -> Path:
+    """A kubeconfig by which each answer of the API server takes its time."""
+    proxy.toxic("latency", "downstream", latency=SLOWLY_MS)
+    return proxy.kubeconfig
 
 
 def create_all(kube: Kube, pods: list[Json]) -> None:
@@ -138,7 +155,7 @@ def _answers(kube: Kube) -> bool:
 
 
 def test_the_scheduler_is_killed_and_started_again(
-    kube: Kube, namespace: str, make_nodes: MakeNodes, lab: LabCluster, tmp_path: Path
+    kube: Kube, namespace: str, make_nodes: MakeNodes, slowly: Path, tmp_path: Path
 ) -> None:
     make_nodes(*(node_json(f"n{i}", cpu="8", pods="60") for i in range(10)))
     name = name_of_profile()
@@ -147,7 +164,7 @@ def test_the_scheduler_is_killed_and_started_again(
     ]
     create_all(kube, pods)
     before = binds(kube)
-    with Gsch(tmp_path, lab.kubeconfig, **slow(name)) as running:
+    with Gsch(tmp_path, slowly, **slow(name)) as running:
         for _ in range(2):
             wait_for(lambda: _some_bound(running, 20), pause=0.005)
             running.kill()
@@ -159,7 +176,7 @@ def test_the_scheduler_is_killed_and_started_again(
 
 
 def test_two_replicas_hand_over_without_losing_or_doubling_a_pod(
-    kube: Kube, namespace: str, make_nodes: MakeNodes, lab: LabCluster, tmp_path: Path
+    kube: Kube, namespace: str, make_nodes: MakeNodes, slowly: Path, tmp_path: Path
 ) -> None:
     make_nodes(*(node_json(f"n{i}", cpu="8", pods="60") for i in range(10)))
     name = name_of_profile()
@@ -177,8 +194,8 @@ def test_two_replicas_hand_over_without_losing_or_doubling_a_pod(
     create_all(kube, pods)
     before = binds(kube)
     settings: Json = {**slow(name), "leaderElection": lease}
-    one = Gsch(tmp_path, lab.kubeconfig, "one", **settings)
-    two = Gsch(tmp_path, lab.kubeconfig, "two", **settings)
+    one = Gsch(tmp_path, slowly, "one", **settings)
+    two = Gsch(tmp_path, slowly, "two", **settings)
     with one, two_launched(two):
         assert one.lines("leading")
         assert not two.lines("leading")
@@ -228,7 +245,7 @@ def test_a_leader_that_stops_lets_the_next_one_in_at_once(
 
 
 def test_sigterm_lets_binds_in_flight_end(
-    kube: Kube, namespace: str, make_nodes: MakeNodes, lab: LabCluster, tmp_path: Path
+    kube: Kube, namespace: str, make_nodes: MakeNodes, slowly: Path, tmp_path: Path
 ) -> None:
     make_nodes(*(node_json(f"n{i}", cpu="8", pods="60") for i in range(10)))
     name = name_of_profile()
@@ -236,7 +253,7 @@ def test_sigterm_lets_binds_in_flight_end(
         pod_json(f"p{n}", {"cpu": "130m"}, namespace=namespace, scheduler=name) for n in range(300)
     ]
     create_all(kube, pods)
-    with Gsch(tmp_path, lab.kubeconfig, **slow(name)) as running:
+    with Gsch(tmp_path, slowly, **slow(name)) as running:
         wait_for(lambda: _some_bound(running, 20), pause=0.005)
         running.signal(signal.SIGTERM)
         assert running.process.wait(30) == 0
@@ -248,13 +265,6 @@ def test_sigterm_lets_binds_in_flight_end(
     told = {e["regarding"]["name"] for e in events if e["reason"] == "Scheduled"}
     assert told == bound
     assert bound
-
-
-@pytest.fixture
-def proxy(lab: LabCluster, tmp_path: Path) -> Iterator[Proxy]:
-    found = Proxy(lab, tmp_path)
-    yield found
-    found.close()
 
 
 def test_a_cut_watch_loses_and_doubles_nothing(

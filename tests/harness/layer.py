@@ -10,7 +10,7 @@ import urllib.request
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -45,6 +45,8 @@ class Member:
     lab: LabCluster | Away
     kube: Kube
     scheduler: Gsch
+    settings: Json = field(default_factory=dict)
+    """Further ones of it in the layer's configuration."""
 
 
 @contextmanager
@@ -86,7 +88,8 @@ class Part(Gsch):
             "callbacks": {"keyFile": str(self.folder / "callbacks.key")},
             "port": 0,
             "clusters": [
-                {"name": one.name, "kubeconfig": str(one.lab.kubeconfig)} for one in self._clusters
+                {"name": one.name, "kubeconfig": str(one.lab.kubeconfig), **one.settings}
+                for one in self._clusters
             ],
         }
         self.config.write_text(yaml.safe_dump(base | self._given))

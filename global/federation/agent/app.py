@@ -27,7 +27,7 @@ from federation.bus import Bus, Delivery
 from federation.fleet import LEASE_S, Report
 from federation.forwarding.local_pods import LocalPods
 from federation.forwarding.requests import PodRequests
-from federation.forwarding.service import FORWARDING_CODES, Forwarding
+from federation.forwarding.service import FORWARDING_CODES, Forwarding, ForwardingOptions
 from federation.messages import (
     APPLY_CODES,
     GLOBAL_TOPIC,
@@ -47,6 +47,8 @@ from federation.messages import (
     unreadable,
 )
 from federation.pods import PodsBody
+from federation.settings import NO_KUBELET, KubeletSettings
+from federation.streams.rendezvous import Rendezvous
 from federation.wire import ApplyBody, AskBody, HeardBody, ResultBody, RevokeBody
 from filters.common.handle import Handle
 from latency.matrix import Matrix
@@ -88,6 +90,8 @@ class AgentSettings:
     """Whether messages of GS's own workers are taken, which have no attempt."""
     routable: frozenset[str] = frozenset()
     """Clusters whose pod addresses are reached from here."""
+    kubelet: KubeletSettings = NO_KUBELET
+    """The kubelet API for pods that were forwarded from here."""
 
 
 class ClusterAgent:
@@ -99,8 +103,9 @@ class ClusterAgent:
         client: ApiClient,
         bus: Bus,
         files: Files,
-        matrix: Matrix | None = None,
+        rendezvous: Rendezvous,
         pod_requests: PodRequests | None = None,
+        matrix: Matrix | None = None,
     ) -> None:
         """`pod_requests`: at which requests for this cluster's forwarded pods are made; without
         them none is forwarded from here."""
@@ -124,7 +129,13 @@ class ClusterAgent:
             LocalPods(client),
         )
         self._forwarding = Forwarding(
-            settings.cluster, client, bus, pod_requests, self._works, settings.routable
+            settings.cluster,
+            client,
+            bus,
+            pod_requests,
+            self._works,
+            rendezvous,
+            ForwardingOptions(settings.routable, settings.impersonate, settings.kubelet),
         )
         self._legacy = Legacy(
             settings.cluster, client, self.snapshot, self._carrier, settings.rtts_ms

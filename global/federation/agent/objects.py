@@ -9,15 +9,13 @@ import structlog
 from cluster.api.client import ApiClient, ApiError, with_query
 from cluster.errors import ClusterError
 from federation.agent.works import Reference
-from federation.documents import FORWARDED_FROM
+from federation.documents import ACCOUNT, FORWARDED_FROM, account_user
 from scheduler.config.pod_info import REQUEST_LABEL
 
 log = structlog.get_logger(__name__)
 
 APPLY_PATCH = "application/apply-patch+yaml"
 FIELD_MANAGER = "gsch-agent"
-ACCOUNT = "gsch-workloads"
-"""The ServiceAccount as which a namespace's objects are applied."""
 ROLE = "edit"
 CLAIM = "PersistentVolumeClaim"
 
@@ -134,7 +132,7 @@ class Objects:
                 if namespace not in self._ready:
                     await self._make_account(namespace)
                     self._ready.add(namespace)
-        return f"system:serviceaccount:{namespace}:{ACCOUNT}"
+        return account_user(namespace)
 
     async def _make_account(self, namespace: str) -> None:
         base = f"/api/v1/namespaces/{namespace}/serviceaccounts"

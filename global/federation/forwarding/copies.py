@@ -15,6 +15,7 @@ from cluster.objects.core import AnnotatedMeta
 from federation.documents import FORWARDED_FROM
 from federation.forwarding.pod_documents import PROXY
 from federation.forwarding.wire import CopiesBody, CopyState, WantedBody, WantedCopy
+from federation.streams.wire import StreamRequest
 from scheduler.config.pod_info import REQUEST_LABEL
 
 log = structlog.get_logger(__name__)
@@ -112,6 +113,16 @@ class Copies:
                 reporter.put(_state(copy))
             elif copy is None and await self._removed(wanted):
                 reporter.put(CopyState(wanted.proxy, wanted.request_id, deleted=True))
+
+    async def find(self, request: StreamRequest) -> CopyPod | None:
+        """The copy of a proxy, where it was forwarded from the cluster that asks. Raises
+        GschError."""
+        await self._pods.synced.wait()
+        copy = self._by_proxy.get(request.proxy)
+        if copy is None or copy.request_id != request.request_id:
+            return None
+        source = await self._requests.forwarded_from(request.request_id)
+        return copy if source == request.cluster else None
 
     async def _removed(self, wanted: WantedCopy) -> bool:
         """Whether the copy was there and is no more. Not to be known is no reason to say so."""

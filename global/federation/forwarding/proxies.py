@@ -25,6 +25,7 @@ from federation.forwarding.requests import PodRequest, PodRequests, RequestRefus
 from federation.forwarding.virtual_nodes import MERGE_PATCH, VirtualNodes, node_of
 from federation.forwarding.wire import CopiesBody, CopyState, WantedBody, WantedCopy
 from federation.request import State
+from federation.streams.kubelet_server import ProxyOf
 from scheduler.config.gschconfig import GschConfig
 from scheduler.config.pod_info import REQUEST_LABEL
 
@@ -282,6 +283,16 @@ class Proxies:
         await self._patch(
             pod, {"metadata": {"$deleteFromPrimitiveList/finalizers": [FINALIZER]}}, STRATEGIC
         )
+        return None
+
+    def find(self, namespace: str, name: str) -> ProxyOf | None:
+        """The proxy of this name, where its copy runs elsewhere."""
+        for pod in self._pods.values():
+            if (pod.metadata.namespace, pod.metadata.name) == (namespace, name):
+                cluster = self._cluster_of(pod.spec.node_name)
+                if cluster is not None and REQUEST in pod.annotations:
+                    proxy = f"{pod.key}/{pod.metadata.uid}"
+                    return ProxyOf(cluster, pod.spec.node_name, proxy, pod.annotations[REQUEST])
         return None
 
     def _cluster_of(self, node: str) -> str | None:

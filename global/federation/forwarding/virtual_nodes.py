@@ -8,7 +8,6 @@ tolerates every taint is scheduled to it. Proxies are bound by the agent itself.
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,6 +18,7 @@ from cluster.api.client import ApiClient, ApiError, with_query
 from cluster.api.event_recorder import micro_time
 from cluster.errors import GschError
 from cluster.objects.core import ObjectMeta
+from federation.settings import NO_KUBELET, KubeletSettings
 
 log = structlog.get_logger(__name__)
 
@@ -34,14 +34,6 @@ node, it is back before the pod garbage collector takes its pods."""
 LEASE_SECONDS = 40
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
 MERGE_PATCH = "application/merge-patch+json"
-
-
-@dataclass(frozen=True, slots=True)
-class KubeletAddress:
-    """Where the API server reaches the kubelet API of virtual nodes; port 0 for nowhere."""
-
-    address: str = ""
-    port: int = 0
 
 
 class _Node(msgspec.Struct, frozen=True):
@@ -63,7 +55,7 @@ class VirtualNodes:
     def __init__(
         self,
         client: ApiClient,
-        kubelet: KubeletAddress = KubeletAddress(),
+        kubelet: KubeletSettings = NO_KUBELET,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client, self._kubelet, self._clock = client, kubelet, clock
@@ -169,7 +161,7 @@ def _body(cluster: str) -> dict[str, Any]:
     }
 
 
-def _status(ready: bool, kubelet: KubeletAddress) -> Mapping[str, Any]:
+def _status(ready: bool, kubelet: KubeletSettings) -> Mapping[str, Any]:
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     nothing = {"cpu": "0", "memory": "0", "pods": "0"}
     message = "the cluster's agent reports" if ready else "nothing is heard of the cluster's agent"
@@ -198,7 +190,7 @@ def _status(ready: bool, kubelet: KubeletAddress) -> Mapping[str, Any]:
             "kubeProxyVersion": "",
         },
     }
-    if kubelet.port:
+    if kubelet.address:
         status["addresses"] = [{"type": "InternalIP", "address": kubelet.address}]
         status["daemonEndpoints"] = {"kubeletEndpoint": {"Port": kubelet.port}}
     return status

@@ -21,7 +21,7 @@ from store.transactions import Transactions
 from federation import callbacks, pods, poison, repository, submit
 from federation.documents import Document
 from federation.fleet import Fleet
-from federation.front import forwarded
+from federation.front import forwarded, streams
 from federation.front.errors import answer_errors, json_response
 from federation.front.forwarded import ForwardedPods
 from federation.front.legacy import LegacyFront
@@ -32,6 +32,7 @@ from federation.live import QUEUE, Live
 from federation.messages import MAX_SHOWN
 from federation.progress import Progress
 from federation.request import FINAL, POLICIES, Case, Request, State
+from federation.streams.rendezvous import MeetingPoint
 from federation.yaml_cache import YamlCache
 from serving.http_server import OPEN, content, health
 from serving.security import Handler
@@ -77,6 +78,7 @@ class Front:
         self._allow_private, self._yaml_cache = allow_private, yaml_cache
         self._keep = keep
         self.forwarded = ForwardedPods(transactions, progress, self._create)
+        self.meeting_point = MeetingPoint()
         self._legacy = None
         if legacy:
             self._legacy = LegacyFront(
@@ -107,6 +109,7 @@ class Front:
         routes.add_get("/api/v1/set-aside", self.set_aside)
         routes.add_get("/api/v1/files/{id}", self.file)
         forwarded.add_to(routes, self.forwarded, lambda http: http[WHO])
+        streams.add_to(routes, self.meeting_point, lambda http: http[WHO])
         if self._legacy is not None:
             self._legacy.add_to(routes)
         return application
