@@ -1,7 +1,11 @@
 """Pods that ask for the global layer, and clusters from which they may be forwarded."""
 
+import contextlib
 import json
+import socket
+import ssl
 import subprocess
+from pathlib import Path
 from typing import Any
 
 from lab import binaries
@@ -60,3 +64,30 @@ def running(member: Member) -> dict[str, str]:
         for pod in member.kube.items(PODS)
         if pod["status"].get("phase") == "Running" and "deletionTimestamp" not in pod["metadata"]
     }
+
+
+def admin_of(here: Member) -> tuple[Path, Path]:
+    """Certificate and key with which its API server asks kubelets."""
+    pki = here.lab.kubeconfig.parent / "pki"
+    return pki / "admin.crt", pki / "admin.key"
+
+
+def ask_kubelet(
+    port: int, path: str, certificate: Path | None = None, key: Path | None = None
+) -> str:
+    """What the kubelet API of virtual nodes answers, head and body."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    if certificate is not None:
+        context.load_cert_chain(certificate, key)
+    answer = b""
+    with (
+        socket.create_connection(("127.0.0.1", port), 10) as plain,
+        context.wrap_socket(plain) as connection,
+        # How a refused certificate shows depends on who is faster.
+        contextlib.suppress(ssl.SSLError, ConnectionError),
+    ):
+        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: node\r\n\r\n".encode())
+        while data := connection.recv(65536):
+            answer += data
+    return answer.decode()

@@ -93,7 +93,7 @@ class KubeletServer:
         self._find, self._tell = find, tell
         self._connections: set[asyncio.Task[None]] = set()
 
-    async def run(self, where: KubeletSettings, tls: ssl.SSLContext) -> None:
+    async def run(self, where: KubeletSettings, tls: ssl.SSLContext | None) -> None:
         """For ever. Raises ServingError where the address is not to be had."""
         address, port = where.address, where.port
         try:

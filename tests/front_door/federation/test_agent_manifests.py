@@ -9,8 +9,9 @@ import yaml
 from federation.agent import works
 
 from lab import binaries
+from lab.measure import free_port
 from tests.front_door.test_manifests import kubeconfig_of
-from tests.harness.forwarding import NAMESPACE, PODS, forwarded, phase_of
+from tests.harness.forwarding import NAMESPACE, PODS, admin_of, ask_kubelet, forwarded, phase_of
 from tests.harness.kube import wait_for
 from tests.harness.layer import Away, Layer, Member, deployment, pods_by_request
 from tests.harness.process import ROOT
@@ -71,11 +72,18 @@ def test_pods_are_forwarded_with_exactly_the_rights_of_the_manifests(
                       "namespace": "gsch-system"}],
     }, {"apiVersion": "v1", "kind": "Secret", "stringData": {"key": "value"},
         "metadata": {"name": "keys", "namespace": NAMESPACE}})  # fmt: skip
+    port = free_port()
+    with_account = replace(
+        with_account, settings={"kubelet": {"address": "127.0.0.1", "port": port}}
+    )
     with Layer(tmp_path, [with_account, there]) as layer:
         volumes = [{"name": "keys", "secret": {"secretName": "keys"}}]
         here.kube.create(forwarded("web", volumes=volumes))
         wait_for(lambda: phase_of(here, "web") == "Running")
         wait_for(lambda: here.kube.events(NAMESPACE, "web", "Forwarded"))
+        path = f"/containerLogs/{NAMESPACE}/web/main"
+        # Fake nodes have no logs, which is what the other cluster's API server says.
+        assert "no logs found" in ask_kubelet(port, path, *admin_of(here))
         here.kube.delete(f"{PODS}/web")
         wait_for(lambda: not here.kube.items(PODS) and not there.kube.items(PODS))
         assert [x for x in layer.log.read_text().splitlines() if "forbidden" in x] == []

@@ -1,13 +1,11 @@
 """kubectl looks into pods that run on a real node of another cluster: logs, exec, port-forward."""
 
-import json
 import os
-import socket
-import ssl
 import subprocess
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,7 +14,15 @@ from lab import binaries
 from lab.measure import free_port
 from lab.pods import mount_host, python_command
 from lab.real import RealCluster
-from tests.harness.forwarding import NAMESPACE, PODS, forwarded, namespace, phase_of
+from tests.harness.forwarding import (
+    NAMESPACE,
+    PODS,
+    admin_of,
+    ask_kubelet,
+    forwarded,
+    namespace,
+    phase_of,
+)
 from tests.harness.kube import Kube, wait_for
 from tests.harness.layer import Apart, Front, Layer, Member, Servers
 
@@ -161,47 +167,30 @@ def test_only_clients_of_the_cluster_s_authority_that_may_are_answered(
     ):  # fmt: skip
         subprocess.run(["openssl", *words], check=True, capture_output=True)
     path = f"/containerLogs/{NAMESPACE}/speaker/main"
-    with pytest.raises((ssl.SSLError, ConnectionError)):
-        get(path)
-    assert "403" in get(path, certificate, key).splitlines()[0]
-    admin = pki / "admin.crt", pki / "admin.key"
-    assert "200 OK" in get(path, *admin).splitlines()[0]
-    assert "404" in get("/pods", *admin).splitlines()[0]
-    assert "404" in get(f"/containerLogs/{NAMESPACE}/nobody/main", *admin).splitlines()[0]
-    assert "400" in get("no path", *admin).splitlines()[0]
+    nobody = f"/containerLogs/{NAMESPACE}/nobody/main"
+    assert ask_kubelet(KUBELET_PORT, path) == "", "nobody without a certificate is answered"
+    assert "403" in ask_kubelet(KUBELET_PORT, path, certificate, key).splitlines()[0]
+    admin = admin_of(here)
+    assert "200 OK" in ask_kubelet(KUBELET_PORT, path, *admin).splitlines()[0]
+    assert "404" in ask_kubelet(KUBELET_PORT, "/pods", *admin).splitlines()[0]
+    assert "404" in ask_kubelet(KUBELET_PORT, nobody, *admin).splitlines()[0]
+    assert "400" in ask_kubelet(KUBELET_PORT, "no path", *admin).splitlines()[0]
 
 
-def get(path: str, certificate: Path | None = None, key: Path | None = None) -> str:
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    if certificate is not None:
-        context.load_cert_chain(certificate, key)
-    with (
-        socket.create_connection(("127.0.0.1", KUBELET_PORT), 10) as plain,
-        context.wrap_socket(plain) as connection,
-    ):
-        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: node\r\n\r\n".encode())
-        answer = b""
-        while data := connection.recv(65536):
-            answer += data
-    assert answer, "closed"
-    return answer.decode()
-
-
-def test_a_target_that_does_not_come_is_an_answer_and_no_hang(
-    front: Front, enabled: list[Member], there: Member
+def test_a_proxy_shows_nothing_of_a_copy_of_another_request(
+    front: Front, enabled: list[Member]
 ) -> None:
     here = enabled[0]
-    proxy = here.kube.pod(NAMESPACE, "speaker")
-    works = "/apis/federation.gsch.io/v1alpha1/works"
-    request_id = proxy["metadata"]["annotations"]["gsch.io/request-id"]
-    # A proxy whose request says otherwise than its copy's: nothing of the copy is shown.
-    annotations = {"gsch.io/request-id": "another"}
-    here.kube.patch(f"{PODS}/speaker", {"metadata": {"annotations": annotations}})
-    try:
-        wait_for(lambda: "has no copy here" in ask(here, "logs", "speaker").stderr)
-    finally:
-        annotations = {"gsch.io/request-id": request_id}
-        here.kube.patch(f"{PODS}/speaker", {"metadata": {"annotations": annotations}})
-    assert request_id in json.dumps(there.kube.items(works))
-    wait_for(lambda: "line 0" in ask(here, "logs", "speaker").stdout)
+    meta = here.kube.pod(NAMESPACE, "speaker")["metadata"]
+    path = f"/containerLogs/{NAMESPACE}/speaker/main"
+    for request_id, answer in (
+        ("another", "the pod has no copy here"),
+        (meta["annotations"]["gsch.io/request-id"], "line 0"),
+    ):
+        changed = {"metadata": {"annotations": {"gsch.io/request-id": request_id}}}
+        here.kube.patch(f"{PODS}/speaker", changed)
+        wait_for(partial(_answered, path, admin_of(here), answer))
+
+
+def _answered(path: str, admin: tuple[Path, Path], text: str) -> bool:
+    return text in ask_kubelet(KUBELET_PORT, path, *admin)
