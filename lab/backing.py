@@ -18,7 +18,7 @@ from typing import ClassVar, Self
 
 from lab import jars, processes
 from lab.binaries import LabError
-from lab.cluster import root
+from lab.cluster import checked_name, root
 from lab.measure import free_port
 
 USER = "gsch"
@@ -32,7 +32,7 @@ class Backing(ABC):
     KIND: ClassVar[str]
 
     def __init__(self, name: str = "") -> None:
-        self.name = name or self.KIND
+        self.name = checked_name(name or self.KIND)
         self.folder = self._folder()
         self._process: subprocess.Popen[bytes] | None = None
 

@@ -28,6 +28,13 @@ VIRTUAL_NODE = "gsch.io/cluster"
 READY_TIMEOUT = "120s"
 
 
+def checked_name(name: str) -> str:
+    """A name that can be a folder. Raises LabError."""
+    if not _NAME.fullmatch(name):
+        raise LabError(f"{name!r} is no name: lower-case letters, digits and -, at most 40")
+    return name
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """What runs beside the API server. `bare` leaves controllers and kwok out, for benchmarks."""
@@ -53,11 +60,7 @@ class LabCluster:
     """A cluster by name, whether it is up or not. Raises LabError for a name that cannot be one."""
 
     def __init__(self, name: str) -> None:
-        if not _NAME.fullmatch(name):
-            raise LabError(
-                f"{name!r} cannot name a cluster: lower-case letters, digits and -, at most 40"
-            )
-        self.name = name
+        self.name = checked_name(name)
         self.folder = root() / "clusters" / name
         self.kubeconfig = self.folder / "kubeconfig.yaml"
         self._started: list[subprocess.Popen[bytes]] = []

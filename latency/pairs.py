@@ -1,11 +1,10 @@
 """Measured pairs as people write them: a YAML list of {source, target, rtt_ms}."""
 
-from typing import Any
-
 import msgspec
 import yaml
 
 from cluster.errors import ConfigError
+from cluster.objects import yaml_text
 
 MAX_FILE_BYTES = 64 * 1024 * 1024
 MAX_RTT_MS = 60_000.0
@@ -17,9 +16,6 @@ class Pair(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     source: str
     target: str
     rtt_ms: float
-
-
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class LatencyError(ConfigError):
@@ -34,8 +30,8 @@ def parse(text: str | bytes, where: str) -> list[Pair]:
     if len(text) > MAX_FILE_BYTES:
         raise LatencyError(f"{where}: larger than {MAX_FILE_BYTES} bytes")
     try:
-        # The C loader is ten times as fast, and as safe.
-        raw = yaml.load(text, Loader=_Loader)  # noqa: S506
+        yaml_text.check_depth(text)
+        raw = yaml.load(text, Loader=yaml_text.Loader)  # noqa: S506 - a safe loader
         # YAML 1.1 reads 1e-05, a number of JSON, as text.
         pairs = msgspec.convert(raw or [], list[Pair], strict=False)
     except yaml.YAMLError as error:

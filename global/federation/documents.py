@@ -9,6 +9,7 @@ import msgspec
 import yaml
 
 from cluster.errors import GschError
+from cluster.objects import yaml_text
 from cluster.objects.core import Pod
 from cluster.objects.quantity import QuantityError
 from cluster.state.records import amounts_of
@@ -115,8 +116,10 @@ def read(text: str) -> list[Document]:
         raise BadDocument(f"the YAML has {size:,} bytes, at most {MAX_BYTES:,} are taken")
     documents = []
     try:
+        yaml_text.check_depth(text, MAX_DEPTH)
         for node in _nodes(text):
-            if node is None:
+            if node is None or node[1] is None:
+                # As kubectl has it: what is between, before or after separators may be empty.
                 continue
             documents.append(_document(node))
             if len(documents) > MAX_DOCUMENTS:
@@ -163,10 +166,7 @@ def _keep(raw: dict[str, Any], meta: dict[str, Any]) -> dict[str, Any]:
 # -- reading -------------------------------------------------------------------------------------
 
 
-_Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-
-class _Loader(_Base):  # type: ignore[misc]
+class _Loader(yaml_text.Loader):  # type: ignore[misc]
     """SafeLoader of one document at a time, with times left as text."""
 
 
@@ -311,8 +311,6 @@ def _check_unique(documents: list[Document]) -> None:
 
 
 def _what(value: Any) -> str:
-    if value is None:
-        return "nothing"
     if isinstance(value, (list, str)):
         return "a list" if isinstance(value, list) else "a text"
     return f"a {type(value).__name__}"

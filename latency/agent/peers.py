@@ -4,15 +4,14 @@ import hashlib
 import ipaddress
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import yaml
 
+from cluster.objects import yaml_text
 from latency.pairs import LatencyError
 
 MAX_FILE_BYTES = 8 * 1024 * 1024
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class Peer(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -33,7 +32,9 @@ def parse(text: str | bytes, where: str) -> list[Peer]:
     if len(text) > MAX_FILE_BYTES:
         raise LatencyError(f"{where}: larger than {MAX_FILE_BYTES} bytes")
     try:
-        peers = msgspec.convert(yaml.load(text, Loader=_Loader) or [], list[Peer])  # noqa: S506
+        yaml_text.check_depth(text)
+        raw = yaml.load(text, Loader=yaml_text.Loader)  # noqa: S506 - a safe loader
+        peers = msgspec.convert(raw or [], list[Peer])
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise LatencyError(
             f"{where}: {error}; expected a list of {{name, address, cluster, port}}"

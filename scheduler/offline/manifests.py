@@ -9,6 +9,7 @@ import msgspec
 import yaml
 
 from cluster.errors import ConfigError
+from cluster.objects import yaml_text
 from cluster.objects.core import Node, Pod
 from cluster.state.resource_types import RESOURCES
 from latency.pairs import LatencyError, Pair, parse
@@ -16,7 +17,6 @@ from latency.pairs import LatencyError, Pair, parse
 MAX_BYTES = 256 * 1024 * 1024
 
 # The C loader is ten times as fast, and as safe.
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 T = TypeVar("T")
 
@@ -62,7 +62,8 @@ def _read_file(path: Path, objects: Objects) -> None:
         if path.stat().st_size > MAX_BYTES:
             raise ManifestError(f"{path}: larger than {MAX_BYTES} bytes")
         text = path.read_bytes()
-        documents = list(yaml.load_all(text, Loader=_Loader))
+        yaml_text.check_depth(text)
+        documents = list(yaml.load_all(text, Loader=yaml_text.Loader))
     except OSError as error:
         raise ManifestError(f"{path}: {error.strerror}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:

@@ -188,13 +188,15 @@ class Front:
     async def list_(self, http: web.Request) -> web.StreamResponse:
         who, query = _user(http), http.query
         limit = _number(query.get("limit", "50"), "limit", MAX_PAGE)
-        before = query.get("continue")
+        before, state = query.get("continue"), query.get("state")
+        if state is not None and state not in set(State):
+            raise web.HTTPBadRequest(reason=f"state: {state!r} is none: one of {', '.join(State)}")
         user = None if self._tokens.open else who.owner.user
         page = await self._transactions.run(
             lambda c: repository.page(
                 c,
                 user=user,
-                state=query.get("state"),
+                state=state,
                 before=None if before is None else _number(before, "continue", 2**62),
                 limit=limit,
             )

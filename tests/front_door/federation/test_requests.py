@@ -161,3 +161,14 @@ def test_an_alias_bomb_is_refused_at_once(layer: Layer) -> None:
     )
     assert (status, "unfold to more than" in record["error"]["message"]) == (400, True)
     assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "- " * 50_000 + "x", "a: &a [*a]"])
+def test_yaml_that_no_reader_survives_is_refused_and_the_front_goes_on(
+    layer: Layer, text: str
+) -> None:
+    body = {"yaml": text, "policy": "GMostRequestedPriority"}
+    status, answer = layer.call("POST", "/requests", body)
+    assert status == 400
+    assert "nested more than 64 levels deep" in answer["error"]["message"]
+    assert layer.ok("GET", "/clusters")["items"]
