@@ -1,9 +1,10 @@
 .DEFAULT_GOAL := help
 GSCH := .venv/bin/gsch
 CODE := cluster serving latency filters scheduler extender global gsch lab tests bench
-WORKERS ?= 2
+WORKERS ?= 3
+COVERED := 95
 
-.PHONY: help setup demo test test-fast test-pythons lint docs format lock lab image bench soak differential experiment clean
+.PHONY: help setup demo test coverage test-fast test-pythons lint docs format lock lab image bench soak differential experiment clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,7 +23,13 @@ test: setup ## Run every test, those on real control planes, nodes and browsers 
 	@scripts/system-packages
 	@$(GSCH) lab build --all || echo "tests on control planes are left out"
 	@scripts/test-pythons
-	.venv/bin/python -m pytest -n $(WORKERS) --dist worksteal
+	$(if $(COVERAGE),.venv/bin/coverage erase)
+	.venv/bin/python -m $(if $(COVERAGE),coverage run -m) pytest -n $(WORKERS) --dist worksteal
+	$(if $(COVERAGE),@$(MAKE) -s coverage)
+
+coverage: ## Say what of the code the last `make test COVERAGE=1` ran, in all processes, by branch
+	.venv/bin/coverage combine -q
+	.venv/bin/coverage report --fail-under=$(COVERED)
 
 test-fast: setup ## Run the tests that need no servers
 	.venv/bin/python -m pytest -q -m "not lab"
