@@ -2,8 +2,10 @@
 the reason where it cannot be."""
 
 import uuid
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from cluster.errors import GschError
 from federation import documents
@@ -22,6 +24,9 @@ from federation.request import (
 MAX_CLUSTERS = 1000
 MODES = ("default", "gpu", "cpu", "memory", "node", "fromnode", "frompod")
 MAX_ACCEPT_WITHIN_S = 3600.0
+REPLICAS = ["Duplicated", "Divided"]
+# Checked by hand, for messages that say more; here for the OpenAPI document.
+_WITHIN = {"exclusiveMinimum": 0, "maximum": MAX_ACCEPT_WITHIN_S}
 
 
 class BadRequest(GschError):
@@ -35,12 +40,12 @@ class Submission(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
 
     yaml: str
     """Kubernetes objects, documents parted by ---."""
-    policy: str
+    policy: Annotated[str, Meta(extra_json_schema={"enum": list(POLICIES)})]
     """GLowLatencyPriority, GMostRequestedPriority, GSelectedCluster(s) or GSetClusters."""
     clusters: list[str | list[str]] = []
     """Clusters in the order in which they are tried; a list within competes. Empty: the source
     cluster first, then all others."""
-    mode: str = "default"
+    mode: Annotated[str, Meta(extra_json_schema={"enum": list(MODES)})] = "default"
     source_cluster: str = ""
     source_node: str = ""
     source_pod: str = ""
@@ -50,10 +55,10 @@ class Submission(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
     namespace: str = "default"
     fast: bool = False
     """Dispatched before requests without it."""
-    accept_within_seconds: float = 30.0
+    accept_within_seconds: Annotated[float, Meta(extra_json_schema=_WITHIN)] = 30.0
     """Seconds in which a cluster has to have scheduled the pods."""
     cluster_lost: ClusterLost = ClusterLost.KEEP
-    replica_scheduling: str = "Duplicated"
+    replica_scheduling: Annotated[str, Meta(extra_json_schema={"enum": REPLICAS})] = "Duplicated"
     """Of GSetClusters: `Duplicated` or `Divided`."""
     keep_claims: bool = True
     """Whether claims stay when the request is removed."""
@@ -119,7 +124,7 @@ def _check(given: Submission) -> None:
         raise BadRequest(f"mode: {given.mode!r} is none: one of {', '.join(MODES)}")
     if not 0 < given.accept_within_seconds <= MAX_ACCEPT_WITHIN_S:
         raise BadRequest(f"acceptWithinSeconds: more than 0 and at most {MAX_ACCEPT_WITHIN_S:g}")
-    if given.replica_scheduling not in ("Duplicated", "Divided"):
+    if given.replica_scheduling not in REPLICAS:
         raise BadRequest("replicaScheduling: Duplicated or Divided")
     if given.cluster_lost is not ClusterLost.KEEP and given.policy == SET:
         raise BadRequest("clusterLost: every cluster of a set has its own copy: keep")

@@ -21,11 +21,10 @@ from store.transactions import Transactions
 from federation import callbacks, pods, poison, repository, submit
 from federation.documents import Document
 from federation.fleet import Fleet
-from federation.front import forwarded, streams
+from federation.front import forwarded, openapi, records, streams
 from federation.front.errors import answer_errors, json_response
 from federation.front.forwarded import ForwardedPods
 from federation.front.legacy import LegacyFront
-from federation.front.records import attempt_of, summary_of
 from federation.front.tokens import Identity, Tokens
 from federation.levels import levels_of
 from federation.live import QUEUE, Live
@@ -89,9 +88,12 @@ class Front:
         self, metrics: Callable[[], bytes], problem: Callable[[], str]
     ) -> web.Application:
         """`problem` says why this process cannot do its work; empty where it can."""
-        application = web.Application(
-            client_max_size=MAX_BODY, middlewares=[answer_errors, self._authenticate()]
-        )
+        checks: list[Any] = [
+            answer_errors,
+            self._authenticate(),
+            openapi.refuse_unknown_queries,
+        ]
+        application = web.Application(client_max_size=MAX_BODY, middlewares=checks)
         routes = application.router
         routes.add_get("/livez", health(lambda: ""))
         routes.add_get("/readyz", health(problem))
@@ -109,6 +111,7 @@ class Front:
         routes.add_get("/api/v1/set-aside", self.set_aside)
         routes.add_get("/api/v1/files/{id}", self.file)
         forwarded.add_to(routes, self.forwarded, lambda http: http[WHO])
+        openapi.add_to(routes)
         streams.add_to(routes, self.meeting_point, lambda http: http[WHO])
         if self._legacy is not None:
             self._legacy.add_to(routes)
@@ -128,9 +131,8 @@ class Front:
             request, _ = await self._checked(who, given)
             return json_response(await asyncio.to_thread(self._dry_run, request))
         request_id = await self._create(who, given, body, key)
-        return json_response(
-            {"id": request_id}, 201, {"Location": f"/api/v1/requests/{request_id}"}
-        )
+        location = {"Location": f"/api/v1/requests/{request_id}"}
+        return json_response(records.Created(request_id), 201, location)
 
     async def _checked(
         self, who: Identity, given: submit.Submission
@@ -170,20 +172,14 @@ class Front:
         await self._live.publish([QUEUE])
         return made
 
-    def _dry_run(self, request: Request) -> dict[str, Any]:
+    def _dry_run(self, request: Request) -> records.Ranking:
         """Which clusters would be asked, level by level, without placing anything."""
         levels = []
         for names in levels_of(request, self._fleet):
             ranked, out = self._fleet.rank(request, names, self._clock())
-            levels.append(
-                {
-                    "asked": [
-                        {"cluster": r.cluster, "score": r.score, "rttMs": r.rtt_ms} for r in ranked
-                    ],
-                    "leftOut": out,
-                }
-            )
-        return {"levels": levels}
+            asked = [records.AskedCluster(r.cluster, r.score, r.rtt_ms) for r in ranked]
+            levels.append(records.RankedLevel(asked, out))
+        return records.Ranking(levels)
 
     async def list_(self, http: web.Request) -> web.StreamResponse:
         who, query = _user(http), http.query
@@ -201,30 +197,22 @@ class Front:
                 limit=limit,
             )
         )
-        return json_response(
-            {"items": [summary_of(r) for r in page.requests], "continue": page.next}
-        )
+        items = [records.summary_of(request) for request in page.requests]
+        return json_response(records.RequestPage(items, page.next))
 
     async def read(self, http: web.Request) -> web.StreamResponse:
         case = await self._own(http)
         entries = await self._transactions.run(
             lambda c: repository.history_entries(c, case.request.id)
         )
-        return json_response(
-            {
-                **summary_of(case.request),
-                "levels": case.request.levels,
-                "leftOut": case.request.excluded,
-                "attempts": [attempt_of(one) for one in case.attempts],
-                "history": [{"at": entry.at, "text": entry.text} for entry in entries],
-            }
-        )
+        history = [records.HistoryRecord(entry.at, entry.text) for entry in entries]
+        return json_response(records.record_of(case.request, case.attempts, history))
 
     async def cancel(self, http: web.Request) -> web.StreamResponse:
         """202: it is over once nothing of it is left in any cluster."""
         case = await self._own(http)
         await self._progress.cancel(case.request.id)
-        return json_response({"id": case.request.id}, 202)
+        return json_response(records.Created(case.request.id), 202)
 
     async def watch(self, http: web.Request) -> web.StreamResponse:
         """Server-sent events: the request's history as it grows, until it is over."""
@@ -284,17 +272,17 @@ class Front:
         _user(http)
         now = self._clock()
         items = [
-            {
-                "name": name,
-                "location": cluster.report.location,
-                "lost": self._fleet.lost(name, now),
-                "heardSecondsAgo": round(max(now - cluster.heard_at, 0.0), 1),
-                "nodes": sum(shape.count for shape in cluster.report.shapes),
-                "rttsMs": cluster.report.rtts_ms,
-            }
+            records.ClusterRecord(
+                name=name,
+                location=cluster.report.location,
+                lost=self._fleet.lost(name, now),
+                heard_seconds_ago=round(max(now - cluster.heard_at, 0.0), 1),
+                nodes=sum(shape.count for shape in cluster.report.shapes),
+                rtts_ms=cluster.report.rtts_ms,
+            )
             for name, cluster in sorted(self._fleet.clusters.items())
         ]
-        return json_response({"items": items})
+        return json_response(records.ClusterList(items))
 
     async def abandon(self, http: web.Request) -> web.StreamResponse:
         """What only a person knows: that nothing runs in a lost cluster any more."""
@@ -304,7 +292,7 @@ class Front:
             raise web.HTTPNotFound(reason="there is no such cluster")
         if not self._fleet.lost(name, self._clock()):
             raise web.HTTPConflict(reason=f"cluster {name} is there: only a lost one is abandoned")
-        return json_response({"requests": await self._progress.abandon(name)})
+        return json_response(records.Abandoned(await self._progress.abandon(name)))
 
     async def file(self, http: web.Request) -> web.StreamResponse:
         """The YAML of a request, for agents."""
@@ -320,7 +308,8 @@ class Front:
 
     async def policies(self, http: web.Request) -> web.StreamResponse:
         _user(http)
-        return json_response({"items": [{"name": policy} for policy in POLICIES]})
+        items = [records.PolicyRecord(policy) for policy in POLICIES]
+        return json_response(records.PolicyList(items))
 
     async def set_aside(self, http: web.Request) -> web.StreamResponse:
         """Messages that nobody could read, the newest first."""
@@ -328,16 +317,16 @@ class Front:
         limit = _number(http.query.get("limit", "50"), "limit", MAX_PAGE)
         messages = await self._transactions.run(lambda c: poison.newest(c, limit))
         items = [
-            {
-                "id": one.id,
-                "topic": one.topic,
-                "at": one.at,
-                "problem": one.problem,
-                "body": one.body[:MAX_SHOWN].decode("utf-8", "replace"),
-            }
+            records.SetAsideRecord(
+                one.id,
+                one.topic,
+                one.at,
+                one.problem,
+                one.body[:MAX_SHOWN].decode("utf-8", "replace"),
+            )
             for one in messages
         ]
-        return json_response({"items": items})
+        return json_response(records.SetAsideList(items))
 
     def _authenticate(self) -> Any:
         @web.middleware
