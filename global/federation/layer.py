@@ -181,6 +181,7 @@ async def agent(configuration: GlobalConfiguration, name: str, kubelet_address: 
     async with (
         _bus(configuration) as bus,
         _front_session(configuration) as session,
+        _front_session(configuration, force_close=True) as stream_session,
         _yaml_cache(configuration) as yaml_cache,
     ):
         fetch = front_files(configuration.front.url, session)
@@ -197,7 +198,7 @@ async def agent(configuration: GlobalConfiguration, name: str, kubelet_address: 
 
         settings = _agent_settings(cluster, configuration, configuration.lease_namespace)
         pod_requests = HttpPodRequests(session, configuration.front.url, name)
-        rendezvous = FrontRendezvous(session, configuration.front.url, name)
+        rendezvous = FrontRendezvous(stream_session, configuration.front.url, name)
         running = _run_agent(cluster, settings, bus, Files(fetch_either), pod_requests, rendezvous)
         await _serve(_pages(configuration, LayerMetrics()), [running])
 
@@ -302,15 +303,15 @@ async def _yaml_cache(configuration: GlobalConfiguration) -> AsyncIterator[YamlC
 
 @contextlib.asynccontextmanager
 async def _front_session(
-    configuration: GlobalConfiguration,
+    configuration: GlobalConfiguration, *, force_close: bool = False
 ) -> AsyncIterator[aiohttp.ClientSession]:
-    """To the front, with the agent's token."""
+    """To the front, with the agent's token; with `force_close` by a new connection each time."""
     given = configuration.front
     context = ssl.create_default_context(cafile=given.ca_file or None)
     token = secret(given.token_file, "front.tokenFile")
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     timeout = aiohttp.ClientTimeout(total=FETCH_TIMEOUT_S)
-    connector = aiohttp.TCPConnector(ssl=context)
+    connector = aiohttp.TCPConnector(ssl=context, force_close=force_close)
     async with aiohttp.ClientSession(
         headers=headers, timeout=timeout, connector=connector
     ) as session:

@@ -2,6 +2,7 @@
 address that others reach."""
 
 import asyncio
+import time
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,6 +14,7 @@ from federation.streams.duplex import HEARTBEAT_S, MAX_MESSAGE, Duplex, WebSocke
 MEET_WITHIN_S = 15.0
 """Seconds for which the first end waits for the second."""
 MAX_STREAMS = 1000
+KNOCK_FOR_S, KNOCK_PAUSE_S = 10.0, 0.02
 
 
 class NotMet(ClusterError):
@@ -93,7 +95,8 @@ class FrontRendezvous:
     """At the front's `/api/v1/streams`, by WebSockets."""
 
     def __init__(self, session: aiohttp.ClientSession, base: str, cluster: str) -> None:
-        """`base` is the front's URL; the session carries TLS and the agent's token."""
+        """`base` is the front's URL; the session carries TLS and the agent's token, and makes a new
+        connection each time."""
         self._session, self._cluster = session, cluster
         self._base = f"{base.rstrip('/')}/api/v1/streams"
 
@@ -103,6 +106,19 @@ class FrontRendezvous:
         )
 
     async def accept(self, stream: str) -> tuple[str, Duplex]:
+        """Of several fronts only one has the other end: we knock until we are there."""
+        knocking_until = time.monotonic() + KNOCK_FOR_S
+        pause = KNOCK_PAUSE_S
+        while True:
+            try:
+                return await self._accept(stream)
+            except NotMet:
+                if time.monotonic() > knocking_until:
+                    raise
+            await asyncio.sleep(pause)
+            pause *= 1.2
+
+    async def _accept(self, stream: str) -> tuple[str, Duplex]:
         socket = await self._connect(f"{stream}/accept")
         try:
             # The front says first whom it has at the other end.

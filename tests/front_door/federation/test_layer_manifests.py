@@ -1,0 +1,47 @@
+"""What `kubectl apply -k manifests/global/layer` sets up is taken without a warning, and its
+configuration holds."""
+
+import subprocess
+from typing import Any
+
+import pytest
+import yaml
+from federation import settings
+
+from lab import binaries
+from tests.harness.layer import Member
+from tests.harness.process import ROOT
+
+pytestmark = pytest.mark.lab
+LAYER = ROOT / "manifests" / "global" / "layer"
+
+
+def kubectl(*words: str) -> subprocess.CompletedProcess[str]:
+    path = str(binaries.ensure(["kubectl"])["kubectl"])
+    return subprocess.run([path, *words], capture_output=True, text=True, check=False)
+
+
+def test_the_api_server_takes_them_and_warns_of_nothing(clusters: list[Member]) -> None:
+    here = clusters[0]
+    answer = kubectl("--kubeconfig", str(here.lab.kubeconfig), "apply", "-k", str(LAYER))
+    assert answer.returncode == 0, answer.stderr
+    assert "Warning" not in answer.stderr, "the namespace enforces the restricted profile"
+    for kind in ("apps/v1/namespaces/gsch-system/deployments/gsch-global-front",
+                 "apps/v1/namespaces/gsch-system/deployments/gsch-global-worker"):  # fmt: skip
+        here.kube.delete(f"/apis/{kind}")
+
+
+def test_their_configuration_holds_and_every_file_of_it_is_in_the_secret() -> None:
+    configuration = settings.load(str(LAYER / "global.yaml"))
+    assert configuration.token_file
+    text = (LAYER / "kustomization.yaml").read_text().partition("apiVersion")[0]
+    for path in set(_strings(yaml.safe_load((LAYER / "global.yaml").read_text()))):
+        folder, _, name = path.rpartition("/")
+        if folder == "/etc/gsch-secrets":
+            assert name in text, f"{name} is not among what the Secret has to have"
+
+
+def _strings(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        return [text for inner in value.values() for text in _strings(inner)]
+    return [value] if isinstance(value, str) else []
