@@ -33,6 +33,14 @@ log = structlog.get_logger(__name__)
 
 ENABLED = "gsch.io/forwarding=enabled"
 """Label of the namespaces whose pods may be forwarded."""
+MANAGED = "gsch.io/forwarded"
+"""Label of proxies, by which they are found wherever they are."""
+UNMANAGED = {
+    "metadata": {
+        "$deleteFromPrimitiveList/finalizers": [FINALIZER],
+        "labels": {MANAGED: None},
+    }
+}
 POLL_INTERVAL_S, MAX_POLL_INTERVAL_S = 1.0, 10.0
 """Seconds between looks at a request that is not over: a tenth of the time that the pod has waited
 by then, within these."""
@@ -98,10 +106,15 @@ class Proxies:
             self._namespace_changed,
             label_selector=ENABLED,
         )
+        # Also where forwarding is enabled no more: they are followed to their end.
+        proxies: Reflector[ProxyPod] = Reflector(
+            self._client, "/api/v1/pods", ProxyPod, self._proxy_changed, label_selector=MANAGED
+        )
         async with asyncio.TaskGroup() as group:
             self._group = group
             await self._nodes.load()
             group.create_task(self._nodes.run())
+            group.create_task(proxies.run())
             await namespaces.run()
 
     # -- what is watched -------------------------------------------------------------------
@@ -121,6 +134,12 @@ class Proxies:
                 self._client, f"/api/v1/namespaces/{name}/pods", ProxyPod, self._pod_changed
             )
             self._group.create_task(pods.run())
+
+    def _proxy_changed(self, kind: EventType, old: ProxyPod | None, new: ProxyPod | None) -> None:
+        pod = new or old
+        # Of namespaces that are watched we hear already, and twice could be in the wrong order.
+        if pod is not None and pod.metadata.namespace not in self._watched:
+            self._pod_changed(kind, old, new)
 
     def _pod_changed(self, kind: EventType, old: ProxyPod | None, new: ProxyPod | None) -> None:
         pod = new or old
@@ -189,7 +208,8 @@ class Proxies:
         if pod.terminal:
             return None
         if not pod.managed:
-            await self._patch(pod, {"metadata": {"finalizers": [FINALIZER]}}, STRATEGIC)
+            marks = {"finalizers": [FINALIZER], "labels": {MANAGED: "true"}}
+            await self._patch(pod, {"metadata": marks}, STRATEGIC)
         try:
             request = await self._request(pod)
         except (PodRejected, RequestRefused, MissingObject) as error:
@@ -258,9 +278,7 @@ class Proxies:
         cluster = self._cluster_of(node)
         if cluster is None:
             # Left to this cluster, and bound by its scheduler: it is a pod like any other.
-            await self._patch(
-                pod, {"metadata": {"$deleteFromPrimitiveList/finalizers": [FINALIZER]}}, STRATEGIC
-            )
+            await self._patch(pod, UNMANAGED, STRATEGIC)
         elif pod.metadata.uid not in self._asked:
             # What was reported before it was bound, or to an agent before us, is reported again.
             await self._want([pod], cluster)
@@ -280,9 +298,7 @@ class Proxies:
             reply = await self._client.request("DELETE", pod.path, options)
             if not reply.ok and reply.status not in (404, 409):
                 raise ApiError(reply, f"delete {pod.key}")
-        await self._patch(
-            pod, {"metadata": {"$deleteFromPrimitiveList/finalizers": [FINALIZER]}}, STRATEGIC
-        )
+        await self._patch(pod, UNMANAGED, STRATEGIC)
         return None
 
     def find(self, namespace: str, name: str) -> ProxyOf | None:

@@ -104,6 +104,24 @@ def test_who_says_that_a_pod_was_forwarded_is_not_believed(
     there.kube.delete(f"{PODS}/forged")
 
 
+def test_proxies_go_though_forwarding_is_enabled_no_more(
+    layer: Layer, enabled: list[Member]
+) -> None:
+    here, there = enabled
+    here.kube.create(forwarded("web"))
+    wait_for(lambda: phase_of(here, "web") == "Running")
+    path = f"/api/v1/namespaces/{NAMESPACE}"
+    label = "gsch.io/forwarding"
+    here.kube.patch(path, {"metadata": {"labels": {label: None}}})
+    try:
+        layer.kill()
+        layer.start()
+        here.kube.delete(f"{PODS}/web")
+        wait_for(lambda: not here.kube.items(PODS) and not there.kube.items(PODS))
+    finally:
+        here.kube.patch(path, {"metadata": {"labels": {label: "enabled"}}})
+
+
 def test_a_cluster_s_own_scheduler_places_what_the_layer_leaves_to_it(
     layer: Layer, enabled: list[Member]
 ) -> None:
@@ -113,6 +131,7 @@ def test_a_cluster_s_own_scheduler_places_what_the_layer_leaves_to_it(
     pod = here.kube.pod(NAMESPACE, "home")
     assert pod["spec"]["nodeName"].startswith("c1-")
     wait_for(lambda: not here.kube.pod(NAMESPACE, "home")["metadata"].get("finalizers"))
+    assert "gsch.io/forwarded" not in here.kube.pod(NAMESPACE, "home")["metadata"]["labels"]
     assert not there.kube.items(PODS)
 
 
