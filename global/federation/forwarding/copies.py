@@ -2,6 +2,8 @@
 copies run."""
 
 import asyncio
+import itertools
+from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
@@ -13,8 +15,9 @@ from cluster.api.reflector import Backoff, EventType, Reflector
 from cluster.errors import GschError
 from cluster.objects.core import AnnotatedMeta
 from federation.documents import FORWARDED_FROM
+from federation.forwarding.copy_events import CopyEvents, PodEvent
 from federation.forwarding.pod_documents import PROXY
-from federation.forwarding.wire import CopiesBody, CopyState, WantedBody, WantedCopy
+from federation.forwarding.wire import CopiesBody, CopyEvent, CopyState, WantedBody, WantedCopy
 from federation.streams.wire import StreamRequest
 from scheduler.config.pod_info import REQUEST_LABEL
 
@@ -23,7 +26,9 @@ log = structlog.get_logger(__name__)
 HEARTBEAT_S = 5.0
 RETRY_DELAY_S = 1.0
 MAX_COPIES = 50
-"""Copies of one message: a status may have some kilobytes."""
+"""Copies, and events, of one message: a status may have some kilobytes."""
+MAX_EVENTS = 1000
+"""Events that wait to be sent to one cluster; the oldest are dropped."""
 
 
 class _Spec(msgspec.Struct, frozen=True, rename="camel"):
@@ -78,17 +83,22 @@ class Copies:
         self._pods: Reflector[CopyPod] = Reflector(
             client, "/api/v1/pods", CopyPod, self._changed, label_selector=FORWARDED_FROM
         )
+        self._events = CopyEvents(client, self._event)
         self._by_proxy: dict[str, CopyPod] = {}
+        self._by_uid: dict[str, CopyPod] = {}
         self._reporters: dict[str, _Reporter] = {}
         self._group: asyncio.TaskGroup | None = None
 
     async def run(self) -> None:
         """For ever."""
-        async with asyncio.TaskGroup() as group:
-            self._group = group
-            group.create_task(self._pods.run())
-            await self._pods.synced.wait()
-            await self._begin()
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._group = group
+                group.create_task(self._pods.run())
+                await self._pods.synced.wait()
+                await self._begin()
+        finally:
+            self._events.close()
 
     async def _begin(self) -> None:
         """Tell the clusters of all proxies that we are here, though no copy of theirs be left."""
@@ -140,16 +150,28 @@ class Copies:
         assert copy is not None  # noqa: S101 - one of them is there
         if not copy.source or not copy.proxy or not copy.request_id:
             return
+        meta = copy.metadata
         if new is not None:
-            self._by_proxy[copy.proxy] = new
+            self._by_proxy[copy.proxy] = self._by_uid[meta.uid] = new
+            self._events.add(meta.namespace, meta.uid, new=self._pods.synced.is_set())
             state = _state(new)
         else:
             self._by_proxy.pop(copy.proxy, None)
+            self._by_uid.pop(meta.uid, None)
+            self._events.remove(meta.namespace, meta.uid)
             state = CopyState(copy.proxy, copy.request_id, deleted=True)
         if copy.source in self._reporters:
             self._reporters[copy.source].put(state)
         elif copy.source != self._cluster and self._group is not None:
             self._group.create_task(self._first_of(copy.source, state))
+
+    def _event(self, uid: str, event: PodEvent) -> None:
+        copy = self._by_uid[uid]
+        reporter = self._reporters.get(copy.source)
+        if reporter is not None:
+            reporter.put_event(
+                CopyEvent(copy.proxy, copy.request_id, event.type, event.reason, event.message)
+            )
 
     async def _first_of(self, source: str, state: CopyState) -> None:
         """Anybody may label a pod: only what an agent has forwarded makes us talk to a cluster."""
@@ -184,12 +206,17 @@ class _Reporter:
     def __init__(self, cluster: str, target: str, publish: Publish) -> None:
         self._cluster, self._target, self._publish = cluster, target, publish
         self._dirty: dict[str, CopyState] = {}
+        self._new_events: deque[CopyEvent] = deque(maxlen=MAX_EVENTS)
         self._woken = asyncio.Event()
 
     def put(self, state: CopyState) -> None:
         # Taken out first: the newest goes to the end, and nothing that is sent is older.
         self._dirty.pop(state.proxy, None)
         self._dirty[state.proxy] = state
+        self._woken.set()
+
+    def put_event(self, event: CopyEvent) -> None:
+        self._new_events.append(event)
         self._woken.set()
 
     async def run(self) -> None:
@@ -206,9 +233,12 @@ class _Reporter:
                 part = list(self._dirty.values())[:MAX_COPIES]
                 for state in part:
                     del self._dirty[state.proxy]
-                await self._send(CopiesBody(self._cluster, part, started))
+                events = list(itertools.islice(self._new_events, MAX_COPIES))
+                for _ in events:
+                    self._new_events.popleft()
+                await self._send(CopiesBody(self._cluster, part, events, started))
                 started = False
-                if not self._dirty:
+                if not self._dirty and not self._new_events:
                     break
 
     async def _send(self, body: CopiesBody) -> None:

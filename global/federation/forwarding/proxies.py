@@ -331,6 +331,11 @@ class Proxies:
                 await self._mirror(copy, body.cluster, uid)
             if uid not in self._followers:
                 self._locks.pop(uid, None)
+        for event in body.events:
+            pod = self._pods.get(event.proxy.rpartition("/")[2])
+            if pod is not None and pod.annotations.get(REQUEST) == event.request_id:
+                text = f"cluster {body.cluster}: {event.message}"
+                self._report(pod, event.reason, text, event.type == "Warning")
 
     async def _want(self, pods: list[ProxyPod], cluster: str) -> None:
         """Ask for the state of these pods' copies."""

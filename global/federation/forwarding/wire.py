@@ -20,12 +20,24 @@ class CopyState(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True)
     """The copy is no more."""
 
 
+class CopyEvent(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """An event of a copy."""
+
+    proxy: str
+    request_id: str
+    type: str
+    reason: str
+    message: str
+
+
 class CopiesBody(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     """`msg` of 120 from the cluster of copies to that of their proxies; without copies it only says
     that the agent is there."""
 
     cluster: str
     copies: list[CopyState] = []
+    events: list[CopyEvent] = []
+    """As far as they were seen: some may be missing, or come twice."""
     started: bool = False
     """The agent has just begun: what it reported before may have been lost."""
 

@@ -118,6 +118,11 @@ def test_logs_are_read_and_followed(front: Front, enabled: list[Member]) -> None
     assert numbers == list(range(numbers[0], numbers[0] + 6))
 
 
+def test_what_happens_on_the_node_is_said_at_the_proxy(front: Front, enabled: list[Member]) -> None:
+    event, *_ = wait_for(lambda: enabled[0].kube.events(NAMESPACE, "speaker", "Started"))
+    assert event["note"] == "cluster far: Container started"
+
+
 def test_exec_carries_input_output_and_exit_code(front: Front, enabled: list[Member]) -> None:
     here = enabled[0]
     assert ask(here, "exec", "speaker", "--", "cat", "/etc/hostname").stdout == "speaker\n"
