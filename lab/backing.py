@@ -16,7 +16,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import ClassVar, Self
 
-from lab import jars, processes
+from lab import certificates, jars, processes
 from lab.binaries import LabError
 from lab.cluster import checked_name, root
 from lab.measure import free_port
@@ -158,9 +158,11 @@ class Kafka(Backing):
 
     KIND = "kafka"
 
-    def __init__(self, name: str = "", *, proxied: int = 0) -> None:
-        """`proxied`: how many further listeners it has whose clients come through a proxy."""
+    def __init__(self, name: str = "", *, proxied: int = 0, secure: bool = False) -> None:
+        """`proxied`: how many further listeners it has whose clients come through a proxy.
+        `secure`: TLS, and a password (SCRAM-SHA-512) for USER."""
         super().__init__(name)
+        self._secure = secure
         self.proxied = [(free_port(), free_port()) for _ in range(proxied)]
         """(port of the listener, port of the proxy that clients are sent to) of each."""
 
@@ -169,12 +171,19 @@ class Kafka(Backing):
         return f"127.0.0.1:{self.port}"
 
     def _prepare(self) -> None:
-        (self.folder / "server.properties").write_text(self._properties())
+        path = self.folder / "server.properties"
+        path.touch(0o600)
+        path.write_text(self._properties())
         # A UUID in base64 whose first bit is 0, so that it does not begin with "-".
         random = bytes([secrets.randbelow(128), *secrets.token_bytes(15)])
         cluster = base64.urlsafe_b64encode(random).decode().rstrip("=")
-        self._java("kafka.tools.StorageTool", "format", "-t", cluster, "-c",
-                   f"{self.folder}/server.properties", "--standalone")  # fmt: skip
+        words = ["format", "-t", cluster, "-c", f"{self.folder}/server.properties", "--standalone"]
+        if self._secure:
+            certificates.write(self.folder)
+            both = [self.folder / name for name in ("server.key", "server.crt")]
+            (self.folder / "server.pem").write_text("".join(path.read_text() for path in both))
+            words += ["--add-scram", f"SCRAM-SHA-512=[name={USER},password={self.password}]"]
+        self._java("kafka.tools.StorageTool", *words)
 
     def _properties(self) -> str:
         controller = free_port()
@@ -191,6 +200,7 @@ class Kafka(Backing):
             "advertised.listeners": _addresses(advertised),
             "controller.quorum.bootstrap.servers": f"127.0.0.1:{controller}",
             "listener.security.protocol.map": ",".join(f"{n}:PLAINTEXT" for n in listeners),
+            "inter.broker.listener.name": "PLAINTEXT",
             "log.dirs": f"{self.folder}/data",
             "auto.create.topics.enable": "false",
             "offsets.topic.replication.factor": 1,
@@ -199,7 +209,23 @@ class Kafka(Backing):
             "transaction.state.log.min.isr": 1,
             "group.initial.rebalance.delay.ms": 0,
         }
+        if self._secure:
+            lines["listener.security.protocol.map"] = "PLAINTEXT:SASL_SSL,CONTROLLER:PLAINTEXT"
+            lines |= self._security()
         return "".join(f"{key}={value}\n" for key, value in lines.items())
+
+    def _security(self) -> dict[str, str]:
+        login = "org.apache.kafka.common.security.scram.ScramLoginModule required"
+        broker = f'{login} username="{USER}" password="{self.password}";'
+        return {
+            "sasl.enabled.mechanisms": "SCRAM-SHA-512",
+            "sasl.mechanism.inter.broker.protocol": "SCRAM-SHA-512",
+            "listener.name.plaintext.scram-sha-512.sasl.jaas.config": broker,
+            "ssl.keystore.type": "PEM",
+            "ssl.keystore.location": f"{self.folder}/server.pem",
+            "ssl.truststore.type": "PEM",
+            "ssl.truststore.location": f"{self.folder}/ca.crt",
+        }
 
     def _java(self, *words: str) -> None:
         answer = subprocess.run(
@@ -224,14 +250,30 @@ class Redis(Backing):
 
     KIND = "redis"
 
+    def __init__(self, name: str = "", *, secure: bool = False) -> None:
+        """`secure`: with TLS."""
+        super().__init__(name)
+        self._secure = secure
+
     @property
     def url(self) -> str:
-        return f"redis://:{self.password}@127.0.0.1:{self.port}/0"
+        scheme = "rediss" if self._secure else "redis"
+        return f"{scheme}://:{self.password}@127.0.0.1:{self.port}/0"
 
     def _prepare(self) -> None:
+        if self._secure:
+            certificates.write(self.folder)
+        secure = (
+            "port 0",
+            f"tls-port {self.port}",
+            "tls-cert-file server.crt",
+            "tls-key-file server.key",
+            "tls-ca-cert-file ca.crt",
+            "tls-auth-clients no",
+        )
         lines = (
             "bind 127.0.0.1",
-            f"port {self.port}",
+            *(secure if self._secure else (f"port {self.port}",)),
             f"dir {self.folder}",
             f"requirepass {self.password}",
             "save ''",

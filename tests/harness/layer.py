@@ -171,10 +171,12 @@ class Layer(Front):
 class Servers:
     """Kafka, Redis and PostgreSQL of one layer. A context manager."""
 
-    def __init__(self, proxied: int = 0) -> None:
+    def __init__(self, proxied: int = 0, *, secure: bool = False) -> None:
+        """`secure`: Kafka and Redis with TLS and passwords."""
         unique = f"{os.getpid()}-{secrets.token_hex(3)}"
-        self.kafka = Kafka(f"kafka-{unique}", proxied=proxied)
-        self.redis, self.postgres = Redis(f"redis-{unique}"), Postgres(f"postgres-{unique}")
+        self.kafka = Kafka(f"kafka-{unique}", proxied=proxied, secure=secure)
+        self.redis = Redis(f"redis-{unique}", secure=secure)
+        self.postgres = Postgres(f"postgres-{unique}")
 
     def __enter__(self) -> Self:
         self._closing = ExitStack()
@@ -227,7 +229,7 @@ class Apart:
         """A further agent of the cluster, not started."""
         servers = self._agent_kafka.get(cluster, self._servers.kafka.url)
         config = self._common | {
-            "kafka": {"servers": servers},
+            "kafka": {**self._common["kafka"], "servers": servers},
             "front": {"url": self.front.url},
         }
         name = name or f"agent-{cluster}"
