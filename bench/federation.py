@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -267,12 +268,27 @@ async def _warm(url: str, number: int) -> None:
 
 
 def queued(arguments: argparse.Namespace) -> dict[str, float]:
-    """What it costs to hand requests in while no agent is there, and to list them."""
+    """What it costs to hand requests in while no agent is there, and to list them; and how long
+    they take once agents come."""
     with ExitStack() as closing:
         folder = Path(closing.enter_context(tempfile.TemporaryDirectory()))
-        layer = closing.enter_context(Layer(folder, [], 1, apart=False))
-        asyncio.run(_warm(layer.url, 0))
-        return asyncio.run(_queue(layer, arguments.requests))
+        with Layer(folder, [], 1, apart=False) as layer:
+            asyncio.run(_warm(layer.url, 0))
+            figures = asyncio.run(_queue(layer, arguments.requests))
+        made = closing.enter_context(clusters(arguments.clusters, arguments.nodes))
+        begun = time.monotonic()
+        layer = closing.enter_context(Layer(folder, made, 1, apart=False))
+        states = asyncio.run(_ended_by_state(layer.url, len(made), arguments.requests))
+        figures["s until all ended"] = time.monotonic() - begun
+        figures |= {f"of them {state}": number for state, number in states.items()}
+        figures["RSS MiB then"] = layer.parts[0].rss_mib
+        return figures
+
+
+async def _ended_by_state(url: str, number: int, total: int) -> Counter[str]:
+    async with aiohttp.ClientSession() as session:
+        await until_there(session, url, number)
+        return Counter(one["state"] for one in await _all_ended(session, url, total))
 
 
 async def _queue(layer: Layer, total: int) -> dict[str, float]:

@@ -22,6 +22,8 @@ from lab import binaries, processes
 from lab.binaries import LabError
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?", re.ASCII)
+_PORT = re.compile(r"--(?:secure-port=|server-address=127\.0\.0\.1:)(\d+)")
+"""Arguments of components that say where they listen."""
 COMPONENTS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok")
 VIRTUAL_NODE = "gsch.io/cluster"
 """Label of nodes that stand for another cluster."""
@@ -91,8 +93,7 @@ class LabCluster:
         try:
             with one_at_a_time():
                 self._create(binary_paths, options)
-                if not options.bare:
-                    self._wait_for_fake_kubelets()
+                self._wait_for_ports()
         except BaseException:
             self.down()
             raise
@@ -133,23 +134,20 @@ class LabCluster:
         root().mkdir(parents=True, exist_ok=True)
         self._kwokctl(binary_paths, command, _settings(extra))
 
-    def _wait_for_fake_kubelets(self) -> None:
-        """They take their port long after it was chosen: until then no other cluster may choose."""
-        if not processes.wait_until(self._fake_kubelets_listen, 60):
-            raise LabError(f"the fake kubelets of {self.name} do not listen:\n{self._log_tails()}")
+    def _wait_for_ports(self) -> None:
+        """Components take their ports long after these were chosen: until then no other cluster may
+        choose."""
+        if not processes.wait_until(self._all_listen, 60):
+            raise LabError(f"not all of {self.name} listens:\n{self._log_tails()}")
 
-    def _fake_kubelets_listen(self) -> bool:
-        pid = self.running().get("kwok")
-        if pid is None:
-            return False
-        arguments = processes.of_folder(self.folder).get(pid, [])
-        where = [a.partition("=")[2] for a in arguments if a.startswith("--server-address=")]
-        host, _, port = where[0].rpartition(":") if where else ("", "", "")
-        try:
-            socket.create_connection((host, int(port)), 1).close()
-        except (OSError, ValueError):
-            return False
-        return True
+    def _all_listen(self) -> bool:
+        chosen = [
+            match[1]
+            for arguments in processes.of_folder(self.folder).values()
+            for argument in arguments
+            if (match := _PORT.fullmatch(argument))
+        ]
+        return all(_listens(int(port)) for port in chosen)
 
     def _kwokctl(self, binary_paths: Mapping[str, Path], command: list[str], config: str) -> None:
         settings = root() / "kwokctl.yaml"
@@ -157,6 +155,10 @@ class LabCluster:
         path = f"{binary_paths['kubectl'].parent}{os.pathsep}{os.environ.get('PATH', '')}"
         answer = subprocess.run(
             [
+                # It must not go on choosing ports after us, when the lock is another's.
+                "setpriv",
+                "--pdeathsig",
+                "KILL",
                 str(binary_paths["kwokctl"]),
                 "--name",
                 self.name,
@@ -234,6 +236,14 @@ def one_at_a_time() -> Iterator[None]:
 
 
 # Everything on loopback: the lab's etcd asks nobody for a password.
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return False
+    return True
 
 
 def _settings(extra: Iterable[str]) -> str:

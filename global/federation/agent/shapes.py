@@ -13,7 +13,9 @@ def shapes(snapshot: Snapshot, limit: int = MAX_SHAPES) -> list[NodeShape]:
     that one of them has left: a report may promise too much, and never too little.
     """
     view = snapshot.view()
-    rows = np.flatnonzero(view.valid & ~view.unschedulable)
+    pods = view.allocatable("pods")
+    # Nodes that stand for other clusters have no room for any pod, and are none of this one's.
+    rows = np.flatnonzero(view.valid & ~view.unschedulable & (pods > 0))
     if not len(rows):
         return []
     names = snapshot.resource_names
