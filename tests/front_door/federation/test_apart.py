@@ -22,6 +22,7 @@ from tests.harness.layer import (
     pods_by_request,
 )
 from tests.harness.make import Json
+from tests.harness.process import gsch
 from tests.harness.proxy import Toxiproxy
 
 pytestmark = [pytest.mark.lab, pytest.mark.needs("servers")]
@@ -153,6 +154,27 @@ def test_a_copy_that_was_stopped_in_vain_starts_again(
     assert record["state"] == "completed"
     assert any("stopped while" in attempt["message"] for attempt in record["attempts"])
     assert max(samples[request_id]) == 1
+
+
+def test_a_person_gives_a_lost_cluster_up_and_its_requests_go_on_elsewhere(
+    apart: Apart, clusters: list[Member], kafka_of_c1: Toxiproxy
+) -> None:
+    request_id = apart.front.submit(pod("given-up"), clusters=["c1", "c2"])
+    assert apart.front.ended(request_id)["state"] == "completed"
+    url = ("--url", apart.front.url)
+    kafka_of_c1.enable(False)
+    wait_for(lambda: is_lost(apart, "c1"), 60)
+    said = gsch("global", "abandon", "c1", "--yes", *url)
+    assert said.stdout == "c1: abandoned; 1 requests go on elsewhere\n", said.stderr
+    wait_for(lambda: sorted(pods_by_request(clusters)[request_id]) == ["c1", "c2"])
+    # Back again, what was given up goes.
+    kafka_of_c1.enable(True)
+    wait_for(lambda: pods_by_request(clusters)[request_id] == ["c2"])
+
+
+def is_lost(apart: Apart, name: str) -> bool:
+    rows = apart.front.ok("GET", "/clusters")["items"]
+    return any(row["name"] == name and row["lost"] for row in rows)
 
 
 def test_a_request_that_moves_is_never_without_a_copy_for_long_and_the_old_one_goes(

@@ -10,6 +10,7 @@ from tests.harness.console import Looking, browser, console
 from tests.harness.layer import Layer, Member, deployment, pods_by_request
 
 pytestmark = pytest.mark.lab
+NONE = "req-00000000-0000-0000-0000-000000000000"
 
 
 @pytest.mark.needs("chromium")
@@ -30,7 +31,7 @@ def test_a_person_hands_a_job_in_by_the_page_and_sees_where_it_runs(
         page.get_by_role("button", name="Add a level").click()
         page.get_by_role("button", name="Select all").click()
         page.get_by_role("button", name="Done").click()
-        assert page.locator("#levels-text").inner_text() == "c2 → c1"
+        page.locator("#levels-text").get_by_text("c2 → c1", exact=True).wait_for()
         page.get_by_role("button", name="Start").click()
         page.get_by_text("completed", exact=True).first.wait_for(timeout=120_000)
         page.get_by_role("row").filter(has_text="succeeded").filter(has_text="c2").wait_for()
@@ -71,3 +72,34 @@ def test_a_form_of_another_site_is_refused(layer: Layer, tmp_path: Path) -> None
                 urllib.request.urlopen(request, timeout=60)
             assert caught.value.code == 403
     assert layer.ok("GET", "/requests")["items"] == []
+
+
+def answered(url: str, data: bytes | None = None) -> tuple[int, str]:
+    """Status and page; forms come from the console's own pages."""
+    origin = {"Origin": url.partition("/jobs")[0]}
+    request = urllib.request.Request(url, data, origin)
+    try:
+        with urllib.request.urlopen(request, timeout=60) as reply:
+            return reply.status, reply.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def test_what_is_wrong_with_a_job_is_a_page_that_says_so(layer: Layer, tmp_path: Path) -> None:
+    with console(tmp_path, "--global", layer.url) as url:
+        for path, data, status, words in (
+            (f"/jobs/{NONE}", None, 404, "there is no such request"),
+            (f"/jobs/{NONE}/cancel", b"x=", 404, "there is no such request"),
+            ("/jobs/none/cancel", b"x=", 404, "That is not the id of a job."),
+            ("/jobs/none", None, 404, "That is not the id of a job."),
+            ("/jobs", b"clusters=[[", 400, "clusters: "),
+            ("/jobs", b"yaml=kind%3A+%5B&policy=GMostRequestedPriority", 400, "no YAML: line"),
+        ):
+            assert (answered(f"{url}{path}", data)[0], path) == (status, path)
+            assert words in answered(f"{url}{path}", data)[1]
+        layer.kill()
+        status, page = answered(f"{url}/jobs")
+        assert (status, "does not answer" in page) == (200, True)
+        status, page = answered(f"{url}/jobs", b"yaml=x&policy=GMostRequestedPriority")
+        assert (status, "does not answer" in page) == (400, True)
+        assert "does not answer" in answered(f"{url}/jobs/{NONE}")[1]
