@@ -42,7 +42,14 @@ from federation.progress import Progress
 from federation.relay import Relay
 from federation.reports import Reports
 from federation.request import POLICIES
-from federation.settings import ClusterSettings, GlobalConfiguration, cluster_of, secret
+from federation.scaling import Scaler
+from federation.settings import (
+    ClusterSettings,
+    GlobalConfiguration,
+    ScalingSettings,
+    cluster_of,
+    secret,
+)
 from federation.streams.rendezvous import FrontRendezvous, Rendezvous
 from federation.worker import QueueRule, Worker
 from federation.yaml_cache import YamlCache
@@ -112,6 +119,7 @@ class _Core:
             console_url=self.configuration.console_url,
             yaml_cache=self.yaml_cache,
             keep=keep,
+            scaling_settings=self.configuration.scaling,
         )
 
     def server(self, front: Front) -> HttpServer:
@@ -154,9 +162,16 @@ async def front(configuration: GlobalConfiguration) -> None:
     _need_several(configuration, "front")
     async with _core(configuration, "front") as core:
         reports = Reports(core.transactions, core.fleet, core.live)
-        await _serve(
-            core.server(core.front()), [*core.works, reports.refresh(), core.callbacks().run()]
-        )
+        works = [*core.works, reports.refresh(), core.callbacks().run()]
+        if configuration.scaling.deployments:
+            works.append(_scale(core.transactions, configuration.scaling))
+        await _serve(core.server(core.front()), works)
+
+
+async def _scale(transactions: Transactions, settings: ScalingSettings) -> None:
+    """For ever. Raises AccessError."""
+    async with ApiClient(Access(settings.kubeconfig or None)) as client:
+        await Scaler(transactions, client, settings).run()
 
 
 async def worker(configuration: GlobalConfiguration, policies: Sequence[str]) -> None:

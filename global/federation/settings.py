@@ -7,10 +7,12 @@ import msgspec
 from cluster.errors import ConfigError
 from federation.documents import NAME
 from federation.messages import GLOBAL_TOPIC, REPLY_TOPIC, REPORT_TOPIC
+from federation.request import POLICIES
 from serving.security import is_loopback
 
 API_VERSION, KIND = "config.gsch.io/v1alpha1", "GlobalConfiguration"
 MAX_BYTES = 1024 * 1024
+MAX_WORKERS = 100
 
 
 class KubeletSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True, rename="camel"):
@@ -123,6 +125,22 @@ class FrontAccess(msgspec.Struct, forbid_unknown_fields=True, frozen=True, renam
     """Certificate authority of the front; empty for the system's."""
 
 
+class ScalingSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True, rename="camel"):
+    """Workers as Deployments, whose size follows the age of the queue. The front does it."""
+
+    deployments: dict[str, str] = {}
+    """By policy, the Deployment of its workers; `*` for all that are not named. Empty: workers are
+    not scaled."""
+    namespace: str = "gsch-system"
+    """Where they are."""
+    kubeconfig: str = ""
+    """Path; empty for the pod's own ServiceAccount, or the default one."""
+    max_workers: int = 5
+    """Pods of each Deployment at most."""
+    queue_age_seconds: float = 5.0
+    """How long a request may wait for a worker before there are more of them."""
+
+
 class GlobalConfiguration(msgspec.Struct, forbid_unknown_fields=True, frozen=True, rename="camel"):
     """Everything that `gsch global up|front|worker|agent` read."""
 
@@ -162,6 +180,8 @@ class GlobalConfiguration(msgspec.Struct, forbid_unknown_fields=True, frozen=Tru
     """Who is notified of how a request ended."""
     front: FrontAccess = FrontAccess()
     """How an agent in a process of its own gets at the front."""
+    scaling: ScalingSettings = ScalingSettings()
+    """Workers as Deployments, whose size follows the age of the queue."""
     lease_namespace: str = "gsch-system"
     """Namespace of the Lease by which one of two agents of a cluster works."""
     clusters: list[ClusterSettings] = []
@@ -198,6 +218,7 @@ def check(configuration: GlobalConfiguration, where: str) -> GlobalConfiguration
             raise ConfigError(f"{where}: clusters: {cluster.name} is there twice")
         if cluster.name in (GLOBAL_TOPIC, REPORT_TOPIC, REPLY_TOPIC):
             raise ConfigError(f"{where}: clusters: {cluster.name} names a topic of all clusters")
+    _check_scaling(configuration.scaling, where)
     if not is_loopback(configuration.address):
         if not configuration.token_file:
             raise ConfigError(
@@ -209,6 +230,19 @@ def check(configuration: GlobalConfiguration, where: str) -> GlobalConfiguration
                 "loopback"
             )
     return configuration
+
+
+def _check_scaling(scaling: ScalingSettings, where: str) -> None:
+    for policy in scaling.deployments:
+        if policy != "*" and policy not in POLICIES:
+            raise ConfigError(
+                f"{where}: scaling.deployments: there is no policy {policy!r}: one of "
+                f"{', '.join(POLICIES)}, or *"
+            )
+    if not 1 <= scaling.max_workers <= MAX_WORKERS:
+        raise ConfigError(f"{where}: scaling.maxWorkers: 1 to {MAX_WORKERS}")
+    if scaling.queue_age_seconds <= 0:
+        raise ConfigError(f"{where}: scaling.queueAgeSeconds: more than 0")
 
 
 def cluster_of(configuration: GlobalConfiguration, name: str, where: str) -> ClusterSettings:

@@ -139,6 +139,8 @@ policies = Table(
     Column("name", String(64), primary_key=True),
     Column("asked_at", Float, nullable=False),
     # When a worker that is not ours last asked for its requests.
+    Column("replicas", Integer, nullable=True),
+    # How many workers a person wants; NULL: as the age of its queue wants it.
 )
 
 pods = Table(

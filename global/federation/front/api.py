@@ -18,7 +18,7 @@ from sqlalchemy.exc import IntegrityError
 from store.sealing import Seal
 from store.transactions import Transactions
 
-from federation import callbacks, pods, poison, repository, submit
+from federation import callbacks, pods, poison, repository, scaling, submit
 from federation.documents import Document
 from federation.fleet import Fleet
 from federation.front import forwarded, openapi, records, streams
@@ -31,6 +31,8 @@ from federation.live import QUEUE, Live
 from federation.messages import MAX_SHOWN
 from federation.progress import Progress
 from federation.request import FINAL, POLICIES, Case, Request, State
+from federation.scaling import WorkerCount, Workers
+from federation.settings import ScalingSettings
 from federation.streams.rendezvous import MeetingPoint
 from federation.yaml_cache import YamlCache
 from serving.http_server import OPEN, content, health
@@ -69,6 +71,7 @@ class Front:
         console_url: str = "",
         yaml_cache: YamlCache | None = None,
         keep: Keep | None = None,
+        scaling_settings: ScalingSettings = ScalingSettings(),
         clock: Callable[[], float] = time.time,
     ) -> None:
         """`allow_private`: callbacks may go to private addresses. `legacy`: GS's routes too."""
@@ -78,10 +81,11 @@ class Front:
         self._keep = keep
         self.forwarded = ForwardedPods(transactions, progress, self._create)
         self.meeting_point = MeetingPoint()
+        self.workers = Workers(transactions, scaling_settings)
         self._legacy = None
         if legacy:
             self._legacy = LegacyFront(
-                transactions, fleet, progress, self._create, _user, console_url
+                transactions, fleet, progress, self._create, _user, console_url, self.workers
             )
 
     def application(
@@ -106,6 +110,7 @@ class Front:
         routes.add_get("/api/v1/requests/{id}/pods", self.pods_of)
         routes.add_get("/api/v1/pods", self.pods)
         routes.add_get("/api/v1/policies", self.policies)
+        routes.add_put("/api/v1/policies/{name}/workers", self.set_workers)
         routes.add_get("/api/v1/clusters", self.clusters)
         routes.add_post("/api/v1/clusters/{name}/abandon", self.abandon)
         routes.add_get("/api/v1/set-aside", self.set_aside)
@@ -308,8 +313,19 @@ class Front:
 
     async def policies(self, http: web.Request) -> web.StreamResponse:
         _user(http)
-        items = [records.PolicyRecord(policy) for policy in POLICIES]
+        by_person = await self._transactions.run(scaling.fixed)
+        items = [records.PolicyRecord(policy, by_person.get(policy)) for policy in POLICIES]
         return json_response(records.PolicyList(items))
+
+    async def set_workers(self, http: web.Request) -> web.StreamResponse:
+        """How many workers a policy has, or that the age of its queue decides again."""
+        _user(http)
+        try:
+            given = msgspec.json.decode(await http.read(), type=WorkerCount)
+        except msgspec.DecodeError as error:
+            raise submit.BadRequest(f"request body: {error}") from error
+        await self.workers.fix(http.match_info["name"], given.replicas)
+        return json_response(given)
 
     async def set_aside(self, http: web.Request) -> web.StreamResponse:
         """Messages that nobody could read, the newest first."""

@@ -16,6 +16,7 @@ from federation.front.errors import json_response
 from federation.front.tokens import Identity
 from federation.progress import Effects, Progress
 from federation.request import LOW_LATENCY, MOST_REQUESTED, POLICIES, SELECTED, SET, Owner, State
+from federation.scaling import Workers
 from federation.submit import BadRequest, Submission
 
 PREFIX = "/GEP/GSCH"
@@ -38,16 +39,21 @@ class LegacyFront:
         create: Create,
         identify: Callable[[web.Request], Identity],
         console_url: str,
+        workers: Workers,
     ) -> None:
         self._transactions, self._fleet, self._progress = transactions, fleet, progress
         self._create, self._identify = create, identify
-        self._console_url = console_url.rstrip("/")
+        self._console_url, self._workers = console_url.rstrip("/"), workers
 
     def add_to(self, routes: web.UrlDispatcher) -> None:
         for method in ("GET", "POST"):
             routes.add_route(method, f"{PREFIX}/page/{{form}}", self.page)
         routes.add_post(f"{PREFIX}/test/{{form}}", self.submit)
         routes.add_get(f"{PREFIX}/policyNameList", self.policies)
+        sizes = f"{PREFIX}/policys/{{policy}}/replicas"
+        for path in (sizes, f"{sizes}/{{replicas}}"):
+            routes.add_put(path, self.scale)
+        routes.add_get(sizes, self.scale)
         for queue in ("dispatched-queue", "dispatchedqueue"):
             routes.add_get(f"{PREFIX}/{queue}/policies/{{policy}}", self.take)
         status = "/dispatched-queue/request_jobs/{id}/status"
@@ -174,6 +180,15 @@ class LegacyFront:
     async def policies(self, http: web.Request) -> web.StreamResponse:
         self._identify(http)
         return json_response({"result": list(POLICIES)})
+
+    async def scale(self, http: web.Request) -> web.StreamResponse:
+        """`replicas` in the path, or `replicas_size` as a parameter, whatever the verb."""
+        self._identify(http)
+        text = http.match_info.get("replicas") or http.query.get("replicas_size", "")
+        if not text.isascii() or not text.isdigit():
+            raise BadRequest(f"replicas_size: a number is expected, not {text[:40]!r}")
+        await self._workers.fix(http.match_info["policy"], int(text[:9]))
+        return json_response({"result": "success"})
 
     async def clusters(self, http: web.Request) -> web.StreamResponse:
         """One cluster, or all of them."""

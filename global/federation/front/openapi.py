@@ -21,6 +21,7 @@ from federation.front.records import (
     SetAsideList,
 )
 from federation.request import State
+from federation.scaling import WorkerCount
 from federation.submit import Submission
 from serving.security import Handler
 
@@ -123,6 +124,11 @@ OPERATIONS = (
         query=(_number("limit", "How many at most.", 2000),),
     ),
     _Operation("get", "/api/v1/policies", "Policies.", {200: PolicyList}, refusals=()),
+    _Operation(
+        "put", "/api/v1/policies/{name}/workers",
+        "Fix how many workers a policy has; null: as the age of its queue wants it.",
+        {200: WorkerCount}, body=WorkerCount, refusals=(400, 404, 409),
+    ),
     _Operation(
         "get", "/api/v1/clusters", "Clusters, and when they were heard of.", {200: ClusterList},
         refusals=(),

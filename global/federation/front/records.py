@@ -128,6 +128,8 @@ class Abandoned(_Record, frozen=True):
 
 class PolicyRecord(_Record, frozen=True):
     name: str
+    workers: int | None = None
+    """What a person has fixed; null where the age of the queue decides, or nothing is scaled."""
 
 
 class PolicyList(_Record, frozen=True):

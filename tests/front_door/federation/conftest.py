@@ -10,6 +10,9 @@ from tests.harness.kube import wait_for
 from tests.harness.layer import Apart, Layer, Member, Servers, clear, members, pods_by_request
 from tests.harness.proxy import Toxiproxy
 
+WORKERS = "gsch-global-worker"
+"""The Deployment of c1 that stands for the layer's workers, where there is one."""
+
 
 @pytest.fixture(scope="package")
 def clusters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Member]]:
@@ -56,7 +59,13 @@ def running(
 ) -> Iterator[Apart]:
     folder = tmp_path_factory.mktemp("layer")
     through = {"c1": kafka_of_c1.listen}
-    with Apart(folder, clusters, servers, through, legacy=True) as layer:
+    scaling = {
+        "deployments": {"*": WORKERS},
+        "namespace": "default",
+        "kubeconfig": str(clusters[0].lab.kubeconfig),
+        "queueAgeSeconds": 1,
+    }
+    with Apart(folder, clusters, servers, through, legacy=True, scaling=scaling) as layer:
         yield layer
 
 

@@ -1,6 +1,8 @@
 """The layer as processes of their own over Kafka, PostgreSQL and Redis, in two real clusters."""
 
+import json
 import threading
+import urllib.request
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -8,8 +10,10 @@ from contextlib import contextmanager
 from functools import partial
 
 import pytest
+import yaml
 
 from lab.backing import Backing
+from tests.front_door.federation.conftest import WORKERS
 from tests.harness.forwarding import PODS, forwarded, phase_of, running
 from tests.harness.kube import wait_for
 from tests.harness.layer import (
@@ -170,6 +174,44 @@ def test_a_person_gives_a_lost_cluster_up_and_its_requests_go_on_elsewhere(
     # Back again, what was given up goes.
     kafka_of_c1.enable(True)
     wait_for(lambda: pods_by_request(clusters)[request_id] == ["c2"])
+
+
+def test_there_are_more_workers_while_requests_wait_or_as_a_person_says(
+    apart: Apart, clusters: list[Member]
+) -> None:
+    here, path = clusters[0].kube, f"/apis/apps/v1/namespaces/default/deployments/{WORKERS}"
+    made = yaml.safe_load(deployment(WORKERS, 1))
+    made["metadata"]["namespace"] = "default"
+    here.create(made)
+
+    def size() -> int:
+        return int(here.get(path)["spec"]["replicas"])
+
+    for worker in apart.workers:
+        worker.kill()
+    request_id = apart.front.submit(pod("waits"), clusters=["c1"])
+    wait_for(lambda: size() == 5)
+    for worker in apart.workers:
+        worker.start()
+    assert apart.front.ended(request_id)["state"] == "completed"
+    workers = "/policies/GMostRequestedPriority/workers"
+    apart.front.ok("PUT", workers, {"replicas": 3})
+    wait_for(lambda: size() == 3)
+    legacy = f"{apart.front.url}/GEP/GSCH/policys/GMostRequestedPriority/replicas/2"
+    with urllib.request.urlopen(urllib.request.Request(legacy, method="PUT")) as reply:
+        assert json.loads(reply.read()) == {"result": "success"}
+    wait_for(lambda: size() == 2)
+    policies = apart.front.ok("GET", "/policies")["items"]
+    assert {"name": "GMostRequestedPriority", "workers": 2} in policies
+    for body, status, words in (
+        ({"replicas": 6}, 400, "0 to 5 (scaling.maxWorkers)"),
+        ({"replicas": "two"}, 400, "Expected `int | null`"),
+    ):
+        answered, answer = apart.front.call("PUT", workers, body)
+        assert (answered, words in answer["error"]["message"]) == (status, True), answer
+    assert apart.front.call("PUT", "/policies/GFastest/workers", {"replicas": 1})[0] == 404
+    apart.front.ok("PUT", workers, {"replicas": None})
+    here.delete(path)
 
 
 def is_lost(apart: Apart, name: str) -> bool:
