@@ -347,6 +347,7 @@ def _agent_settings(
         configuration.legacy,
         frozenset(cluster.routable),
         cluster.kubelet,
+        cluster.latency,
     )
 
 

@@ -8,6 +8,8 @@ from cluster.errors import ConfigError
 from federation.documents import NAME
 from federation.messages import GLOBAL_TOPIC, REPLY_TOPIC, REPORT_TOPIC
 from federation.request import POLICIES
+from scheduler.config.configuration import Latency
+from scheduler.config.configuration_file import check_latency
 from serving.security import is_loopback
 
 API_VERSION, KIND = "config.gsch.io/v1alpha1", "GlobalConfiguration"
@@ -51,7 +53,10 @@ class ClusterSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True, r
     gateway: str = ""
     """Node from which latency counts when its source lies in another cluster."""
     rtts_ms: dict[str, float] = {}
-    """Round-trip times to other clusters in milliseconds."""
+    """Round-trip times to other clusters in milliseconds, where they are not measured."""
+    latency: Latency = Latency()
+    """Where measured round-trip times come from, as in the scheduler's configuration: within the
+    cluster, and with `prometheus` also to other clusters (docs/latency.md)."""
     impersonate: bool = True
     """Apply objects as the ServiceAccount gsch-workloads of their namespace."""
     routable: list[str] = []
@@ -219,6 +224,7 @@ def check(configuration: GlobalConfiguration, where: str) -> GlobalConfiguration
         if cluster.name in (GLOBAL_TOPIC, REPORT_TOPIC, REPLY_TOPIC):
             raise ConfigError(f"{where}: clusters: {cluster.name} names a topic of all clusters")
     _check_scaling(configuration.scaling, where)
+    _check_latencies(configuration, where)
     if not is_loopback(configuration.address):
         if not configuration.token_file:
             raise ConfigError(
@@ -230,6 +236,14 @@ def check(configuration: GlobalConfiguration, where: str) -> GlobalConfiguration
                 "loopback"
             )
     return configuration
+
+
+def _check_latencies(configuration: GlobalConfiguration, where: str) -> None:
+    for cluster in configuration.clusters:
+        try:
+            check_latency(cluster.latency)
+        except ValueError as error:
+            raise ConfigError(f"{where}: clusters: {cluster.name}: {error}") from error
 
 
 def _check_scaling(scaling: ScalingSettings, where: str) -> None:

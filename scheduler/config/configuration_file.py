@@ -69,7 +69,7 @@ def check(configuration: Configuration) -> None:
             "tlsPrivateKeyFile and tokenFile"
         )
     _check_extender(configuration.extender)
-    _check_latency(configuration.latency)
+    check_latency(configuration.latency)
     if not 1 <= configuration.parallelism <= 1024:
         raise ValueError(f"parallelism: 1..1024, got {configuration.parallelism}")
     initial_backoff, max_backoff = (
@@ -83,7 +83,8 @@ def check(configuration: Configuration) -> None:
     _check_profiles(configuration)
 
 
-def _check_latency(latency: Latency) -> None:
+def check_latency(latency: Latency) -> None:
+    """What no type can say. Raises ValueError."""
     given = [latency.file, latency.config_map, latency.agents, latency.prometheus]
     if sum(map(bool, given)) > 1:
         raise ValueError("latency: one of file, configMap, agents and prometheus, not several")

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -26,6 +26,9 @@ from scheduler.config.configuration import (
     PrometheusServer,
 )
 from scheduler.config.configuration_file import token
+
+if TYPE_CHECKING:
+    from latency.sources.prometheus import Prometheus
 
 log = structlog.get_logger(__name__)
 
@@ -175,6 +178,16 @@ def from_prometheus(
     settings: PrometheusServer, cluster: str, jitter_weight: float
 ) -> Callable[[], Awaitable[Readings]]:
     """Asks for the readings of this cluster. Raises ConfigError."""
+    server = prometheus_of(settings)
+
+    async def ask() -> Readings:
+        return await asyncio.to_thread(server.readings, cluster, jitter_weight)
+
+    return ask
+
+
+def prometheus_of(settings: PrometheusServer) -> "Prometheus":
+    """The server, with what it asks of its clients. Raises ConfigError."""
     # Half of its import time is spent on what only reads dates that people write.
     from latency.sources.prometheus import Login, Prometheus
 
@@ -184,12 +197,7 @@ def from_prometheus(
         token(settings.password_file, "latency.prometheus.passwordFile", 1).decode(),
         settings.ca_file,
     )
-    server = Prometheus(settings.url, login)
-
-    async def ask() -> Readings:
-        return await asyncio.to_thread(server.readings, cluster, jitter_weight)
-
-    return ask
+    return Prometheus(settings.url, login)
 
 
 def _from_agents(

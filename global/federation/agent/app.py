@@ -14,6 +14,7 @@ from cluster.errors import GschError
 from cluster.state.snapshot import Snapshot
 from federation.agent import shapes
 from federation.agent.carrier import Carrier
+from federation.agent.cluster_rtts import ClusterRtts
 from federation.agent.contact import Contact
 from federation.agent.files import Files
 from federation.agent.legacy import Legacy
@@ -53,12 +54,14 @@ from federation.wire import ApplyBody, AskBody, HeardBody, ResultBody, RevokeBod
 from filters.common.handle import Handle
 from latency.matrix import Matrix
 from scheduler.cluster_feed import ClusterFeed
-from scheduler.config.configuration import Configuration
+from scheduler.config.configuration import Configuration, Latency
 from scheduler.cycle.framework import frameworks
+from scheduler.process.latency_source import sources
 from serving.identity import identity
 
 log = structlog.get_logger(__name__)
 
+NOT_MEASURED = Latency()
 REPORT_INTERVAL_S = LEASE_S / 5
 API_SERVER_WITHIN_S = LEASE_S / 3
 """Seconds within which the API server has to answer, or the cluster is not there."""
@@ -92,6 +95,8 @@ class AgentSettings:
     """Clusters whose pod addresses are reached from here."""
     kubelet: KubeletSettings = NO_KUBELET
     """The kubelet API for pods that were forwarded from here."""
+    latency: Latency = NOT_MEASURED
+    """Where round-trip times between nodes, and between clusters, come from."""
 
 
 class ClusterAgent:
@@ -105,14 +110,15 @@ class ClusterAgent:
         files: Files,
         rendezvous: Rendezvous,
         pod_requests: PodRequests | None = None,
-        matrix: Matrix | None = None,
     ) -> None:
         """`pod_requests`: at which requests for this cluster's forwarded pods are made; without
         them none is forwarded from here."""
         self._settings, self._bus, self._client = settings, bus, client
         self.snapshot, self._pods = Snapshot(), RequestPods()
         configuration = Configuration()
-        framework = frameworks(configuration, Handle(matrix or Matrix()))[
+        self._matrix = Matrix()
+        self._rtts = ClusterRtts(settings.cluster, settings.rtts_ms, settings.latency)
+        framework = frameworks(configuration, Handle(self._matrix))[
             configuration.profiles[0].scheduler_name
         ]
         self.feed = ClusterFeed(client, self.snapshot, listener=self._pods)
@@ -138,7 +144,7 @@ class ClusterAgent:
             ForwardingOptions(settings.routable, settings.impersonate, settings.kubelet),
         )
         self._legacy = Legacy(
-            settings.cluster, client, self.snapshot, self._carrier, settings.rtts_ms
+            settings.cluster, client, self.snapshot, self._carrier, self._rtts.current
         )
         self._identity = identity()
         self._unreported_stops = bool(settings.lease_namespace)
@@ -156,6 +162,9 @@ class ClusterAgent:
             topics = [self._settings.cluster, GLOBAL_TOPIC]
             name = f"gsch-agent-{self._settings.cluster}"
             group.create_task(self._bus.consume(topics, name, self._on_message))
+            for background in sources(self._settings.latency, self._client, self._matrix):
+                group.create_task(background)
+            group.create_task(self._rtts.run())
             group.create_task(self._report())
             group.create_task(self._expire())
             reports = PodReports(self._client, self._settings.cluster, self._publish_pods)
@@ -279,7 +288,7 @@ class ClusterAgent:
             settings.cluster,
             shapes.shapes(self.snapshot),
             settings.location,
-            dict(settings.rtts_ms),
+            self._rtts.current(),
             sorted(self.snapshot.storage.classes),
             self._identity,
             self._contact.next_report(),

@@ -3,7 +3,7 @@
 The shapes are GS's (`msg.result` is a text, a list or an object, by code). What they ask for is
 done by the same hands as our own orders, so that it is done once too."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -40,7 +40,7 @@ class Legacy:
         client: ApiClient,
         snapshot: Snapshot,
         carrier: Carrier,
-        rtts_ms: Mapping[str, float],
+        rtts_ms: Callable[[], Mapping[str, float]],
     ) -> None:
         self._cluster, self._client, self._snapshot = cluster, client, snapshot
         self._carrier, self._works, self._rtts_ms = carrier, Works(client), rtts_ms
@@ -64,7 +64,7 @@ class Legacy:
     def _latencies(self, msg: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Of the clusters that were asked about, in ms, the nearest first."""
         names = gs.names_in(msg.get("select_clusters"))
-        rtts = {**self._rtts_ms, self._cluster: 0.0}
+        rtts = {**self._rtts_ms(), self._cluster: 0.0}
         latencies = [{"cluster": n, "latency": rtts[n]} for n in names or rtts if n in rtts]
         return sorted(latencies, key=lambda one: (one["latency"], one["cluster"]))
 
