@@ -17,6 +17,7 @@ from federation.request import PodNeeds
 
 MAX_BYTES = 1024 * 1024
 MAX_DOCUMENTS = 100
+MAX_PODS = 5000
 MAX_NODES = 100_000
 """YAML nodes in all, aliases counted each time that they are used."""
 MAX_DEPTH = 64
@@ -130,6 +131,11 @@ def read(text: str) -> list[Document]:
         raise BadDocument("the YAML is nested too deeply") from error
     if not documents:
         raise BadDocument("the YAML has no object")
+    pods = sum(document.replicas for document in documents if document.template is not None)
+    if pods > MAX_PODS:
+        raise BadDocument(
+            f"the objects make {pods:,} pods, at most {MAX_PODS:,} are placed at once"
+        )
     _check_unique(documents)
     return documents
 

@@ -114,6 +114,7 @@ def test_yaml_that_cannot_be_placed_is_refused_with_its_line(text: str, problem:
     ("spec", "problem"),
     [
         ({"replicas": -1}, "the number of replicas is negative"),
+        ({"replicas": 1_000_000_000}, "1,000,000,000 pods, at most 5,000 are placed at once"),
         ({"replicas": "many"}, "the number of replicas is no number"),
         ({"replicas": [1]}, "the number of replicas is no number"),
         ({"template": None}, "spec.template.spec is missing"),

@@ -153,6 +153,8 @@ class _Placed:
 
 
 def _held_pod(pod: Pod, request_id: str, name: str) -> Pod:
-    """Under a name that no real pod has: a slash cannot be part of one."""
-    meta = msgspec.structs.replace(pod.metadata, name=f"held/{name}", uid=f"{request_id}/{name}")
+    """Under a name that no real pod has, since a slash cannot be part of one, and no other
+    request's."""
+    uid = f"{request_id}/{name}"
+    meta = msgspec.structs.replace(pod.metadata, name=f"held/{uid}", uid=uid)
     return msgspec.structs.replace(pod, metadata=meta)
