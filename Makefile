@@ -4,7 +4,7 @@ CODE := cluster serving latency filters scheduler extender global gsch lab tests
 WORKERS ?= 3
 COVERED := 95
 
-.PHONY: help setup demo test coverage test-fast test-pythons lint docs format lock lab image bench soak differential experiment clean
+.PHONY: help setup demo demo-global test coverage test-fast test-pythons lint docs format lock lab image bench soak differential experiment clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,6 +18,9 @@ lab: setup ## Build the lab's binaries (about ten minutes the first time)
 demo: ## See pods placed and why: in seconds without Go, then on a control plane; KEEP=1 leaves that
 	@scripts/setup --runtime
 	@$(GSCH) demo $(if $(KEEP),--keep)
+
+demo-global: setup ## See requests placed over five clusters by the layer's processes; one is cut off (two minutes)
+	@$(GSCH) demo --global
 
 test: setup ## Run every test, those on real control planes, nodes and browsers included
 	@scripts/system-packages

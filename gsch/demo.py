@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cluster.objects.keys import ObjectKey
-from gsch import demo_global
+from gsch import demo_global, demo_processes
 from lab import binaries
 from lab.cluster import PARTS
 from lab.demo import NAME, Row, expectations, rows, run
@@ -30,7 +31,10 @@ EXAMPLES = ROOT / "examples"
 @click.command()
 @click.option("--keep", is_flag=True, help="Leave the control plane and its scheduler running.")
 @click.option("--quick", is_flag=True, help="Only what needs no control plane.")
-def demo(keep: bool, quick: bool) -> None:
+@click.option(
+    "--global", "several", is_flag=True, help="The global layer as processes over five clusters."
+)
+def demo(keep: bool, quick: bool, several: bool) -> None:
     """Show pods placed, and why; exit 0 only if every one ended as its example expects.
 
     First the scheduler's core decides the examples by itself, with no cluster. Then, where Go or
@@ -42,8 +46,12 @@ def demo(keep: bool, quick: bool) -> None:
       gsch demo
       gsch demo --quick
       gsch demo --keep      # and look around with kubectl
+      gsch demo --global    # two minutes: Kafka, PostgreSQL, Redis; one cluster is cut off
     """
     console = Console()
+    if several:
+        with tempfile.TemporaryDirectory() as folder:
+            sys.exit(int(demo_processes.run(console, Path(folder))))
     started = time.monotonic()
     console.print("[bold]Without a cluster[/bold]: gsch simulate -f examples/")
     outcome = _simulated()

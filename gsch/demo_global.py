@@ -19,6 +19,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
+from gsch import demo_forwarding
 from lab import nodes
 from lab.binaries import LabError
 from lab.cluster import LabCluster
@@ -31,12 +32,14 @@ ENDED_WITHIN_S = 60.0
 STARTED_WITHIN_S = 60.0
 FINAL = ("completed", "failed", "canceled")
 
+REQUEST_FIELDS = ("clusters", "sourceCluster", "clusterLost")
+
 Json = dict[str, Any]
 
 
 def run(console: Console) -> bool:
     """Whether a request ended elsewhere than its example promises."""
-    if find_spec("sqlalchemy") is None or find_spec("aiokafka") is None:
+    if not is_installed():
         console.print(
             "\n[bold]More to see[/bold]: with the extra `global` (pip install '.[global]') "
             "requests are placed across two clusters.",
@@ -49,44 +52,55 @@ def run(console: Console) -> bool:
     with ExitStack() as closing:
         folder = Path(closing.enter_context(tempfile.TemporaryDirectory()))
         kubeconfigs = {
-            name: closing.enter_context(_cluster(f"demo-{name}", folder, **shape))
+            name: closing.enter_context(cluster(f"demo-{name}", folder, shape))
             for name, shape in scene["clusters"].items()
         }
         url = closing.enter_context(_layer(folder, kubeconfigs))
-        outcome = _requests(url, scene["requests"])
-    console.print(_table(scene["requests"], outcome))
-    differing = [
-        one["name"] for one in scene["requests"] if _chosen(outcome[one["name"]]) != one["expect"]
-    ]
-    verdict = f"{', '.join(differing)} ended elsewhere" if differing else "all requests ended as "
-    verdict += "" if differing else "expected"
-    console.print(f"{verdict}, {time.monotonic() - started:.1f} s", highlight=False)
+        outcome = requests_ended(url, scene["requests"])
+        forwarded = demo_forwarding.run(kubeconfigs["c1"], kubeconfigs["c2"])
+    console.print(table_of(scene["requests"], outcome))
+    console.print(forwarded.said, highlight=False)
+    return verdict(console, scene["requests"], outcome, started) or not forwarded.as_expected
+
+
+def is_installed() -> bool:
+    """Whether the extra `global` is."""
+    return find_spec("sqlalchemy") is not None and find_spec("aiokafka") is not None
+
+
+def verdict(console: Console, wanted: list[Json], outcome: dict[str, Json], started: float) -> bool:
+    """Say, and return, whether a request ended elsewhere than its example promises."""
+    differing = [one["name"] for one in wanted if _chosen(outcome[one["name"]]) != one["expect"]]
+    text = "all requests ended as expected"
+    if differing:
+        text = f"{', '.join(differing)} ended elsewhere"
+    console.print(f"{text}, {time.monotonic() - started:.1f} s", highlight=False)
     return bool(differing)
 
 
 @contextmanager
-def _cluster(name: str, folder: Path, **shape: Any) -> Iterator[Path]:
+def cluster(name: str, folder: Path, shape: Json) -> Iterator[Path]:
     """A control plane with fake nodes and a scheduler; its kubeconfig."""
-    cluster = LabCluster(name)
-    if cluster.exists:
-        cluster.down()
-    cluster.up()
+    made = LabCluster(name)
+    if made.exists:
+        made.down()
+    made.up()
     try:
         allocatable = {"cpu": shape["cpu"], "memory": shape["memory"], "pods": "110"}
         if shape["gpus"] != "0":
             allocatable["nvidia.com/gpu"] = shape["gpus"]
         wanted = [nodes.plain(number, allocatable) for number in range(shape["nodes"])]
-        asyncio.run(nodes.create(cluster.kubeconfig, wanted))
+        asyncio.run(nodes.create(made.kubeconfig, wanted))
         config = folder / f"{name}.yaml"
         config.write_text(yaml.safe_dump({
             "apiVersion": "config.gsch.io/v1alpha1", "kind": "GschConfiguration",
             "leaderElection": {"leaderElect": False}, "server": {"port": 0},
         }))  # fmt: skip
-        command = ["run", "--config", str(config), "--kubeconfig", str(cluster.kubeconfig)]
+        command = ["run", "--config", str(config), "--kubeconfig", str(made.kubeconfig)]
         with _process(folder / f"{name}.log", *command):
-            yield cluster.kubeconfig
+            yield made.kubeconfig
     finally:
-        cluster.down()
+        made.down()
 
 
 @contextmanager
@@ -106,7 +120,7 @@ def _layer(folder: Path, kubeconfigs: dict[str, Path]) -> Iterator[str]:
 
         def there() -> bool:
             try:
-                return len(_ask(f"{url}/api/v1/clusters")["items"]) == len(kubeconfigs)
+                return len(ask(f"{url}/api/v1/clusters")["items"]) == len(kubeconfigs)
             except (OSError, urllib.error.URLError):
                 return False
 
@@ -128,17 +142,17 @@ def _process(log: Path, *command: str) -> Iterator[None]:
         process.wait(30)
 
 
-def _requests(url: str, wanted: list[Json]) -> dict[str, Json]:
+def requests_ended(url: str, wanted: list[Json]) -> dict[str, Json]:
     """Hand them in one after another; what became of each, by name."""
     outcome = {}
     for one in wanted:
         body = {"yaml": _deployment(one), "policy": one["policy"]}
-        body |= {key: one[key] for key in ("clusters", "sourceCluster") if key in one}
-        made = _ask(f"{url}/api/v1/requests", body)["id"]
+        body |= {key: one[key] for key in REQUEST_FIELDS if key in one}
+        made = ask(f"{url}/api/v1/requests", body)["id"]
         record: Json = {}
 
         def ended(made: str = made, record: Json = record) -> bool:
-            record.update(_ask(f"{url}/api/v1/requests/{made}"))
+            record.update(ask(f"{url}/api/v1/requests/{made}"))
             return record["state"] in FINAL
 
         wait_until(ended, ENDED_WITHIN_S)
@@ -162,7 +176,7 @@ def _deployment(one: Json) -> str:
     return text
 
 
-def _ask(url: str, body: Json | None = None) -> Json:
+def ask(url: str, body: Json | None = None) -> Json:
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, method="GET" if data is None else "POST")  # noqa: S310
     with urllib.request.urlopen(request, timeout=30) as reply:  # noqa: S310
@@ -172,10 +186,10 @@ def _ask(url: str, body: Json | None = None) -> Json:
 
 def _chosen(record: Json) -> str:
     taken = [a["cluster"] for a in record["attempts"] if a["state"] == "succeeded"]
-    return str(taken[0] if taken else record["state"])
+    return str(taken[-1] if taken else record["state"])
 
 
-def _table(wanted: list[Json], outcome: dict[str, Json]) -> Table:
+def table_of(wanted: list[Json], outcome: dict[str, Json]) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for heading in ("REQUEST", "POLICY", "TRIED", "CHOSEN", "WHY"):
         table.add_column(heading, overflow="fold")

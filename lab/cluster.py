@@ -10,6 +10,7 @@ import re
 import shutil
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -228,14 +229,12 @@ class LabCluster:
 @contextmanager
 def one_at_a_time() -> Iterator[None]:
     """kwokctl looks for free ports before it uses them: two at once may choose the same. So do
-    clusters of real nodes with their numbers."""
+    clusters of real nodes with their numbers. Ports are the machine's, wherever a lab's folder
+    is."""
     root().mkdir(parents=True, exist_ok=True)
-    with (root() / "up.lock").open("w") as lock:
+    with (Path(tempfile.gettempdir()) / f"gsch-lab-{os.getuid()}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
-
-
-# Everything on loopback: the lab's etcd asks nobody for a password.
 
 
 def _listens(port: int) -> bool:
@@ -256,6 +255,7 @@ def _settings(extra: Iterable[str]) -> str:
     configuration = {
         "apiVersion": "config.kwok.x-k8s.io/v1alpha1",
         "kind": "KwokctlConfiguration",
+        # The lab's etcd asks nobody for a password.
         "options": {"bindAddress": "127.0.0.1"},
         "componentsPatches": [
             {"name": name, "extraArgs": given} for name, given in arguments.items()
