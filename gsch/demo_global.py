@@ -208,6 +208,7 @@ def table_of(wanted: list[Json], outcome: dict[str, Json]) -> Table:
             one["what"],
             ", ".join(tried),
             f"[{colour}]{chosen}[/{colour}]",
-            "; ".join(why),
+            # Of several rounds the same is said once.
+            "; ".join(dict.fromkeys(why)),
         )
     return table

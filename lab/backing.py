@@ -37,7 +37,7 @@ class Backing(ABC):
         self._process: subprocess.Popen[bytes] | None = None
 
     def _folder(self) -> Path:
-        return root() / "backing" / self.name
+        return root() / "backing" / self.KIND / self.name
 
     @property
     @abstractmethod

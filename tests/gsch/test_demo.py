@@ -17,7 +17,7 @@ def demo(*options: str, **environment: str) -> "subprocess.CompletedProcess[str]
         env={**os.environ, "COLUMNS": "300", **environment},
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=400,
     )
 
 
@@ -39,4 +39,17 @@ def test_the_demo_ends_as_its_examples_promise(tmp_path: Path) -> None:
     assert done.stdout.count("pods ended as expected") == 2
     assert "3 Insufficient nvidia.com/gpu" in done.stdout
     assert "all requests ended as expected" in done.stdout
+    assert "forwarded pod camera: made in c1, where it is Running on gsch-c2" in done.stdout
     assert list((tmp_path / "gsch" / "lab" / "clusters").iterdir()) == []
+
+
+@pytest.mark.lab
+@pytest.mark.needs("servers")
+def test_the_scene_of_five_clusters_ends_as_its_examples_promise(tmp_path: Path) -> None:
+    done = demo("--global", XDG_STATE_HOME=str(tmp_path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("all requests ended as expected") == 2
+    assert list((tmp_path / "gsch" / "lab" / "clusters").iterdir()) == []
+    assert not [
+        path for path in (tmp_path / "gsch" / "lab" / "backing").rglob("*") if path.is_file()
+    ]
