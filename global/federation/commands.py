@@ -268,6 +268,7 @@ def clusters(output: str, url: str, token_file: Path | None) -> None:
         "nodes": "NODES",
         "lost": "LOST",
         "heardSecondsAgo": "HEARD s AGO",
+        "overlaps": "SAME POD ADDRESSES AS",
     }
     show(answer["items"], columns, output)
 

@@ -44,6 +44,8 @@ class Report(msgspec.Struct, frozen=True):
     """Which of the agent's replicas speaks."""
     number: int = 0
     """Which of its reports it is: acknowledged by it."""
+    pod_networks: list[str] = []
+    """Of the cluster's pods, as CIDRs."""
     stops_when_cut_off: bool = False
     """Whether the agent is near enough to stop copies when it hears nothing of the layer."""
 

@@ -19,6 +19,7 @@ from federation.agent.contact import Contact
 from federation.agent.files import Files
 from federation.agent.legacy import Legacy
 from federation.agent.objects import Objects
+from federation.agent.pod_networks import PodNetworks
 from federation.agent.pod_reports import PodReports
 from federation.agent.pods import RequestPods
 from federation.agent.rewrite import Target
@@ -116,7 +117,7 @@ class ClusterAgent:
         self._settings, self._bus, self._client = settings, bus, client
         self.snapshot, self._pods = Snapshot(), RequestPods()
         configuration = Configuration()
-        self._matrix = Matrix()
+        self._matrix, self._networks = Matrix(), PodNetworks(client)
         self._rtts = ClusterRtts(settings.cluster, settings.rtts_ms, settings.latency)
         framework = frameworks(configuration, Handle(self._matrix))[
             configuration.profiles[0].scheduler_name
@@ -165,6 +166,7 @@ class ClusterAgent:
             for background in sources(self._settings.latency, self._client, self._matrix):
                 group.create_task(background)
             group.create_task(self._rtts.run())
+            group.create_task(self._networks.run())
             group.create_task(self._report())
             group.create_task(self._expire())
             reports = PodReports(self._client, self._settings.cluster, self._publish_pods)
@@ -292,6 +294,7 @@ class ClusterAgent:
             sorted(self.snapshot.storage.classes),
             self._identity,
             self._contact.next_report(),
+            self._networks.current,
             bool(settings.lease_namespace),
         )
         message = to_cluster("", Code.REPORT, msgspec.to_builtins(body))

@@ -29,6 +29,7 @@ from federation.front.tokens import Identity, Tokens
 from federation.levels import levels_of
 from federation.live import QUEUE, Live
 from federation.messages import MAX_SHOWN
+from federation.networks import overlap
 from federation.progress import Progress
 from federation.request import FINAL, POLICIES, Case, Request, State
 from federation.scaling import WorkerCount, Workers
@@ -284,6 +285,8 @@ class Front:
                 heard_seconds_ago=round(max(now - cluster.heard_at, 0.0), 1),
                 nodes=sum(shape.count for shape in cluster.report.shapes),
                 rtts_ms=cluster.report.rtts_ms,
+                pod_networks=cluster.report.pod_networks,
+                overlaps=overlapping(self._fleet, name),
             )
             for name, cluster in sorted(self._fleet.clusters.items())
         ]
@@ -365,6 +368,16 @@ def _since(
     """State of the request, and the lines of its history beyond the one of this number."""
     entries = repository.history_entries(connection, request_id, after)
     return repository.state(connection, request_id), entries
+
+
+def overlapping(fleet: Fleet, name: str) -> list[str]:
+    """Clusters whose pods may have the same addresses as this one's."""
+    own = fleet.clusters[name].report.pod_networks
+    return [
+        other
+        for other, cluster in sorted(fleet.clusters.items())
+        if other != name and overlap(own, cluster.report.pod_networks)
+    ]
 
 
 def _user(http: web.Request) -> Identity:

@@ -115,6 +115,9 @@ class ClusterRecord(_Record, frozen=True):
     heard_seconds_ago: float
     nodes: int
     rtts_ms: dict[str, float]
+    pod_networks: list[str]
+    overlaps: list[str]
+    """Clusters whose pods have addresses of the same networks: they must not be routable."""
 
 
 class ClusterList(_Record, frozen=True):

@@ -10,6 +10,7 @@ import pytest
 
 from tests.harness.kube import wait_for
 from tests.harness.layer import Layer, Member, pod
+from tests.harness.make import node_json
 from tests.harness.process import ROOT, gsch
 
 pytestmark = pytest.mark.lab
@@ -111,3 +112,21 @@ def test_a_backup_is_written_while_the_layer_runs_and_restored(
         assert database.execute("SELECT id FROM requests").fetchall() == [(record["id"],)]
     busy = gsch("global", "migrate", source, "--to", f"sqlite:///{tmp_path}/other.db")
     assert (busy.returncode, "another process uses this file" in busy.stderr) == (1, True)
+
+
+def test_clusters_whose_pods_have_the_same_addresses_are_named(
+    clusters: list[Member], tmp_path: Path
+) -> None:
+    for one, network in zip(clusters, ("10.9.0.0/24", "10.9.0.128/25"), strict=True):
+        node = node_json(f"{one.name}-routed", cpu="1")
+        node["spec"] = {**node.get("spec", {}), "podCIDR": network, "podCIDRs": [network]}
+        one.kube.create(node)
+    try:
+        with Layer(tmp_path, clusters) as layer:
+            wait_for(lambda: "10.9.0.0/24" in said(layer, "clusters", "--output", "json"))
+            rows = json.loads(said(layer, "clusters", "--output", "json"))
+            assert {row["name"]: row["overlaps"] for row in rows} == {"c1": ["c2"], "c2": ["c1"]}
+            assert "SAME POD ADDRESSES AS" in said(layer, "clusters")
+    finally:
+        for one in clusters:
+            one.kube.delete(f"/api/v1/nodes/{one.name}-routed")
