@@ -69,8 +69,9 @@ image: ## Build the container image into gsch.tar, on Debian and without a regis
 bench: setup lab ## Drain 10,000 pods on 5,000 nodes with gsch and kube-scheduler in turns
 	.venv/bin/python -m bench.drain
 
-soak: setup lab ## Watch the memory of a leader and a standby over 200,000 pods that come and go (half an hour)
+soak: setup lab ## Watch memory over 200,000 pods that come and go, then kill the global layer 500 times (1.5 hours)
 	.venv/bin/python -m bench.soak
+	GSCH_KILLS=500 .venv/bin/python -m pytest -q --timeout 7200 tests/front_door/federation/test_endurance.py -k killed_again
 
 differential: setup lab ## Compare with kube-scheduler: verdicts, victims, volumes of random pods
 	.venv/bin/python -m bench.differential --worlds 100 --pods 50

@@ -1,5 +1,6 @@
 """Requests outlive the layer's process, its database, and clusters that are not there."""
 
+import os
 import secrets
 import signal
 from concurrent.futures import ThreadPoolExecutor
@@ -15,24 +16,26 @@ from tests.harness.layer import FINAL, Away, Layer, Member, clear, pod, pods_by_
 from tests.harness.process import gsch
 
 pytestmark = pytest.mark.lab
+KILLS = int(os.environ.get("GSCH_KILLS", "4"))
+"""How often the layer is killed; `make soak` does it 500 times."""
 
 
 def test_no_request_is_lost_or_doubled_while_the_layer_is_killed_again_and_again(
     clusters: list[Member], layer: Layer
 ) -> None:
     """kill -9 at random moments: every request completes, and has exactly one pod."""
-    number = 60
+    number = max(60, 5 * KILLS)
     with ThreadPoolExecutor(8) as pool:
         ids = list(
             pool.map(lambda n: layer.submit(pod(f"p{n}"), clusters=[["c1", "c2"]]), range(number))
         )
-    for _ in range(4):
+    for _ in range(KILLS):
         before = len(pods_by_request(clusters))
         wait_for(partial(_more_than, clusters, min(before, number - 1)), pause=0.01)
         layer.signal(signal.SIGKILL)
         layer.process.wait(10)
         layer.start()
-    ended = [layer.ended(request_id) for request_id in ids]
+    ended = [layer.ended(request_id, 120 + KILLS) for request_id in ids]
     assert {record["state"] for record in ended} == {"completed"}, ended
     where = pods_by_request(clusters)
     assert {request_id: len(where[request_id]) for request_id in ids} == dict.fromkeys(ids, 1)
