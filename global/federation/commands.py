@@ -10,7 +10,7 @@ import aiohttp
 import click
 import uvloop
 from rich.progress import Progress
-from store.database import Database, copy_all
+from store.database import Database, check_exists, copy_all
 from store.database import backup as write_backup
 
 from cluster.errors import ClusterError, ConfigError
@@ -297,6 +297,7 @@ def migrate(source: str, target: str) -> None:
     \b
     Example:  gsch global migrate sqlite:///gsch-global.db --to postgresql://gsch@db/gsch
     """
+    check_exists(source)
     with Progress(disable=not sys.stderr.isatty()) as progress:
         progress.add_task("copying", total=None)
         with Database(source) as old, Database(target) as new:
@@ -304,6 +305,8 @@ def migrate(source: str, target: str) -> None:
     for table, rows in copied.items():
         if rows:
             click.echo(f"{table}: {rows} rows")
+    if not any(copied.values()):
+        click.echo(f"{source}: had no rows")
 
 
 @global_.command()

@@ -228,9 +228,9 @@ async def _serve(server: HttpServer, works: Sequence[Coroutine[Any, Any, Any]]) 
 
 @contextlib.asynccontextmanager
 async def _core(configuration: GlobalConfiguration, role: str) -> AsyncIterator[_Core]:
-    seal = sealing.of_file(Path(configuration.key_file))
     database = await _database(configuration)
     with database, Transactions(database) as transactions:
+        seal = sealing.of_file(Path(configuration.key_file))
         async with (
             _bus(configuration) as bus,
             _redis(configuration) as redis,

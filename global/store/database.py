@@ -117,6 +117,13 @@ def copy_all(source: Database, target: Database) -> dict[str, int]:
     return copied
 
 
+def check_exists(url: str) -> None:
+    """A SQLite file that is not there would be made. Raises DatabaseError."""
+    parsed = _url(url)
+    if parsed.get_backend_name() == "sqlite" and not Path(parsed.database or "").is_file():
+        raise DatabaseError(f"{parsed.database}: there is no such file")
+
+
 def backup(url: str, path: Path) -> None:
     """Write all of a database as it is at this moment to a new SQLite file, while others use it.
 
@@ -125,11 +132,10 @@ def backup(url: str, path: Path) -> None:
     """
     if path.exists():
         raise DatabaseError(f"{path}: is there already")
+    check_exists(url)
     source = _url(url)
     path.touch(0o600)
     if source.get_backend_name() == "sqlite":
-        if not Path(source.database or "").is_file():
-            raise DatabaseError(f"{source.database}: there is no such file")
         with (
             closing(sqlite3.connect(f"file:{source.database}?mode=ro", uri=True)) as reading,
             closing(sqlite3.connect(path)) as writing,
