@@ -72,6 +72,9 @@ def running(
 @pytest.fixture
 def apart(running: Apart, clusters: list[Member]) -> Iterator[Apart]:
     """The same layer as processes of their own, which stay up from test to test."""
+    for one in clusters:
+        # A test before may have cut it off.
+        running.front.wait_for_heard(one.name)
     yield running
     for record in running.front.ok("GET", "/requests?limit=500")["items"]:
         if record["state"] != "canceled":

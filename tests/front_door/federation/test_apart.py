@@ -165,6 +165,7 @@ def test_a_person_gives_a_lost_cluster_up_and_its_requests_go_on_elsewhere(
 ) -> None:
     request_id = apart.front.submit(pod("given-up"), clusters=["c1", "c2"])
     assert apart.front.ended(request_id)["state"] == "completed"
+    assert pods_by_request(clusters)[request_id] == ["c1"]
     kafka_of_c1.enable(False)
     try:
         # A layer that heard nothing of anybody for a while waits anew.
