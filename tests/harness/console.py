@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.harness.kube import wait_for
 from tests.harness.process import ROOT
@@ -81,7 +81,5 @@ class Looking:
         return self.page
 
     def drawn(self) -> None:
-        self.page.wait_for_function(
-            "[...document.querySelectorAll('.chart')]"
-            ".every(c => c.getAttribute('aria-busy') === 'false')"
-        )
+        # Not wait_for_function: where it looks more than once, the page's policy forbids it.
+        expect(self.page.locator(".chart:not([aria-busy=false])")).to_have_count(0, timeout=30_000)

@@ -1,10 +1,12 @@
 """The console's job pages, in a browser."""
 
+import re
 import urllib.error
 import urllib.request
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import expect
 
 from tests.harness.console import Looking, browser, console
 from tests.harness.layer import Layer, Member, deployment, pods_by_request
@@ -24,7 +26,7 @@ def test_a_person_hands_a_job_in_by_the_page_and_sees_where_it_runs(
         page = looking.open(url)
         page.get_by_role("link", name="Hand in the first one").click()
         page.get_by_label("YAML file").set_input_files(made)
-        page.wait_for_function("document.getElementById('yaml').value.includes('by-hand')")
+        expect(page.locator("#yaml")).to_have_value(re.compile("by-hand"))
         page.get_by_label("Priority").select_option("GMostRequestedPriority")
         page.get_by_role("button", name="Choose target clusters…").click()
         page.get_by_role("button", name="select c2 for level 1").click()
