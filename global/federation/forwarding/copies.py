@@ -153,27 +153,34 @@ class Copies:
         meta = copy.metadata
         if new is not None:
             self._by_proxy[copy.proxy] = self._by_uid[meta.uid] = new
-            self._events.add(meta.namespace, meta.uid, new=self._pods.synced.is_set())
             state = _state(new)
         else:
             self._by_proxy.pop(copy.proxy, None)
             self._by_uid.pop(meta.uid, None)
             self._events.remove(meta.namespace, meta.uid)
             state = CopyState(copy.proxy, copy.request_id, deleted=True)
+        is_new = self._pods.synced.is_set()
         if copy.source in self._reporters:
             self._reporters[copy.source].put(state)
+            self._follow_events(meta.uid, is_new=is_new)
         elif copy.source != self._cluster and self._group is not None:
-            self._group.create_task(self._first_of(copy.source, state))
+            self._group.create_task(self._first_of(copy.source, state, meta.uid, is_new=is_new))
+
+    def _follow_events(self, uid: str, *, is_new: bool) -> None:
+        """Only once there is a reporter, which they are given to."""
+        copy = self._by_uid.get(uid)
+        if copy is not None:
+            self._events.add(copy.metadata.namespace, uid, new=is_new)
 
     def _event(self, uid: str, event: PodEvent) -> None:
         copy = self._by_uid[uid]
-        reporter = self._reporters.get(copy.source)
+        reporter = self._reporters.get(copy.source)  # None: its label was changed by hand.
         if reporter is not None:
             reporter.put_event(
                 CopyEvent(copy.proxy, copy.request_id, event.type, event.reason, event.message)
             )
 
-    async def _first_of(self, source: str, state: CopyState) -> None:
+    async def _first_of(self, source: str, state: CopyState, uid: str, *, is_new: bool) -> None:
         """Anybody may label a pod: only what an agent has forwarded makes us talk to a cluster."""
         backoff = Backoff()
         while source not in self._reporters:
@@ -189,6 +196,7 @@ class Copies:
         # While we asked, it may have changed: the newest counts.
         copy = self._by_proxy.get(state.proxy)
         self._reporter(source).put(state if copy is None else _state(copy))
+        self._follow_events(uid, is_new=is_new)
 
     def _reporter(self, cluster: str) -> "_Reporter":
         """One for each cluster: that one of them does not listen keeps no other waiting."""

@@ -1,4 +1,4 @@
-"""Events of copies are told once, though they come before their pods, and nothing is kept of
+"""Events of copies are delivered once, though they come before their pods, and nothing is kept of
 others."""
 
 import asyncio
@@ -52,18 +52,18 @@ def watches(monkeypatch: pytest.MonkeyPatch) -> Watches:
 
 
 @pytest.fixture
-def told() -> list[tuple[str, str]]:
+def delivered() -> list[tuple[str, str]]:
     return []
 
 
 @pytest.fixture
-def events(told: list[tuple[str, str]]) -> CopyEvents:
+def events(delivered: list[tuple[str, str]]) -> CopyEvents:
     client: Any = None
-    return CopyEvents(client, lambda uid, event: told.append((uid, event.message)))
+    return CopyEvents(client, lambda uid, event: delivered.append((uid, event.message)))
 
 
 async def test_events_are_told_and_repeats_only_of_warnings(
-    events: CopyEvents, watches: Watches, told: list[tuple[str, str]]
+    events: CopyEvents, watches: Watches, delivered: list[tuple[str, str]]
 ) -> None:
     events.add("ns", "u", new=True)
     await asyncio.sleep(0)
@@ -71,33 +71,33 @@ async def test_events_are_told_and_repeats_only_of_warnings(
     watches.see("ns", "u", "started", before=normal)
     warning = watches.see("ns", "u", "failed", "Warning")
     watches.see("ns", "u", "failed", "Warning", before=warning)
-    assert told == [("u", "started"), ("u", "failed"), ("u", "failed")]
+    assert delivered == [("u", "started"), ("u", "failed"), ("u", "failed")]
 
 
 async def test_an_event_that_comes_before_its_pod_is_told_when_that_is_there(
-    events: CopyEvents, watches: Watches, told: list[tuple[str, str]]
+    events: CopyEvents, watches: Watches, delivered: list[tuple[str, str]]
 ) -> None:
     events.add("ns", "other", new=True)
     await asyncio.sleep(0)
     watches.see("ns", "u", "early")
-    assert told == []
+    assert delivered == []
     events.add("ns", "u", new=True)
-    assert told == [("u", "early")]
+    assert delivered == [("u", "early")]
 
 
 async def test_what_was_said_before_we_began_is_not_said_again(
-    events: CopyEvents, watches: Watches, told: list[tuple[str, str]]
+    events: CopyEvents, watches: Watches, delivered: list[tuple[str, str]]
 ) -> None:
     events.add("ns", "old", new=False)
     await asyncio.sleep(0)
     watches.see("ns", "old", "long ago")
     watches.open["ns"].synced.set()
     watches.see("ns", "old", "now")
-    assert told == [("old", "now")]
+    assert delivered == [("old", "now")]
 
 
 async def test_a_namespace_is_watched_while_it_has_copies_and_nothing_stays(
-    events: CopyEvents, watches: Watches, told: list[tuple[str, str]]
+    events: CopyEvents, watches: Watches, delivered: list[tuple[str, str]]
 ) -> None:
     for number in range(10_000):
         events.add("ns", f"u{number}", new=True)
@@ -106,7 +106,7 @@ async def test_a_namespace_is_watched_while_it_has_copies_and_nothing_stays(
         watches.see("ns", f"stranger{number}", "of no copy")
     events.add("ns", "stranger0", new=True)
     events.add("ns", "stranger9999", new=True)
-    assert told == [("stranger9999", "of no copy")], "the older ones were dropped"
+    assert delivered == [("stranger9999", "of no copy")], "the older ones were dropped"
     for uid in ("stranger0", "stranger9999", *(f"u{number}" for number in range(10_000))):
         events.remove("ns", uid)
     await asyncio.sleep(0)
