@@ -32,3 +32,12 @@ class PodRejected(GschError):
     status = 422
     event = "FailedScheduling"
     reason = "SchedulerError"
+
+
+def errors_in(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    """The errors of a group and of the groups in it, of which there is one at least."""
+    return [
+        error
+        for inner in group.exceptions
+        for error in (errors_in(inner) if isinstance(inner, BaseExceptionGroup) else [inner])
+    ]

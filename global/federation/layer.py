@@ -3,35 +3,35 @@
 import asyncio
 import contextlib
 import secrets
-import ssl
 import time
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import msgspec
 import structlog
 from aiohttp import web
-from redis.asyncio import Redis
-from sqlalchemy import make_url
 from store import sealing
-from store.database import Database, DatabaseAway
 from store.sealing import Seal
 from store.transactions import Transactions
 
 from cluster.api.access import Access
 from cluster.api.client import ApiClient
 from cluster.api.lease import LeaseLost
-from cluster.errors import ClusterError, ConfigError
+from cluster.errors import ClusterError, ConfigError, errors_in
 from federation import repository
 from federation.agent.app import AgentSettings, ClusterAgent
 from federation.agent.files import FileMissing, Files, front_files
 from federation.bus import Bus
-from federation.bus.in_process import InProcessBus
-from federation.bus.kafka import KafkaBus, KafkaSettings
 from federation.callbacks import CallbackSender
+from federation.connections import (
+    open_bus,
+    open_database,
+    open_front_session,
+    open_redis,
+    open_yaml_cache,
+)
 from federation.fleet import Fleet
 from federation.forwarding.requests import HttpPodRequests, PodRequests
 from federation.front import tokens
@@ -48,7 +48,6 @@ from federation.settings import (
     GlobalConfiguration,
     ScalingSettings,
     cluster_of,
-    secret,
 )
 from federation.streams.rendezvous import FrontRendezvous, Rendezvous
 from federation.worker import QueueRule, Worker
@@ -59,8 +58,6 @@ from serving.security import is_loopback, tls
 log = structlog.get_logger(__name__)
 
 AGENT_RETRY_S = 5.0
-DATABASE_RETRY_S = 2.0
-FETCH_TIMEOUT_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,10 +191,10 @@ async def agent(configuration: GlobalConfiguration, name: str, kubelet_address: 
     if not configuration.front.url:
         raise ConfigError("front.url: the agent has to know where YAML is read")
     async with (
-        _bus(configuration) as bus,
-        _front_session(configuration) as session,
-        _front_session(configuration, force_close=True) as stream_session,
-        _yaml_cache(configuration) as yaml_cache,
+        open_bus(configuration) as bus,
+        open_front_session(configuration) as session,
+        open_front_session(configuration, force_close=True) as stream_session,
+        open_yaml_cache(configuration) as yaml_cache,
     ):
         fetch = front_files(configuration.front.url, session)
 
@@ -228,13 +225,13 @@ async def _serve(server: HttpServer, works: Sequence[Coroutine[Any, Any, Any]]) 
 
 @contextlib.asynccontextmanager
 async def _core(configuration: GlobalConfiguration, role: str) -> AsyncIterator[_Core]:
-    database = await _database(configuration)
+    database = await open_database(configuration)
     with database, Transactions(database) as transactions:
         seal = sealing.of_file(Path(configuration.key_file))
         async with (
-            _bus(configuration) as bus,
-            _redis(configuration) as redis,
-            _yaml_cache(configuration) as yaml_cache,
+            open_bus(configuration) as bus,
+            open_redis(configuration) as redis,
+            open_yaml_cache(configuration) as yaml_cache,
         ):
             fleet = Fleet(repository.now())
             live: Live = RedisLive(redis) if redis is not None else LocalLive()
@@ -244,110 +241,34 @@ async def _core(configuration: GlobalConfiguration, role: str) -> AsyncIterator[
             limits = _rule(configuration).limits
             progress = Progress(transactions, fleet, relay, live, limits)
             yield _Core(
-                configuration,
-                transactions,
-                seal,
-                bus,
-                fleet,
-                relay,
-                live,
-                progress,
-                LayerMetrics(),
-                yaml_cache,
+                configuration=configuration,
+                transactions=transactions,
+                seal=seal,
+                bus=bus,
+                fleet=fleet,
+                relay=relay,
+                live=live,
+                progress=progress,
+                metrics=LayerMetrics(),
+                yaml_cache=yaml_cache,
             )
-
-
-async def _database(configuration: GlobalConfiguration) -> Database:
-    """A database server may come later than we do. Raises DatabaseError for what waiting does not
-    help."""
-    url = configuration.database
-    password = secret(configuration.database_password_file, "databasePasswordFile")
-    if password:
-        url = make_url(url).set(password=password).render_as_string(hide_password=False)
-    while True:
-        try:
-            return await asyncio.to_thread(Database, url)
-        except DatabaseAway as error:
-            log.warning("the database is not there yet", error=str(error))
-            await asyncio.sleep(DATABASE_RETRY_S)
-
-
-@contextlib.asynccontextmanager
-async def _bus(configuration: GlobalConfiguration) -> AsyncIterator[Bus]:
-    kafka = configuration.kafka
-    if not kafka.servers:
-        yield InProcessBus()
-        return
-    settings = KafkaSettings(
-        kafka.servers,
-        ca_file=kafka.ca_file,
-        user=kafka.user,
-        password=secret(kafka.password_file, "kafka.passwordFile"),
-        replication=kafka.replication,
-    )
-    async with KafkaBus(settings) as bus:
-        yield bus
-
-
-@contextlib.asynccontextmanager
-async def _redis(configuration: GlobalConfiguration) -> AsyncIterator[Redis | None]:
-    given = configuration.redis
-    if not given.url:
-        yield None
-        return
-    options: dict[str, Any] = {"ssl_ca_certs": given.ca_file} if given.ca_file else {}
-    password = secret(given.password_file, "redis.passwordFile")
-    if password:
-        options["password"] = password
-    redis = Redis.from_url(given.url, **options)
-    try:
-        yield redis
-    finally:
-        await redis.aclose()
-
-
-@contextlib.asynccontextmanager
-async def _yaml_cache(configuration: GlobalConfiguration) -> AsyncIterator[YamlCache | None]:
-    if not configuration.legacy:
-        yield None
-        return
-    async with _redis(configuration) as redis:
-        ttl = configuration.redis.yaml_ttl_hours * 3600.0
-        yield None if redis is None else YamlCache(redis, ttl)
-
-
-@contextlib.asynccontextmanager
-async def _front_session(
-    configuration: GlobalConfiguration, *, force_close: bool = False
-) -> AsyncIterator[aiohttp.ClientSession]:
-    """To the front, with the agent's token; with `force_close` by a new connection each time."""
-    given = configuration.front
-    context = ssl.create_default_context(cafile=given.ca_file or None)
-    token = secret(given.token_file, "front.tokenFile")
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
-    timeout = aiohttp.ClientTimeout(total=FETCH_TIMEOUT_S)
-    connector = aiohttp.TCPConnector(ssl=context, force_close=force_close)
-    async with aiohttp.ClientSession(
-        headers=headers, timeout=timeout, connector=connector
-    ) as session:
-        yield session
 
 
 def _agent_settings(
     cluster: ClusterSettings, configuration: GlobalConfiguration, lease_namespace: str
 ) -> AgentSettings:
     return AgentSettings(
-        cluster.name,
-        cluster.location,
-        cluster.scheduler,
-        cluster.gateway,
-        cluster.rtts_ms,
-        cluster.impersonate,
-        lease_namespace,
-        configuration.legacy,
-        frozenset(cluster.routable),
-        cluster.kubelet,
-        cluster.latency,
+        cluster=cluster.name,
+        location=cluster.location,
+        scheduler=cluster.scheduler,
+        gateway=cluster.gateway,
+        rtts_ms=cluster.rtts_ms,
+        impersonate=cluster.impersonate,
+        lease_namespace=lease_namespace,
+        legacy=configuration.legacy,
+        routable=frozenset(cluster.routable),
+        kubelet=cluster.kubelet,
+        latency=cluster.latency,
     )
 
 
@@ -360,18 +281,24 @@ async def _run_agent(
     rendezvous: Rendezvous,
 ) -> None:
     """For ever. A cluster that cannot be reached is tried again, and keeps no other from its
-    work; an agent that lost its Lease stands by."""
+    work; an agent that lost its Lease stands by. Raises ConfigError."""
     while True:
+        wrong: list[BaseException] = []
         try:
             access = Access(cluster.kubeconfig or None, cluster.context or None)
             async with ApiClient(access) as client:
                 agent = ClusterAgent(settings, client, bus, files, rendezvous, pod_requests)
                 await agent.run()
+        except* ConfigError as group:
+            wrong = errors_in(group)
         except* LeaseLost as group:
-            log.warning("lease lost", cluster=cluster.name, error=str(group.exceptions[0]))
+            log.warning("lease lost", cluster=cluster.name, error=str(errors_in(group)[0]))
         except* ClusterError as group:
-            for error in group.exceptions:
+            for error in errors_in(group):
                 log.error("agent", cluster=cluster.name, error=str(error))
+        if wrong:
+            # Outside of `except*`, which would put it into a group again.
+            raise ConfigError(f"cluster {cluster.name}: {wrong[0]}") from wrong[0]
         await asyncio.sleep(AGENT_RETRY_S)
 
 

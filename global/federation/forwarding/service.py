@@ -81,7 +81,7 @@ class Forwarding:
                 options.routable,
             )
             self._kubelet = KubeletServer(
-                cluster, KubeletAccess(client), rendezvous, self._proxies.find, self._tell
+                cluster, KubeletAccess(client), rendezvous, self._proxies.find, self._publish_stream
             )
 
     async def run(self) -> None:
@@ -128,7 +128,7 @@ class Forwarding:
         message = wanted_message(target, body)
         await self._bus.publish(target, f"wanted/{self._cluster}", encode(message))
 
-    async def _tell(self, target: str, request: StreamRequest) -> None:
+    async def _publish_stream(self, target: str, request: StreamRequest) -> None:
         message = stream_message(target, request)
         await self._bus.publish(target, f"stream/{request.id}", encode(message))
 

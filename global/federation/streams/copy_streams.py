@@ -14,7 +14,12 @@ from cluster.api.access import Access
 from cluster.errors import ClusterError, GschError
 from federation.streams.duplex import SocketDuplex, splice
 from federation.streams.rendezvous import Rendezvous
-from federation.streams.wire import SUBRESOURCES, StreamAnswer, StreamRequest
+from federation.streams.wire import (
+    SUBRESOURCES,
+    UPGRADE_HEADERS,
+    StreamAnswer,
+    StreamRequest,
+)
 from serving.security import in_memory_file
 
 log = structlog.get_logger(__name__)
@@ -103,8 +108,10 @@ class CopyStreams:
             headers.append(("Authorization", authorization))
         if copy.as_user:
             headers.append(("Impersonate-User", copy.as_user))
-        if request.headers:
-            headers += [("Connection", "Upgrade"), *request.headers]
+        # A header of another kind could say that we are somebody else.
+        upgrade = [(name, value) for name, value in request.headers if name in UPGRADE_HEADERS]
+        if upgrade:
+            headers += [("Connection", "Upgrade"), *upgrade]
         else:
             headers.append(("Connection", "close"))
         if request.method == "POST":

@@ -23,7 +23,7 @@ from federation.settings import KubeletSettings
 from federation.streams.duplex import Duplex, SocketDuplex, StreamBroken, splice
 from federation.streams.kubelet_access import KubeletAccess
 from federation.streams.rendezvous import MEET_WITHIN_S, Rendezvous
-from federation.streams.wire import StreamAnswer, StreamRequest
+from federation.streams.wire import UPGRADE_HEADERS, StreamAnswer, StreamRequest
 from serving.security import ServingError
 
 log = structlog.get_logger(__name__)
@@ -41,8 +41,6 @@ ROUTES = (
 """The kubelet's paths; a uid between a pod's name and its container's may be given."""
 PARAMETERS = {"input": "stdin", "output": "stdout", "error": "stderr"}
 """What the kubelet calls other than the API server does."""
-UPGRADE = ("upgrade", "x-stream-protocol-version", "sec-websocket-key", "sec-websocket-version",
-           "sec-websocket-protocol", "sec-websocket-extensions")  # fmt: skip
 
 
 class Refused(GschError):
@@ -72,8 +70,8 @@ class _Wanted:
     subresource: str
 
 
-Tell = Callable[[str, StreamRequest], Awaitable[None]]
-"""Tells the agent of a cluster that somebody waits at the rendezvous."""
+Publish = Callable[[str, StreamRequest], Awaitable[None]]
+"""Sends the request to the agent of a cluster, which then comes to the rendezvous."""
 FindProxy = Callable[[str, str], ProxyOf | None]
 """By namespace and name."""
 
@@ -87,10 +85,10 @@ class KubeletServer:
         access: KubeletAccess,
         rendezvous: Rendezvous,
         find: FindProxy,
-        tell: Tell,
+        publish: Publish,
     ) -> None:
         self._cluster, self._access, self._rendezvous = cluster, access, rendezvous
-        self._find, self._tell = find, tell
+        self._find, self._publish = find, publish
         self._connections: set[asyncio.Task[None]] = set()
 
     async def run(self, where: KubeletSettings, tls: ssl.SSLContext | None) -> None:
@@ -150,48 +148,48 @@ class KubeletServer:
         headers = [
             (name.decode(), value.decode("latin-1"))
             for name, value in request.headers
-            if name.decode() in UPGRADE
+            if name.decode() in UPGRADE_HEADERS
         ]
-        end = await self._open(proxy, wanted.subresource, method, query, headers)
-        if rest:
-            await end.write(rest)
-        await splice(client, end)
-
-    async def _open(
-        self,
-        proxy: ProxyOf,
-        subresource: str,
-        method: str,
-        query: list[tuple[str, str]],
-        headers: list[tuple[str, str]],
-    ) -> Duplex:
         stream = StreamRequest(
-            secrets.token_urlsafe(24),
-            self._cluster,
-            proxy.proxy,
-            proxy.request_id,
-            subresource,
-            method,
-            query,
-            headers,
+            id=secrets.token_urlsafe(24),
+            cluster=self._cluster,
+            proxy=proxy.proxy,
+            request_id=proxy.request_id,
+            subresource=wanted.subresource,
+            method=method,
+            query=query,
+            headers=headers,
         )
         try:
             end = await self._rendezvous.offer(stream.id, proxy.cluster)
-            async with asyncio.timeout(MEET_WITHIN_S):
-                await self._tell(proxy.cluster, stream)
-                first = await end.read()
-        except TimeoutError as error:
-            await end.close()
-            raise Refused(504, f"cluster {proxy.cluster} does not answer") from error
         except GschError as error:
             raise Refused(502, f"no way to cluster {proxy.cluster}: {error}") from error
-        if not first:
-            raise Refused(504, f"cluster {proxy.cluster} does not answer")
-        answer = msgspec.json.decode(first, type=StreamAnswer)
-        if answer.status != 200:
+        try:
+            await self._open(end, proxy.cluster, stream)
+            if rest:
+                await end.write(rest)
+            await splice(client, end)
+        finally:
             await end.close()
+
+    async def _open(self, end: Duplex, cluster: str, stream: StreamRequest) -> None:
+        """Have the other cluster's agent come, and open the copy. Raises Refused."""
+        try:
+            async with asyncio.timeout(MEET_WITHIN_S):
+                await self._publish(cluster, stream)
+                first = await end.read()
+        except TimeoutError as error:
+            raise Refused(504, f"cluster {cluster} does not answer") from error
+        except GschError as error:
+            raise Refused(502, f"no way to cluster {cluster}: {error}") from error
+        if not first:
+            raise Refused(504, f"cluster {cluster} does not answer")
+        try:
+            answer = msgspec.json.decode(first, type=StreamAnswer)
+        except msgspec.DecodeError as error:
+            raise Refused(502, f"cluster {cluster} answers what nobody understands") from error
+        if answer.status != 200:
             raise Refused(answer.status, answer.message)
-        return end
 
 
 async def _head(client: SocketDuplex) -> tuple[h11.Request, bytes]:

@@ -25,8 +25,8 @@ class Rendezvous(Protocol):
     """Of one cluster's agent."""
 
     async def offer(self, stream: str, target: str) -> Duplex:
-        """The end of the cluster of the proxy. The other one comes when it was told; until then
-        nothing is read. Raises ClusterError."""
+        """The end of the cluster of the proxy. Nothing is read from it before the other one has
+        come. Raises ClusterError."""
 
     async def accept(self, stream: str) -> tuple[str, Duplex]:
         """The other end, and the cluster that has offered it. Raises NotMet, ClusterError."""

@@ -4,6 +4,11 @@ import msgspec
 
 from federation.messages import Code, End, Message, to_cluster
 
+UPGRADE_HEADERS = (
+    "upgrade", "x-stream-protocol-version", "sec-websocket-key", "sec-websocket-version",
+    "sec-websocket-protocol", "sec-websocket-extensions",
+)  # fmt: skip
+"""Headers of a stream's request, and no others: lower case."""
 SUBRESOURCES = ("log", "exec", "attach", "portforward")
 """Of a pod, that are reached through streams."""
 

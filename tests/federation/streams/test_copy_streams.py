@@ -1,4 +1,4 @@
-"""Which streams into copies are served, and what is said of those that are not."""
+"""Which streams into copies are served, and how others are refused."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -99,6 +99,18 @@ async def test_what_is_not_served_is_answered_with_the_reason(
     assert (answer.status, text in answer.message) == (status, True)
     assert await end.read() == b""
     assert server.heads == []
+
+
+async def test_headers_that_would_change_who_asks_are_left_out(server: Server) -> None:
+    headers = [["Impersonate-User", "admin"], ["Authorization", "Bearer other"], ["upgrade", "x"]]
+    answer, end = await Agent(server.port).ask(headers=headers)
+    assert answer.status == 200
+    await end.write(b"bytes")
+    assert b"200 OK" in await end.read()
+    (head,) = server.heads
+    assert "Impersonate-User" not in head
+    assert "other" not in head
+    assert "upgrade: x\r\n" in head
 
 
 async def test_a_copy_that_is_not_there_and_a_server_that_is_not(server: Server) -> None:

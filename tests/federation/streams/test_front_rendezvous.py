@@ -99,7 +99,27 @@ async def test_nobody_offers_or_accepts_in_another_cluster_s_name(
         await agents.of("c3").accept("s")
 
 
-async def test_a_front_that_is_not_there_is_said(agents: Agents) -> None:
+async def test_there_is_a_bound_on_open_streams_and_a_closed_one_makes_room(
+    agents: Agents, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "MAX_OPEN", 1)
+    one = agents.of("c1")
+    # Three fronts with room for one each.
+    ends = [await one.offer(f"s{number}", "c2") for number in range(3)]
+    with pytest.raises(NotMet, match="503"):
+        await one.offer("s3", "c2")
+    for end in ends:
+        await end.close()
+    while True:
+        try:
+            await one.offer("s4", "c2")
+        except NotMet:
+            await asyncio.sleep(0.01)
+        else:
+            break
+
+
+async def test_a_front_that_is_not_there_is_reported(agents: Agents) -> None:
     async with aiohttp.ClientSession() as session:
         nowhere = FrontRendezvous(session, "http://127.0.0.1:1", "c1")
         with pytest.raises(Exception, match="no answer from the front"):

@@ -34,21 +34,22 @@ class World:
     def __init__(self) -> None:
         self.point = MeetingPoint(meet_within=0.05)
         self.asked: list[StreamRequest] = []
-        self.answer: StreamAnswer | None = StreamAnswer(200)
+        self.answer: StreamAnswer | bytes | None = StreamAnswer(200)
         self.body = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nlines"
         self.received = b""
         self.port = free_port()
-        self.server = KubeletServer("c1", Allow(), self.point.of("c1"), self.find, self.tell)
+        self.server = KubeletServer("c1", Allow(), self.point.of("c1"), self.find, self.publish)
 
     def find(self, namespace: str, name: str) -> ProxyOf | None:
         return PROXY if (namespace, name) == ("ns", "web") else None
 
-    async def tell(self, target: str, request: StreamRequest) -> None:
+    async def publish(self, target: str, request: StreamRequest) -> None:
         self.asked.append(request)
         if self.answer is not None:
             _, end = await self.point.of(target).accept(request.id)
-            await end.write(msgspec.json.encode(self.answer))
-            if self.answer.status == 200:
+            answer = self.answer
+            await end.write(answer if isinstance(answer, bytes) else msgspec.json.encode(answer))
+            if isinstance(answer, StreamAnswer) and answer.status == 200:
                 self.carrying = asyncio.create_task(self.carry(end))
 
     async def carry(self, end: Duplex) -> None:
@@ -151,6 +152,15 @@ async def test_what_the_other_cluster_refuses_is_its_answer(world: World) -> Non
     world.answer = StreamAnswer(404, "the pod has no copy here")
     answer = await world.ask(get("/containerLogs/ns/web/main"))
     assert answer.startswith("HTTP/1.1 404 the pod has no copy here")
+
+
+async def test_an_answer_that_is_none_is_a_502_and_no_trace(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.answer = b"\xffno JSON"
+    answer = await world.ask(get("/containerLogs/ns/web/main"))
+    assert answer.startswith("HTTP/1.1 502 cluster c2 answers what nobody understands")
+    assert "Traceback" not in capsys.readouterr().out
 
 
 async def test_a_cluster_that_does_not_come_is_a_504(world: World) -> None:
