@@ -59,8 +59,10 @@ class CopyStreams:
         try:
             await asyncio.Event().wait()
         finally:
-            for task in self._running:
+            running = list(self._running)
+            for task in running:
                 task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
 
     async def _serve(self, request: StreamRequest) -> None:
         try:
@@ -68,6 +70,7 @@ class CopyStreams:
         except GschError as error:
             log.warning("stream not accepted", proxy=request.proxy, error=str(error))
             return
+        server = None
         try:
             answer, server = await self._open(source, request)
             await end.write(msgspec.json.encode(answer))
@@ -77,6 +80,8 @@ class CopyStreams:
             log.warning("stream ended", proxy=request.proxy, error=str(error))
         finally:
             await end.close()
+            if server is not None:
+                await server.close()
 
     async def _open(
         self, source: str, request: StreamRequest
@@ -90,9 +95,10 @@ class CopyStreams:
         if copy is None:
             return StreamAnswer(404, "the pod has no copy here"), None
         try:
+            head = await self._head(request, copy)
             async with asyncio.timeout(CONNECT_WITHIN_S):
                 server = await connect(self._access)
-                await server.write(await self._head(request, copy))
+            await server.write(head)
         except (OSError, TimeoutError, ClusterError) as error:
             return StreamAnswer(502, f"no way to the API server of the copy: {error}"), None
         return StreamAnswer(200), server

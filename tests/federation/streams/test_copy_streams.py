@@ -20,6 +20,7 @@ class Server:
     def __init__(self) -> None:
         self.heads: list[str] = []
         self.port = 0
+        self.connections: list[asyncio.Task[None]] = []
 
     async def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.heads.append((await reader.readuntil(b"\r\n\r\n")).decode())
@@ -32,10 +33,16 @@ class Server:
 @pytest.fixture
 async def server() -> AsyncIterator[Server]:
     made = Server()
-    listening = await asyncio.start_server(made.take, "127.0.0.1", 0)
+
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        made.connections.append(asyncio.create_task(made.take(reader, writer)))
+
+    listening = await asyncio.start_server(accept, "127.0.0.1", 0)
     made.port = listening.sockets[0].getsockname()[1]
     yield made
     listening.close()
+    async with asyncio.timeout(5):
+        await asyncio.gather(*made.connections)
 
 
 class Agent:
@@ -107,6 +114,7 @@ async def test_headers_that_would_change_who_asks_are_left_out(server: Server) -
     assert answer.status == 200
     await end.write(b"bytes")
     assert b"200 OK" in await end.read()
+    await end.close()
     (head,) = server.heads
     assert "Impersonate-User" not in head
     assert "other" not in head
