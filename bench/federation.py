@@ -5,7 +5,8 @@
 
 Prints requests per second, latencies (p50, p99), CPU of each part per request, and writes to the
 clusters' API servers per request. `--queued` hands requests in while no agent is there; `--ranking`
-ranks simulated clusters, without any server.
+ranks simulated clusters, without any server. `--faults 10` kills each part (SIGKILL) so often and
+starts it again, and prints how long it takes from then until a request that is handed in completes.
 """
 
 import argparse
@@ -18,9 +19,9 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +34,14 @@ from bench import schedulers
 from cluster.api.access import Access
 from cluster.api.client import ApiClient
 from lab import binaries, nodes
-from lab.backing import Kafka, Postgres, Redis
+from lab.backing import Backing, Kafka, Postgres, Redis
 from lab.cluster import LabCluster
 from lab.measure import free_port
 
 POD = """\
 apiVersion: v1
 kind: Pod
-metadata: {name: pod-%d}
+metadata: {name: pod%d}
 spec:
   containers:
   - name: c
@@ -57,7 +58,21 @@ class Part:
     """A process of the layer, and what it has used."""
 
     name: str
-    process: subprocess.Popen[bytes]
+    command: Sequence[str]
+    log: Path
+    process: subprocess.Popen[bytes] = field(init=False)
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(self.command, stdout=log, stderr=log)
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait()
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
 
     @property
     def cpu_s(self) -> float:
@@ -97,6 +112,7 @@ class Layer:
 
     def __enter__(self) -> "Layer":
         self._closing = ExitStack()
+        self.servers: list[Backing] = []
         config: dict[str, Any] = {
             "apiVersion": "config.gsch.io/v1alpha1",
             "kind": "GlobalConfiguration",
@@ -120,6 +136,7 @@ class Layer:
                     Postgres(f"postgres-{unique}"),
                 )
             )
+            self.servers = [kafka, redis, postgres]
             config |= {
                 "database": postgres.url,
                 "kafka": {"servers": kafka.url},
@@ -139,15 +156,11 @@ class Layer:
     ) -> None:
         path = self._folder / f"{name}.yaml"
         path.write_text(yaml.safe_dump(config | {"port": port}))
-        with (self._folder / f"{name}.log").open("wb") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "gsch", "global", role, "--config", str(path), *options],
-                stdout=log,
-                stderr=log,
-            )
-        self._closing.callback(process.wait)
-        self._closing.callback(process.terminate)
-        self.parts.append(Part(name, process))
+        command = [sys.executable, "-m", "gsch", "global", role, "--config", str(path), *options]
+        part = Part(name, command, self._folder / f"{name}.log")
+        part.start()
+        self._closing.callback(part.stop)
+        self.parts.append(part)
 
     def __exit__(self, *_: object) -> None:
         self._closing.close()
@@ -262,6 +275,71 @@ def run(arguments: argparse.Namespace) -> dict[str, float]:
     return figures
 
 
+def faults(arguments: argparse.Namespace) -> dict[str, float]:
+    """Seconds from the SIGKILL of each part, which is started again at once, until a request
+    completes that is handed in right after it (p50, max)."""
+    figures: dict[str, float] = {}
+    with ExitStack() as closing:
+        folder = Path(closing.enter_context(tempfile.TemporaryDirectory()))
+        made = closing.enter_context(clusters(arguments.clusters, arguments.nodes))
+        layer = closing.enter_context(Layer(folder, made, arguments.workers, arguments.apart))
+        asyncio.run(_warm(layer.url, len(made)))
+        asyncio.run(load(layer.url, len(made), AT_ONCE))
+        undisturbed = [asyncio.run(_one(layer.url, len(made), -n)) for n in range(1, 11)]
+        figures["nothing p50 s"] = statistics.median(undisturbed)
+        number = 0
+        targets: list[Part | Backing] = [*layer.parts, *layer.servers]
+        for part in targets:
+            took = []
+            for _ in range(arguments.faults):
+                number += 1
+                begun = time.monotonic()
+                part.kill()
+                part.start()
+                asyncio.run(_one(layer.url, len(made), number))
+                took.append(time.monotonic() - begun)
+            name = part.name if isinstance(part, Part) else type(part).__name__.lower()
+            figures[f"{name} p50 s"] = statistics.median(took)
+            figures[f"{name} max s"] = max(took)
+        asyncio.run(_all_completed(layer.url))
+    return figures
+
+
+async def _one(url: str, number: int, index: int) -> float:
+    """Hand in one request, again until it is taken, and wait until it completes; seconds."""
+    names = [f"c{n}" for n in range(number)]
+    body = {"yaml": POD % index, "policy": MOST_REQUESTED, "clusters": [names]}
+    begun, made = time.monotonic(), ""
+    async with aiohttp.ClientSession() as session:
+        while time.monotonic() - begun < END_WITHIN_S:
+            try:
+                if not made:
+                    key = {"Idempotency-Key": f"fault{index}"}
+                    async with session.post(
+                        f"{url}/api/v1/requests", json=body, headers=key
+                    ) as reply:
+                        made = (await reply.json())["id"] if reply.status == 201 else ""
+                else:
+                    async with session.get(f"{url}/api/v1/requests/{made}") as reply:
+                        if reply.status == 200 and (await reply.json())["state"] == "completed":
+                            return time.monotonic() - begun
+            except aiohttp.ClientError:
+                pass
+            await asyncio.sleep(0.02)
+    raise RuntimeError(f"request {made} did not complete")
+
+
+async def _all_completed(url: str) -> None:
+    """Whatever was under way at a kill too."""
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(f"{url}/api/v1/requests?limit=500") as reply,
+    ):
+        states = Counter(one["state"] for one in (await reply.json())["items"])
+    if set(states) != {"completed"}:
+        raise RuntimeError(f"not all requests completed: {dict(states)}")
+
+
 async def _warm(url: str, number: int) -> None:
     async with aiohttp.ClientSession() as session:
         await until_there(session, url, number)
@@ -345,12 +423,15 @@ def main() -> None:
     parser.add_argument("--apart", action="store_true", help="Kafka, Redis and PostgreSQL")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--queued", action="store_true", help="requests that no agent takes")
+    parser.add_argument("--faults", type=int, default=0, help="kills of each part")
     parser.add_argument("--ranking", action="store_true")
     parser.add_argument("--keep-log", action="store_true", help="print the parts' last lines")
     parser.add_argument("--output", choices=["table", "json"], default="table")
     arguments = parser.parse_args()
     if arguments.ranking:
         figures = ranking(1000, 20, 300)
+    elif arguments.faults:
+        figures = faults(arguments)
     elif arguments.queued:
         figures = queued(arguments)
     else:

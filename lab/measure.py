@@ -7,12 +7,13 @@ import sys
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from lab import host
 from lab.binaries import LabError
 from lab.pods import CHECKOUT, mount_host, python_command
 from lab.processes import wait_until
@@ -45,18 +46,37 @@ def deploy_agents(cluster: RealCluster, interval: float) -> dict[str, str]:
 
 
 class HostAgent:
-    """An agent beside the master, which measures from there to every node's agent."""
+    """An agent beside the master, which measures from there to every node's agent; or on node
+    `index`, beside the one that is a pod."""
 
     def __init__(
-        self, cluster: RealCluster, name: str, agents: dict[str, str], interval: float
+        self,
+        cluster: RealCluster,
+        name: str,
+        agents: Mapping[str, str],
+        interval: float,
+        *,
+        of_cluster: str = "",
+        further: Mapping[str, Mapping[str, str]] = {},
+        index: int = 0,
     ) -> None:
+        """`of_cluster` is what its cluster is called, `further` other clusters' agents by name."""
         peers = cluster.folder / f"peers-{name}.yaml"
-        peers.write_text(
-            yaml.safe_dump([{"name": node, "address": at} for node, at in agents.items()])
-        )
-        self.target = f"{cluster.outside}:{PORT}"
+        listed = [{"name": node, "address": address} for node, address in agents.items()]
+        listed += [
+            {"name": node, "address": address, "cluster": other}
+            for other, of_other in further.items()
+            for node, address in of_other.items()
+        ]
+        peers.write_text(yaml.safe_dump(listed))
+        address = cluster.address(index) if index else cluster.outside
+        self.target = f"{address}:{PORT}"
         command = [sys.executable, "-m", "gsch", "agent", "--node", name, "--peers", str(peers)]
-        command += ["--bind-address", cluster.outside, "--interval", str(interval)]
+        command += ["--bind-address", address, "--interval", str(interval)]
+        if of_cluster:
+            command += ["--cluster", of_cluster]
+        if index:
+            command = host.inside(cluster.namespace(index), *command)
         with (cluster.folder / "logs" / f"agent-{name}.log").open("wb") as log:
             self._process = subprocess.Popen(command, cwd=CHECKOUT, stdout=log, stderr=log)
 

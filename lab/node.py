@@ -30,6 +30,8 @@ class NodeOwner(Protocol):
 
     def address(self, index: int = 0) -> str: ...
 
+    def namespace(self, index: int) -> str: ...
+
     def credential(self, name: str) -> Path: ...
 
     def spawn(
@@ -43,7 +45,7 @@ class RealNode:
     def __init__(self, cluster: NodeOwner, index: int, wanted: Mapping[str, Any]) -> None:
         self._cluster, self._index, self._wanted = cluster, index, wanted
         self.name: str = wanted["metadata"]["name"]
-        self.namespace = f"gsch-{cluster.name}.n{index}"
+        self.namespace = cluster.namespace(index)
         self.folder = cluster.folder / f"n{index}"
         self._group = f"gsch-lab-{cluster.name}.n{index}"
         self._patched = False

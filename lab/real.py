@@ -60,6 +60,10 @@ class RealCluster(LabCluster):
         """The master's network namespace."""
         return f"gsch-{self.name}.m"
 
+    def namespace(self, index: int) -> str:
+        """The network namespace of node `index` (from 1)."""
+        return f"gsch-{self.name}.n{index}"
+
     def address(self, index: int = 0) -> str:
         """Of the master, or of node `index` (from 1)."""
         return f"10.20.{self.number}.{10 + index if index else 1}"
@@ -157,7 +161,8 @@ class RealCluster(LabCluster):
                 "name": "master",
                 "namespace": str(host.NAMESPACES / self.master),
                 "address": f"{self.address()}/32",
-                "prefixes": [f"{self.address()}/32", f"{outside}/32"],
+                # What is no node's goes to the master, which knows the host's way (`reach`).
+                "prefixes": [f"{self.address()}/32", f"{outside}/32", "10.0.0.0/8"],
                 "delay_ms": 0,
             },
             *(node.link() for node in real),
@@ -182,7 +187,6 @@ class RealCluster(LabCluster):
         return f"gsch{self.number}"
 
     def _link_host(self, outside: str) -> None:
-        number = self.number
         host_veth, master_veth = self.link, "host0"
         # One of an earlier cluster of this number, of which the kernel kept the namespace.
         host.run("ip", "link", "del", host_veth, check=False)
@@ -197,8 +201,21 @@ class RealCluster(LabCluster):
         host.run(
             *host.inside(self.master, "ip", "route", "add", f"{outside}/32", "dev", master_veth)
         )
-        for prefix in (f"10.20.{number}.0/24", f"10.{100 + number}.0.0/16"):
+        for prefix in self.prefixes:
             host.run("ip", "route", "add", prefix, "dev", host_veth, "src", outside)
+
+    @property
+    def prefixes(self) -> tuple[str, str]:
+        """Addresses of nodes, and of pods."""
+        return f"10.20.{self.number}.0/24", f"10.{100 + self.number}.0.0/16"
+
+    def reach(self, other: "RealCluster") -> None:
+        """Have nodes and pods of this cluster send to those of the other one, by way of both
+        masters and the host. For answers the other one has to reach this one too."""
+        host.run("sysctl", "-qw", "net.ipv4.ip_forward=1")
+        for prefix in other.prefixes:
+            via = ("via", self.outside, "dev", "host0")
+            host.run(*host.inside(self.master, "ip", "route", "replace", prefix, *via))
 
     @property
     def _links(self) -> Path:

@@ -1,7 +1,8 @@
-"""The headline experiment: python -m bench.pipeline [--repeats 3] [--quick]
+"""The headline experiment: python -m bench.pipeline [--repeats 3] [--quick] [--clusters]
 
 Six real nodes, 5 ms and 1 ms from the video's sender; the three stages placed by stock
-kube-scheduler, by gsch sorting by ping alone, and by gsch's joint placement, in turns.
+kube-scheduler, by gsch sorting by ping alone, and by gsch's joint placement, in turns. With
+--clusters the nodes are those of two clusters, under the global layer (`bench.pipeline.clusters`).
 """
 
 import json
@@ -15,10 +16,11 @@ from rich.console import Console
 from rich.progress import Progress
 
 from bench import schedulers
+from bench.pipeline import clusters as two_clusters
 from bench.pipeline import report
 from bench.pipeline.detector import train
 from bench.pipeline.placements import CLIENT, WAYS
-from bench.pipeline.run import Experiment, Result, Video, load, save, settled
+from bench.pipeline.run import ClusterPlacer, Experiment, Result, Video, load, save, settled
 from bench.pipeline.scene import Scene
 from lab import nodes
 from lab.measure import HostAgent, PrometheusProcess, deploy_agents
@@ -38,6 +40,7 @@ INTERVAL = 0.3
 @click.option("--repeats", default=3, show_default=True, help="Runs of each way and form.")
 @click.option("--window", default=1, show_default=True, help="Frames under way at a time.")
 @click.option("--quick", is_flag=True, help="One short run of each way, and no curve.")
+@click.option("--clusters", is_flag=True, help="Two clusters under the global layer; no curve.")
 @click.option("--curve/--no-curve", "with_curve", default=True, help="Go over the gap too.")
 @click.option("--seed", default=1, show_default=True)
 @click.option(
@@ -51,6 +54,7 @@ def main(
     repeats: int,
     window: int,
     quick: bool,
+    clusters: bool,
     with_curve: bool,
     seed: int,
     out: Path,
@@ -68,6 +72,14 @@ def main(
     console.print("fitting the detector, generating the video")
     train(model)
     long = _video(out, 60 if quick else FRAMES)
+    if clusters:
+        of_clusters: list[Result] = []
+        runs = two_clusters.runs(long, model, seed, 1 if quick else repeats, window, console)
+        for result in runs:
+            of_clusters.append(result)
+            save(of_clusters, out / "clusters.json")
+        report.tables(of_clusters, [], console, two_clusters.WAYS)
+        return
     short = _video(out, CURVE_FRAMES)
     cluster = RealCluster("experiment")
     if cluster.exists:
@@ -87,7 +99,7 @@ def main(
             schedulers.wait_until_ready(gsch, metrics)
             settled(lambda: len(_known(metrics)) == PAIRS, 30)
             progress = stack.enter_context(Progress(console=console))
-            experiment = Experiment(cluster, long, model, seed)
+            experiment = Experiment(ClusterPlacer(cluster, model, seed), long)
             plan = [
                 (apart, repeat, way)
                 for apart in (False, True)
@@ -101,7 +113,7 @@ def main(
                 progress.advance(task)
                 save(results, out / "results.json")
             if with_curve and not quick:
-                experiment = Experiment(cluster, short, model, seed + 1)
+                experiment = Experiment(ClusterPlacer(cluster, model, seed + 1), short)
                 task = progress.add_task("curve", total=len(CURVE) * len(WAYS) * 2)
                 for far_ms in CURVE:
                     _set_far(cluster, metrics, far_ms)

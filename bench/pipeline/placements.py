@@ -21,10 +21,29 @@ Json = dict[str, Any]
 
 def pods(way: str, run: str, apart: bool, model: Path) -> list[Json]:
     """The three pods of a run."""
-    return [_pod(way, run, stage, apart, model) for stage in STAGES]
+    return [
+        pod(
+            run,
+            stage,
+            model,
+            _config(way, stage, apart),
+            scheduler=SCHEDULERS[way],
+            different_nodes=apart and way != JOINT,
+        )
+        for stage in STAGES
+    ]
 
 
-def _pod(way: str, run: str, stage: str, apart: bool, model: Path) -> Json:
+def pod(
+    run: str,
+    stage: str,
+    model: Path,
+    config: Json | None,
+    *,
+    scheduler: str = "gsch",
+    different_nodes: bool = False,
+) -> Json:
+    """One stage's pod. `different_nodes`: by required anti-affinity to the run's other stages."""
     arguments = [stage, str(model)] if stage == "infer" else [stage]
     container: Json = {
         "name": stage,
@@ -34,16 +53,15 @@ def _pod(way: str, run: str, stage: str, apart: bool, model: Path) -> Json:
         "readinessProbe": {"tcpSocket": {"port": PORT}, "periodSeconds": 1},
         "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108
     }
-    config = _config(way, stage, apart)
     if config is not None:
         container["env"].append({"name": "gschConfig", "value": json.dumps(config)})
     spec: Json = {
-        "schedulerName": SCHEDULERS[way],
+        "schedulerName": scheduler,
         "terminationGracePeriodSeconds": 0,
         "containers": [container],
         "volumes": [{"name": "tmp", "emptyDir": {}}],
     }
-    if apart and way != JOINT:
+    if different_nodes:
         term = {
             "topologyKey": "kubernetes.io/hostname",
             "labelSelector": {"matchLabels": {"run": run}},

@@ -4,9 +4,10 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 import numpy as np
@@ -56,33 +57,74 @@ class Video:
     frames: int
 
 
-class Experiment:
-    """Runs on one cluster with one video and one model."""
+@dataclass(frozen=True)
+class Placed:
+    """Where a stage runs."""
 
-    def __init__(self, cluster: RealCluster, video: Video, model: Path, seed: int) -> None:
-        self._cluster, self._video, self._model = cluster, video, model
-        self._random = random.Random(seed)
+    node: str
+    address: str
+
+
+class Placer(Protocol):
+    """Places the pods of a run, and takes them away."""
+
+    def place(self, way: str, run: str, apart: bool) -> Mapping[str, Placed]:
+        """By stage, once all are ready. Raises LabError."""
+
+    def remove(self, run: str) -> None:
+        """Whatever there is of the run, also where it was not placed."""
+
+
+class ClusterPlacer:
+    """In one cluster. The pods are made in an order drawn by lot."""
+
+    def __init__(self, cluster: RealCluster, model: Path, seed: int) -> None:
+        self._cluster, self._model, self._random = cluster, model, random.Random(seed)
+
+    def place(self, way: str, run: str, apart: bool) -> Mapping[str, Placed]:
+        wanted = pods(way, run, apart, self._model)
+        self._random.shuffle(wanted)
+        self._cluster.kubectl("create", "-f", "-", text=json.dumps(_list(wanted)))
+        return ready(self._cluster, f"run={run}")
+
+    def remove(self, run: str) -> None:
+        self._cluster.kubectl("delete", "pods", "-l", f"run={run}", "--grace-period=0")
+
+
+def ready(cluster: RealCluster, selector: str) -> dict[str, Placed]:
+    """By stage, the pods of this selector once they are ready. Raises LabError."""
+    cluster.kubectl("wait", "pods", "-l", selector, "--for=condition=Ready", "--timeout=60s")
+    items = json.loads(cluster.kubectl("get", "pods", "-l", selector, "-o", "json"))["items"]
+    return {
+        pod["metadata"]["labels"]["stage"]: Placed(pod["spec"]["nodeName"], pod["status"]["podIP"])
+        for pod in items
+    }
+
+
+class Experiment:
+    """Runs of one video."""
+
+    def __init__(self, placer: Placer, video: Video) -> None:
+        self._placer, self._video = placer, video
         self._number = 0
 
     def run(self, way: str, apart: bool, far_ms: float, repeat: int, window: int) -> Result:
-        """QueueState, measure, take away. The pods are made in an order drawn by lot."""
+        """Place, measure, take away."""
         self._number += 1
         name = f"run-{self._number}"
-        wanted = pods(way, name, apart, self._model)
-        self._random.shuffle(wanted)
-        self._cluster.kubectl("create", "-f", "-", text=json.dumps(_list(wanted)))
         try:
-            nodes, addresses = self._placed(name)
+            placed = self._placer.place(way, name, apart)
+            addresses = {stage: one.address for stage, one in placed.items()}
             seconds, answer, size = asyncio.run(self._send(addresses, window))
         finally:
-            self._cluster.kubectl("delete", "pods", "-l", f"run={name}", "--grace-period=0")
+            self._placer.remove(name)
         frames = [took for took, _ in answer["frames"]]
         return Result(
             way,
             apart,
             far_ms,
             repeat,
-            nodes,
+            {stage: placed[stage].node for stage in STAGES},
             seconds,
             frames,
             [took - work for took, work in answer["frames"]],
@@ -90,15 +132,6 @@ class Experiment:
             self._video.path.stat().st_size,
             size,
         )
-
-    def _placed(self, name: str) -> tuple[dict[str, str], dict[str, str]]:
-        """Node and address by stage, once all are ready."""
-        words = ["wait", "pods", "-l", f"run={name}", "--for=condition=Ready", "--timeout=60s"]
-        self._cluster.kubectl(*words)
-        found = json.loads(self._cluster.kubectl("get", "pods", "-l", f"run={name}", "-o", "json"))
-        stage = {pod["metadata"]["labels"]["stage"]: pod for pod in found["items"]}
-        nodes = {key: stage[key]["spec"]["nodeName"] for key in STAGES}
-        return nodes, {key: stage[key]["status"]["podIP"] for key in STAGES}
 
     async def _send(self, addresses: dict[str, str], window: int) -> tuple[float, Header, int]:
         """Seconds from the first byte to the last, the answer's header, and its size."""
@@ -117,9 +150,9 @@ class Experiment:
 
     def _recall(self, boxes: Sequence[Sequence[Sequence[float]]]) -> float:
         """The share of all discs that were found: the detector really looked."""
-        found = [np.array(one, np.float64).reshape(-1, 4) for one in boxes]
+        detected = [np.array(one, np.float64).reshape(-1, 4) for one in boxes]
         scene = self._video.scene
-        return float(np.mean([recall(one, scene.boxes(n)) for n, one in enumerate(found)]))
+        return float(np.mean([recall(one, scene.boxes(n)) for n, one in enumerate(detected)]))
 
 
 def _list(items: Sequence[object]) -> dict[str, object]:

@@ -31,6 +31,7 @@ log = structlog.get_logger(__name__)
 
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
+APPLY_PATCH = "application/apply-patch+yaml"
 STRATEGIC_PATCH = "application/strategic-merge-patch+json"
 
 USER_AGENT = "gsch"

@@ -14,9 +14,8 @@ from store.database import Database, check_exists, copy_all
 from store.database import backup as write_backup
 
 from cluster.errors import ClusterError, ConfigError
-from federation import layer
+from federation import layer, policies
 from federation.gs import clusters_of_text
-from federation.request import POLICIES
 from federation.settings import API_VERSION, KIND, ClusterSettings, GlobalConfiguration, check, load
 from scheduler.cli.output import output_option, show
 from serving import logs
@@ -36,6 +35,12 @@ token_option = click.option(
     envvar="GSCH_GLOBAL_TOKEN_FILE",
     help="File with the bearer token.",
 )
+
+
+def _complete_policies(_: click.Context, __: click.Parameter, text: str) -> list[str]:
+    return [name for name in policies.names() if name.startswith(text)]
+
+
 STYLES = {"completed": "green", "failed": "red", "canceled": "yellow", "scheduling": "cyan"}
 
 
@@ -105,20 +110,23 @@ def front(config_file: str, verbose: bool) -> None:
 @config_option
 @click.option(
     "--policy",
-    "policies",
-    type=click.Choice(POLICIES),
+    "chosen",
+    shell_complete=_complete_policies,
     multiple=True,
     help="Whose requests it takes; may be repeated. All policies by default.",
 )
 @verbose_option
-def worker(config_file: str, policies: tuple[str, ...], verbose: bool) -> None:
+def worker(config_file: str, chosen: tuple[str, ...], verbose: bool) -> None:
     """Run one worker; any number of them may run.
 
     \b
     Example:  gsch global worker --config global.yaml --policy GLowLatencyPriority
     """
     logs.configure(verbose)
-    uvloop.run(layer.worker(load(config_file), policies or POLICIES))
+    for policy in chosen:
+        if policy not in policies.names():
+            raise click.BadParameter(policies.unknown(policy), param_hint="--policy")
+    uvloop.run(layer.worker(load(config_file), chosen or policies.names()))
 
 
 @global_.command()
@@ -152,7 +160,7 @@ def _cluster(text: str) -> ClusterSettings:
 @click.argument("file", type=click.File("r"))
 @click.option(
     "--policy",
-    type=click.Choice(POLICIES),
+    shell_complete=_complete_policies,
     default="GMostRequestedPriority",
     show_default=True,
 )
@@ -160,6 +168,13 @@ def _cluster(text: str) -> ClusterSettings:
 @click.option("--source-cluster", default="", help="Where what talks to the workload is.")
 @click.option("--source-node", default="")
 @click.option("--namespace", default="default", show_default=True)
+@click.option(
+    "--location",
+    "locations",
+    type=click.Choice(("edge", "near", "cloud")),
+    multiple=True,
+    help="Only clusters there; may be repeated.",
+)
 @click.option("--fast", is_flag=True, help="Before requests without it.")
 @click.option("--dry-run", is_flag=True, help="Say which clusters would be asked.")
 @click.option("--key", help="Idempotency key: the same key and body make one request.")
@@ -172,6 +187,7 @@ def submit(
     source_cluster: str,
     source_node: str,
     namespace: str,
+    locations: tuple[str, ...],
     fast: bool,
     dry_run: bool,
     key: str | None,
@@ -190,6 +206,7 @@ def submit(
         "sourceCluster": source_cluster,
         "sourceNode": source_node,
         "namespace": namespace,
+        "locations": list(locations),
         "fast": fast,
     }
     query = "?dryRun=All" if dry_run else ""

@@ -9,6 +9,7 @@ go on where another died.
 from federation.exchange import Answer, Done, Offer, Refusal, Revoke, Send, Stopped
 from federation.fleet import LEASE_S, Fleet
 from federation.placing import place_in_all, place_in_one
+from federation.policies import base_of
 from federation.request import FINAL, LOW_LATENCY, SET, AttemptState, Case, ClusterLost, State
 from federation.step import NO_DEADLINE, WAITING, Limits, Step, end, start_anew
 
@@ -62,7 +63,7 @@ def take_answer(case: Case, number: int, answer: Answer, now: float) -> bool:
             attempt.state = AttemptState.OFFERED
             attempt.node, attempt.score = answer.node, answer.score
             attempt.fits = answer.fits
-            if case.request.policy == LOW_LATENCY and attempt.link_ms is not None:
+            if base_of(case.request.policy) == LOW_LATENCY and attempt.link_ms is not None:
                 # End to end: to the cluster, and within it.
                 attempt.rtt_ms = attempt.link_ms + (answer.rtt_ms or 0.0)
         case AttemptState.ASKED, Refusal():

@@ -151,6 +151,26 @@ def pods_of(documents: list[Document]) -> list[PodNeeds]:
     return needs
 
 
+def storage_classes(documents: list[Document]) -> list[str]:
+    """Those that the objects' claims name."""
+    claims: list[Any] = []
+    for document in documents:
+        spec = document.body.get("spec")
+        if document.kind == "PersistentVolumeClaim":
+            claims.append(document.body)
+        if document.kind == "StatefulSet" and isinstance(spec, dict):
+            claims += spec.get("volumeClaimTemplates") or []
+        pod = (document.template or {}).get("spec") or {}
+        claims += [
+            volume["ephemeral"].get("volumeClaimTemplate")
+            for volume in pod.get("volumes") or []
+            if isinstance(volume, dict) and isinstance(volume.get("ephemeral"), dict)
+        ]
+    specs = [claim.get("spec") for claim in claims if isinstance(claim, dict)]
+    names = [spec.get("storageClassName") for spec in specs if isinstance(spec, dict)]
+    return sorted({name for name in names if isinstance(name, str) and name})
+
+
 def pod_of(document: Document) -> Pod:
     """The pod that the object makes, as the scheduler reads one. Raises BadDocument."""
     template = document.template or {}

@@ -108,23 +108,27 @@ class Fleet:
         out: dict[str, str] = {}
         there = []
         since = now - LEASE_S
-        stops = request.cluster_lost is ClusterLost.STOP_AND_MOVE
+        checked = (
+            request.cluster_lost is ClusterLost.STOP_AND_MOVE
+            or bool(request.locations)
+            or bool(request.storage_classes)
+        )
         for name in names:
             reported = self.clusters.get(name)
             if (
                 reported is not None
                 and reported.heard_at >= since
                 and not reported.abandoned
-                and not stops
+                and not checked
             ):
                 there.append(name)
-            elif reason := self._not_there(request, name, now):
+            elif reason := self._unsuited(request, name, now):
                 out[name] = reason
             else:
                 there.append(name)
         if not there:
             return [], out
-        judged = self._shapes.judge(request.pods, there)
+        judged = self._shapes.judge(request.pods, there, whole=not request.divided)
         for index, why in judged.reasons():
             out[there[index]] = f"no node has room: {why}"
         fitting = np.flatnonzero(judged.fits)
@@ -136,14 +140,25 @@ class Fleet:
             Ranked(there[fitting[i]], float(scores[i]), float(rtts[i])) for i in order.tolist()
         ], out
 
-    def _not_there(self, request: Request, name: str, now: float) -> str:
-        """Why the cluster cannot be asked; empty where it can."""
+    def promise(self, cluster: str, pods: Sequence[PodNeeds], share: float) -> None:
+        """Room for this share of the pods is held in the cluster (negative: no more), which its
+        next report will show."""
+        self._shapes.promise(cluster, pods, share)
+
+    def _unsuited(self, request: Request, name: str, now: float) -> str:
+        """Why the cluster cannot be asked, whatever room it has; empty where it can."""
         reported = self.clusters.get(name)
         if reported is None:
             return "no agent of this cluster has ever reported"
         if self.lost(name, now):
             return f"lost: its agent was last heard of {now - reported.heard_at:.0f} s ago"
-        stops = reported.report.stops_when_cut_off
+        report = reported.report
+        if request.locations and report.location not in request.locations:
+            return f"its location is {report.location}, not {' or '.join(request.locations)}"
+        missing = sorted(set(request.storage_classes).difference(report.storage_classes))
+        if missing:
+            return f"it has no StorageClass {', '.join(missing)}"
+        stops = report.stops_when_cut_off
         if request.cluster_lost is ClusterLost.STOP_AND_MOVE and not stops:
             return (
                 "its agent runs beside the layer, so it could not stop the copy when the cluster "
@@ -196,13 +211,16 @@ class _Judged:
 
 class _Shapes:
     """Node shapes as arrays: cluster × shape × resource. A shape that a cluster lacks has less than
-    nothing free."""
+    nothing free. Beside them cluster × resource: what all nodes of a cluster have free, at most,
+    and the ledger of what was promised of it since the cluster's last report."""
 
     def __init__(self) -> None:
         self._rows: dict[str, int] = {}
         self._columns = {name: index for index, name in enumerate(FIRST_RESOURCES)}
         self._free = np.full((0, MAX_SHAPES, len(FIRST_RESOURCES)), -1.0)
         self._offered = np.zeros((0, MAX_SHAPES, len(FIRST_RESOURCES)))
+        self._total = np.zeros((0, len(FIRST_RESOURCES)))
+        self._promised = np.zeros((0, len(FIRST_RESOURCES)))
 
     def set(self, report: Report) -> None:
         shapes = report.shapes[:MAX_SHAPES]
@@ -219,15 +237,30 @@ class _Shapes:
                 free[index, self._columns[name]] = amount
             for name, amount in shape.allocatable.items():
                 offered[index, self._columns[name]] = amount
+        counts = np.array([shape.count for shape in shapes], np.float64)
         self._free[row], self._offered[row] = free, offered
+        self._total[row] = counts @ free[: len(shapes)]
+        self._promised[row] = 0.0
 
-    def judge(self, pods: Sequence[PodNeeds], names: Sequence[str]) -> _Judged:
-        """Of these clusters, which have all reported."""
+    def promise(self, cluster: str, pods: Sequence[PodNeeds], share: float) -> None:
+        row = self._rows.get(cluster)
+        if row is None:
+            return
+        for needs in pods:
+            for name, amount in needs.requests.items():
+                column = self._columns.get(name)
+                if column is not None:
+                    self._promised[row, column] += amount * needs.count * share
+
+    def judge(self, pods: Sequence[PodNeeds], names: Sequence[str], *, whole: bool) -> _Judged:
+        """Of these clusters, which have all reported. `whole`: all of the pods are to fit."""
         rows = np.fromiter((self._rows[name] for name in names), np.intp, len(names))
+        left = self._total[rows] - self._promised[rows]
         free, offered, columns = self._free[rows], self._offered[rows], self._columns
         fits = (free[:, :, 0] >= 0).any(axis=1)
         score = np.zeros(len(names))
         short: dict[str, NDArray[np.bool_]] = {}
+        wanted: dict[str, int] = {}
         nowhere, none = np.zeros(free.shape[:2], np.bool_), np.zeros(len(names), np.bool_)
         for needs in pods:
             suits = free[:, :, 0] >= 0
@@ -238,6 +271,7 @@ class _Shapes:
                 enough = nowhere if column is None else free[:, :, column] >= amount
                 short[name] = short.get(name, none) | ~enough.any(axis=1)
                 suits = suits & enough
+                wanted[name] = wanted.get(name, 0) + amount * (needs.count if whole else 1)
             fits &= suits.any(axis=1)
             shares = [
                 np.clip(
@@ -252,6 +286,12 @@ class _Shapes:
             # Upstream's MostAllocated, of the shapes on which the pod fits.
             fullness = np.where(suits, 50.0 * (shares[0] + shares[1]), 0.0)
             score = np.maximum(score, fullness.max(axis=1))
+        for name, amount in wanted.items():
+            column = columns.get(name)
+            if column is not None:
+                too_little = left[:, column] < amount
+                short[name] = short[name] | too_little
+                fits &= ~too_little
         return _Judged(np.asarray(fits), score, short)
 
     def _make_room(self, cluster: str) -> None:
@@ -266,3 +306,6 @@ class _Shapes:
         # Of a shape that is there, nothing is free of a resource that it does not offer.
         free[:clusters, :, resources:] = np.where(self._free[:, :, :1] >= 0, 0.0, -1.0)
         self._offered, self._free = np.pad(self._offered, padding), free
+        by_cluster = ((0, more), (0, wider))
+        self._total = np.pad(self._total, by_cluster)
+        self._promised = np.pad(self._promised, by_cluster)

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from cluster.errors import GschError
+from federation.nodes import NodeState
 from federation.request import Queue, Request, Source
 from federation.wire import ApplyBody
 
@@ -50,6 +51,19 @@ def names_in(given: Any) -> list[str]:
     if isinstance(given, list):
         return [name for one in given for name in names_in(one)]
     return []
+
+
+def node(state: NodeState) -> dict[str, Any]:
+    """A node, as `/GEP/INFO` shows it."""
+    return {
+        "node_name": state.name,
+        "node_type": "master" if state.master else "worker",
+        "status": "ready" if state.ready else "not-ready",
+        "ip": state.address,
+        "cpu": state.cpu,
+        "memory": state.memory,
+        "nvidia.com/gpu": state.gpus,
+    }
 
 
 def order_of(order: ApplyBody, request_data: Any, work_info: Mapping[str, Any]) -> ApplyBody:

@@ -20,7 +20,7 @@ from cluster.api.access import Access
 from cluster.api.client import ApiClient
 from cluster.api.lease import LeaseLost
 from cluster.errors import ClusterError, ConfigError, errors_in
-from federation import repository
+from federation import policies, repository
 from federation.agent.app import AgentSettings, ClusterAgent
 from federation.agent.files import FileMissing, Files, front_files
 from federation.bus import Bus
@@ -38,10 +38,11 @@ from federation.front import tokens
 from federation.front.api import Front, Keep
 from federation.live import Live, LocalLive, RedisLive
 from federation.metrics import LayerMetrics
+from federation.platform_services import PlatformServices
 from federation.progress import Progress
+from federation.registered_policies import PolicyRegistry
 from federation.relay import Relay
 from federation.reports import Reports
-from federation.request import POLICIES
 from federation.scaling import Scaler
 from federation.settings import (
     ClusterSettings,
@@ -83,7 +84,7 @@ class _Core:
             self.metrics.follow(self.transactions, self.fleet, self.progress),
         ]
 
-    def worker(self, policies: Sequence[str] = POLICIES) -> Worker:
+    def worker(self, policies: Sequence[str]) -> Worker:
         return Worker(
             self.transactions,
             self.bus,
@@ -102,7 +103,7 @@ class _Core:
         key = sealing.key_file(path, lambda: secrets.token_hex(32).encode()).strip()
         return CallbackSender(self.transactions, key, given.allow_private, time.time)
 
-    def front(self, keep: Keep | None = None) -> Front:
+    def front(self, platform: "_Platform", keep: Keep | None = None) -> Front:
         identities = tokens.of_file(self.configuration.token_file)
         return Front(
             self.transactions,
@@ -117,6 +118,8 @@ class _Core:
             yaml_cache=self.yaml_cache,
             keep=keep,
             scaling_settings=self.configuration.scaling,
+            registry=platform.registry,
+            services=platform.services,
         )
 
     def server(self, front: Front) -> HttpServer:
@@ -135,10 +138,12 @@ class _Core:
 
 async def up(configuration: GlobalConfiguration) -> None:
     """The whole layer in one process, until SIGTERM or SIGINT. Raises GschError."""
-    async with _core(configuration, "up") as core:
+    # Workers of policies that are not registered are in this process.
+    scaling = msgspec.structs.replace(configuration.scaling, deployments={})
+    async with _core(configuration, "up") as core, _platform(core, scaling) as platform:
         # What the front has read needs no reading again by agents of the same process.
         files = Files(core.fetch)
-        front = core.front(files.keep)
+        front = core.front(platform, files.keep)
         agents = [
             _run_agent(
                 cluster,
@@ -150,34 +155,51 @@ async def up(configuration: GlobalConfiguration) -> None:
             )
             for cluster in configuration.clusters
         ]
-        works = [*core.works, core.worker().run(), core.callbacks().run(), *agents]
+        worker = core.worker(policies.names())
+        works = [*core.works, worker.run(), core.callbacks().run(), *platform.works, *agents]
         await _serve(core.server(front), works)
 
 
 async def front(configuration: GlobalConfiguration) -> None:
     """The front alone: takes requests and answers for them. Workers carry them on."""
     _need_several(configuration, "front")
-    async with _core(configuration, "front") as core:
+    async with (
+        _core(configuration, "front") as core,
+        _platform(core, configuration.scaling) as platform,
+    ):
         reports = Reports(core.transactions, core.fleet, core.live)
-        works = [*core.works, reports.refresh(), core.callbacks().run()]
-        if configuration.scaling.deployments:
-            works.append(_scale(core.transactions, configuration.scaling))
-        await _serve(core.server(core.front()), works)
+        works = [*core.works, reports.refresh(), core.callbacks().run(), *platform.works]
+        await _serve(core.server(core.front(platform)), works)
 
 
-async def _scale(transactions: Transactions, settings: ScalingSettings) -> None:
-    """For ever. Raises AccessError."""
+@dataclass(frozen=True, slots=True)
+class _Platform:
+    """What the front does in the cluster in which the layer itself runs, where there is one."""
+
+    registry: PolicyRegistry | None = None
+    services: PlatformServices | None = None
+    works: Sequence[Coroutine[Any, Any, None]] = ()
+
+
+@contextlib.asynccontextmanager
+async def _platform(core: _Core, settings: ScalingSettings) -> AsyncIterator[_Platform]:
+    """Raises AccessError."""
+    if not settings.deployments and not settings.policy_namespace and not settings.kubeconfig:
+        yield _Platform()
+        return
     async with ApiClient(Access(settings.kubeconfig or None)) as client:
-        await Scaler(transactions, client, settings).run()
+        registry = None
+        if settings.policy_namespace:
+            registry = PolicyRegistry(core.transactions, client, settings.policy_namespace)
+        scaler = Scaler(core.transactions, client, settings, registry)
+        yield _Platform(registry, PlatformServices(client), [scaler.run()])
 
 
-async def worker(configuration: GlobalConfiguration, policies: Sequence[str]) -> None:
+async def worker(configuration: GlobalConfiguration, chosen: Sequence[str]) -> None:
     """One worker of these policies; any number may run."""
     _need_several(configuration, "worker")
     async with _core(configuration, "worker") as core:
-        await _serve(
-            _pages(configuration, core.metrics), [*core.works, core.worker(policies).run()]
-        )
+        await _serve(_pages(configuration, core.metrics), [*core.works, core.worker(chosen).run()])
 
 
 async def agent(configuration: GlobalConfiguration, name: str, kubelet_address: str = "") -> None:

@@ -4,8 +4,8 @@
 
 `hcode` says what is meant, `lcode` 1 that it is a request and 2 that it is a reply. Ours adds an
 `attempt` to every `msg` (a message without one comes from a worker or front of GS), and the codes
-REPORT, PODS, COPIES, WANTED_COPIES, STREAM and REVOKE. YAML is never part of a message: it is
-fetched by `file_id`."""
+REPORT, PODS, NODES, COPIES, WANTED_COPIES, STREAM and REVOKE. YAML is never part of a message: it
+is fetched by `file_id`."""
 
 from enum import IntEnum
 from typing import Any
@@ -28,6 +28,7 @@ class Code(IntEnum):
 
     REPORT = 100
     PODS = 110
+    NODES = 115
     COPIES = 120
     WANTED_COPIES = 130
     STREAM = 140

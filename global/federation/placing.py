@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+from federation import policies
 from federation.levels import divide, levels_of
 from federation.request import LOW_LATENCY, Attempt, AttemptState, Request, State
 from federation.step import TAKEN, Step
@@ -41,7 +42,12 @@ def _preference(request: Request) -> Callable[[Attempt], tuple[float, float, int
     nodes) breaks ties by way of the report's score."""
     if request.policy == LOW_LATENCY:
         return lambda a: (a.rtt_ms if a.rtt_ms is not None else float("inf"), -a.score, a.number)
-    return lambda a: (-a.score, 0.0, a.number)
+
+    def by_score(attempt: Attempt) -> tuple[float, float, int]:
+        by_plugin = policies.score_offer(request, attempt)
+        return (-attempt.score if by_plugin is None else -by_plugin, -attempt.score, attempt.number)
+
+    return by_score
 
 
 # -- every cluster of a set ----------------------------------------------------------------------

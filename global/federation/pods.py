@@ -1,7 +1,6 @@
 """Pods of requests as their clusters report them: for people, and for what watches a request."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, bindparam, delete, insert, select
@@ -24,6 +23,13 @@ class PodState(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     image: str = ""
     created_at: str = ""
     """Kubernetes' own time."""
+
+
+class PodRecord(PodState, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """One pod of a request, with where it is and whose."""
+
+    cluster: str
+    project: str
 
 
 class PodsBody(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
@@ -77,7 +83,7 @@ def store(connection: Connection, body: PodsBody) -> set[str]:
 
 def of_requests(
     connection: Connection, *, user: str | None, ids: Sequence[str] | None, limit: int
-) -> list[dict[str, Any]]:
+) -> list[PodRecord]:
     """Pods of these requests (None: of all), of this user's (None: of everybody's), with their
     clusters and projects; those of the newest requests first."""
     query = (
@@ -91,10 +97,8 @@ def of_requests(
     if ids is not None:
         query = query.where(requests.c.id.in_(ids))
     return [
-        {
-            "cluster": row.cluster,
-            "project": row.project,
-            **msgspec.to_builtins(_decode(row.body)),
-        }
+        PodRecord(
+            cluster=row.cluster, project=row.project, **msgspec.structs.asdict(_decode(row.body))
+        )
         for row in connection.execute(query)
     ]

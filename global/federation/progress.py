@@ -16,11 +16,20 @@ from federation.exchange import Revoke, Send
 from federation.fleet import Fleet
 from federation.live import Live
 from federation.relay import Relay
-from federation.request import AttemptState, Case, State
+from federation.request import AttemptState, Case, PodNeeds, State
 from federation.step import Limits
 
 Change = Callable[[Case, float], Sequence[Send] | None]
 """Changes a case and returns what that sends; None where everything is as it was."""
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """Of the cluster's room, this share of the pods (negative: given back)."""
+
+    cluster: str
+    pods: list[PodNeeds]
+    share: float
 
 
 @dataclass(slots=True)
@@ -32,11 +41,14 @@ class Effects:
     """Requests that changed."""
     ended: list[str] = field(default_factory=list)
     """How each request ended that did."""
+    promises: list[Promise] = field(default_factory=list)
+    """Room that clusters hold now, or hold no more."""
 
     def __ior__(self, other: "Effects") -> "Effects":
         self.topics |= other.topics
         self.changed |= other.changed
         self.ended += other.ended
+        self.promises += other.promises
         return self
 
 
@@ -63,6 +75,8 @@ class Progress:
         self._relay.wake(effects.topics)
         for state in effects.ended:
             self.ended[state] = self.ended.get(state, 0) + 1
+        for promise in effects.promises:
+            self._fleet.promise(promise.cluster, promise.pods, promise.share)
         if effects.changed:
             await self._live.publish(effects.changed)
         return effects
@@ -95,6 +109,7 @@ class Progress:
             messages.append((topic, key, body))
             effects.topics.add(topic)
         outbox.enqueue(connection, messages, now, self._relay.identity)
+        effects.promises += _promises(case, states)
         lines = _history(case, state, states)
         repository.add_history(connection, request_id, lines, now)
         if lines:
@@ -134,6 +149,20 @@ def _cancel(case: Case, now: float) -> list[Send]:
 
 def _abandoned(cluster: str) -> Change:
     return lambda case, now: dispatch.abandon(case, cluster, now)
+
+
+def _promises(case: Case, before: Sequence[AttemptState]) -> list[Promise]:
+    """What agents hold, or hold no more, since this change."""
+    request, promises = case.request, list[Promise]()
+    for index, attempt in enumerate(case.attempts[: len(before)]):
+        if attempt.state == before[index] or not request.total_pods:
+            continue
+        share = attempt.fits / request.total_pods
+        if before[index] is AttemptState.ASKED and attempt.fits:
+            promises.append(Promise(attempt.cluster, request.pods, share))
+        if attempt.state is AttemptState.RELEASED:
+            promises.append(Promise(attempt.cluster, request.pods, -share))
+    return promises
 
 
 def _history(case: Case, state: State, before: Sequence[AttemptState]) -> list[str]:

@@ -8,11 +8,12 @@ import msgspec
 import structlog
 from store.transactions import DatabaseUnavailable, Transactions
 
-from federation import cluster_reports, pods, poison, wire
+from federation import cluster_reports, nodes, pods, poison, wire
 from federation.bus import Bus, Delivery
 from federation.fleet import Fleet, Report
 from federation.live import Live
 from federation.messages import REPLY, REPORT_TOPIC, Code, End, Message, decode, encode
+from federation.nodes import NodesBody
 from federation.pods import PodsBody
 
 log = structlog.get_logger(__name__)
@@ -45,6 +46,9 @@ class Reports:
                 if message.hcode == Code.PODS:
                     await self._store_pods(msgspec.convert(message.msg, PodsBody))
                     return
+                if message.hcode == Code.NODES:
+                    await self._store_nodes(msgspec.convert(message.msg, NodesBody))
+                    return
                 report = wire.report_of(message)
             except ValueError as error:
                 await poison.set_aside(self._transactions, delivery, str(error), self._clock())
@@ -60,6 +64,9 @@ class Reports:
     async def _store_pods(self, body: PodsBody) -> None:
         changed = await self._transactions.run(lambda c: pods.store(c, body))
         await self._live.publish(changed)
+
+    async def _store_nodes(self, body: NodesBody) -> None:
+        await self._transactions.run(lambda c: nodes.store(c, body))
 
     async def refresh(self) -> None:
         """Read what others took, for ever."""

@@ -139,6 +139,10 @@ class Request(msgspec.Struct):
     node: str = ""
     """The one node that mode `node` of a selected cluster names."""
     namespace: str = "default"
+    locations: list[str] = []
+    """Of clusters that may be tried (`edge`, `near`, `cloud`); empty: wherever they are."""
+    storage_classes: list[str] = []
+    """Which the claims of the objects name."""
     fast: bool = False
     pods: list[PodNeeds] = []
     accept_within_s: float = 30.0

@@ -5,9 +5,9 @@ from pathlib import Path
 import msgspec
 
 from cluster.errors import ConfigError
+from federation import policies
 from federation.documents import NAME
 from federation.messages import GLOBAL_TOPIC, REPLY_TOPIC, REPORT_TOPIC
-from federation.request import POLICIES
 from scheduler.config.configuration import Latency
 from scheduler.config.configuration_file import check_latency
 from serving.security import is_loopback
@@ -138,6 +138,8 @@ class ScalingSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True, r
     not scaled."""
     namespace: str = "gsch-system"
     """Where they are."""
+    policy_namespace: str = ""
+    """Where workers of registered policies run; empty: no policy can be registered."""
     kubeconfig: str = ""
     """Path; empty for the pod's own ServiceAccount, or the default one."""
     max_workers: int = 5
@@ -248,10 +250,10 @@ def _check_latencies(configuration: GlobalConfiguration, where: str) -> None:
 
 def _check_scaling(scaling: ScalingSettings, where: str) -> None:
     for policy in scaling.deployments:
-        if policy != "*" and policy not in POLICIES:
+        if policy != "*" and policy not in policies.names():
             raise ConfigError(
                 f"{where}: scaling.deployments: there is no policy {policy!r}: one of "
-                f"{', '.join(POLICIES)}, or *"
+                f"{', '.join(policies.names())}, or *"
             )
     if not 1 <= scaling.max_workers <= MAX_WORKERS:
         raise ConfigError(f"{where}: scaling.maxWorkers: 1 to {MAX_WORKERS}")

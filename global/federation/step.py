@@ -7,6 +7,7 @@ again.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from federation import policies
 from federation.exchange import Apply, Ask, Revoke, Send
 from federation.fleet import UNKNOWN_RTT_MS, Fleet, Ranked
 from federation.levels import levels_of
@@ -126,7 +127,7 @@ class Step:
         """Ask the best few of those that were not asked yet; whether there are any."""
         asked = {attempt.cluster for attempt in tried}
         left = [name for name in names if name not in asked]
-        ranked, excluded = self.fleet.rank(self.request, left, self.now)
+        ranked, excluded = policies.rank(self.fleet, self.request, left, self.now)
         self._explain(excluded)
         if self.request.policy in SELECTED:
             ranked.sort(key=lambda one: left.index(one.cluster))

@@ -2,16 +2,16 @@
 the reason where it cannot be."""
 
 import uuid
-from typing import Annotated
+from collections.abc import Collection
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
 from cluster.errors import GschError
-from federation import documents
+from federation import documents, policies
 from federation.documents import FORWARDED_FROM, BadDocument, Document
 from federation.request import (
-    POLICIES,
     SELECTED,
     SET,
     ClusterLost,
@@ -29,6 +29,9 @@ REPLICAS = ["Duplicated", "Divided"]
 _WITHIN = {"exclusiveMinimum": 0, "maximum": MAX_ACCEPT_WITHIN_S}
 
 
+Location = Literal["edge", "near", "cloud"]
+
+
 class BadRequest(GschError):
     """A request that cannot be taken; the text names the field and how to fix it."""
 
@@ -40,8 +43,9 @@ class Submission(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
 
     yaml: str
     """Kubernetes objects, documents parted by ---."""
-    policy: Annotated[str, Meta(extra_json_schema={"enum": list(POLICIES)})]
-    """GLowLatencyPriority, GMostRequestedPriority, GSelectedCluster(s) or GSetClusters."""
+    policy: Annotated[str, Meta(extra_json_schema={"enum": list(policies.names())})]
+    """GLowLatencyPriority, GMostRequestedPriority, GSelectedCluster(s), GSetClusters, one that is
+    installed in the layer's processes, or one that was registered."""
     clusters: list[str | list[str]] = []
     """Clusters in the order in which they are tried; a list within competes. Empty: the source
     cluster first, then all others."""
@@ -53,6 +57,8 @@ class Submission(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
     node: str = ""
     """With mode `node`, the node of the one selected cluster."""
     namespace: str = "default"
+    locations: list[Location] = []
+    """Only clusters there are tried: `edge`, `near`, `cloud`. Empty: wherever they are."""
     fast: bool = False
     """Dispatched before requests without it."""
     accept_within_seconds: Annotated[float, Meta(extra_json_schema=_WITHIN)] = 30.0
@@ -80,11 +86,15 @@ def request_of(
     cluster_names: frozenset[str],
     now: float,
     forwards: bool = False,
+    registered: Collection[str] = (),
 ) -> tuple[Request, list[Document]]:
     """The request, and what its YAML has. Raises BadRequest, BadDocument.
 
-    `forwards`: an agent makes it for a pod of its cluster.
+    `forwards`: an agent makes it for a pod of its cluster. `registered`: policies beside those of
+    this process.
     """
+    if given.policy not in policies.names() and given.policy not in registered:
+        raise BadRequest(f"policy: {policies.unknown(given.policy, registered)}")
     _check(given)
     levels = _levels(given.clusters, cluster_names)
     _check_policy(given, levels)
@@ -105,6 +115,8 @@ def request_of(
         source=Source(given.source_cluster, given.source_node, given.source_pod),
         node=given.node,
         namespace=given.namespace,
+        locations=list(given.locations),
+        storage_classes=documents.storage_classes(objects),
         fast=given.fast,
         queue=Queue.FAST if given.fast else Queue.BASE,
         pods=documents.pods_of(objects),
@@ -118,8 +130,6 @@ def request_of(
 
 
 def _check(given: Submission) -> None:
-    if given.policy not in POLICIES:
-        raise BadRequest(f"policy: {given.policy!r} is none: one of {', '.join(POLICIES)}")
     if given.mode not in MODES:
         raise BadRequest(f"mode: {given.mode!r} is none: one of {', '.join(MODES)}")
     if not 0 < given.accept_within_seconds <= MAX_ACCEPT_WITHIN_S:

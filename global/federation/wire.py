@@ -17,6 +17,7 @@ from federation.exchange import (
 )
 from federation.fleet import Report
 from federation.messages import Code, Message, encode, to_cluster
+from federation.policies import base_of
 from federation.request import LOW_LATENCY, SELECTED, SET, AttemptState, Request
 
 GPU = "nvidia.com/gpu"
@@ -93,7 +94,7 @@ class ResultBody(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def apply_code(request: Request) -> Code:
-    if request.policy == LOW_LATENCY:
+    if base_of(request.policy) == LOW_LATENCY:
         return Code.APPLY_LATENCY
     if request.policy in SELECTED:
         return Code.APPLY_SELECTED
@@ -107,7 +108,7 @@ def message(request: Request, send: Send) -> tuple[str, bytes]:
         "request_id": request.id,
         "attempt": attempt.number,
         "file_id": request.file_id,
-        "policy": request.policy,
+        "policy": base_of(request.policy),
         "mode": request.mode,
         "namespace": request.namespace,
         "node": request.node,
@@ -118,7 +119,8 @@ def message(request: Request, send: Send) -> tuple[str, bytes]:
     body: AskBody | ApplyBody | RevokeBody
     match send:
         case Ask():
-            code = Code.LATENCY if request.policy == LOW_LATENCY else Code.RESOURCES
+            by_latency = base_of(request.policy) == LOW_LATENCY
+            code = Code.LATENCY if by_latency else Code.RESOURCES
             needed = any(needs.requests.get(GPU) for needs in request.pods)
             gpus = "necessary" if needed else "unnecessary"
             body = AskBody(**common, partial=request.divided, GPUFilter=gpus)

@@ -1,9 +1,22 @@
 """The queue of requests, in the database: rounds of First, Fast and Base into one FIFO, from which
 workers take. Every function works in the caller's transaction."""
 
+from collections import Counter
 from collections.abc import Iterable
 
-from sqlalchemy import Connection, and_, func, insert, or_, select, text, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    and_,
+    false,
+    func,
+    insert,
+    or_,
+    select,
+    text,
+    true,
+    update,
+)
 from store.schema import policies, requests
 
 from federation import repository
@@ -18,27 +31,39 @@ DISPATCH_LOCK = 0x67736469
 
 def dispatch_round(connection: Connection, now: float, each: int, at_most: int) -> int:
     """One round: up to `each` from First, Fast and Base, in that order, to the end of the FIFO, as
-    long as no more than `at_most` wait in it; how many were dispatched."""
+    long as no more than `at_most` of a policy wait in it: workers of one that is not served keep no
+    other waiting. How many were dispatched."""
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": DISPATCH_LOCK})
-    waiting = connection.execute(
-        select(func.count()).where(requests.c.state == State.DISPATCHED)
-    ).scalar_one()
+    waiting = Counter[str]()
+    for row in connection.execute(
+        select(requests.c.policy, func.count().label("waiting"))
+        .where(requests.c.state == State.DISPATCHED)
+        .group_by(requests.c.policy)
+    ):
+        waiting[row.policy] = row.waiting
+    of_open_policy = _open_policies(
+        connection, [policy for policy, count in waiting.items() if count >= at_most]
+    )
     order = connection.execute(select(func.max(requests.c.dispatch_order))).scalar() or 0
-    room, taken = at_most - waiting, 0
+    taken = 0
     for queue in QUEUE_ORDER:
         rows = connection.execute(
-            select(requests.c.id, requests.c.body)
+            select(requests.c.id, requests.c.policy, requests.c.body)
             .where(
                 requests.c.state == State.QUEUED,
                 requests.c.queue == queue,
+                of_open_policy,
                 or_(requests.c.wake_at.is_(None), requests.c.wake_at <= now),
             )
             .order_by(requests.c.sequence)
-            .limit(max(min(each, room - taken), 0))
+            .limit(each)
         ).all()
         for row in rows:
+            if waiting[row.policy] >= at_most:
+                continue
             taken += 1
+            waiting[row.policy] += 1
             request = repository.request_of(row.body)
             request.state, request.wake_at = State.DISPATCHED, None
             connection.execute(
@@ -47,6 +72,15 @@ def dispatch_round(connection: Connection, now: float, each: int, at_most: int) 
                 .values(dispatch_order=order + taken, **repository.columns(request))
             )
     return taken
+
+
+def _open_policies(connection: Connection, full: list[str]) -> ColumnElement[bool]:
+    """The condition that a request may be dispatched though these policies have no room."""
+    if not full:
+        return true()
+    queued = select(requests.c.policy).where(requests.c.state == State.QUEUED).distinct()
+    policies_left = {str(row.policy) for row in connection.execute(queued)} - set(full)
+    return requests.c.policy.in_(sorted(policies_left)) if policies_left else false()
 
 
 def take_dispatched(connection: Connection, policies: Iterable[str], limit: int) -> list[str]:

@@ -22,7 +22,7 @@ from federation.messages import REPLY_TOPIC, MalformedMessage, decode
 from federation.progress import Effects, Progress
 from federation.relay import Relay
 from federation.reports import Reports
-from federation.request import POLICIES, AttemptState, Case, ClusterLost, State
+from federation.request import AttemptState, Case, ClusterLost, State
 from federation.step import Limits
 
 log = structlog.get_logger(__name__)
@@ -66,7 +66,7 @@ class Worker:
         progress: Progress,
         live: Live,
         *,
-        policies: Sequence[str] = POLICIES,
+        policies: Sequence[str],
         rule: QueueRule = QueueRule(),
         keep_finished_s: float = 30 * 86400.0,
         clock: Callable[[], float] = time.time,

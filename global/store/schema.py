@@ -133,6 +133,14 @@ clusters = Table(
     Column("abandoned", Boolean, nullable=False),
 )
 
+nodes = Table(
+    "nodes",
+    metadata,
+    Column("cluster", NAME, primary_key=True),
+    Column("body", Text, nullable=False),
+    # The cluster's nodes, as its agent lists them.
+)
+
 policies = Table(
     "policies",
     metadata,
@@ -141,6 +149,10 @@ policies = Table(
     # When a worker that is not ours last asked for its requests.
     Column("replicas", Integer, nullable=True),
     # How many workers a person wants; NULL: as the age of its queue wants it.
+    Column("image", String(512), nullable=True),
+    Column("deployment", NAME, nullable=True),
+    Column("manifest", Text, nullable=True),
+    # Of a policy that was registered: what its workers run, and the Deployment as it is applied.
 )
 
 pods = Table(

@@ -6,6 +6,7 @@ own, so that it takes no other with it: a work may run twice, and only the last 
 """
 
 import asyncio
+import contextlib
 import queue
 import threading
 from collections.abc import Callable
@@ -39,7 +40,9 @@ class _Item:
     error: BaseException | None = None
 
     def settle(self) -> None:
-        self.loop.call_soon_threadsafe(self._set)
+        # A loop that is closed has nobody who waits; the thread goes on for others.
+        with contextlib.suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(self._set)
 
     def _set(self) -> None:
         if self.done.done():

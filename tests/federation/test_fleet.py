@@ -101,3 +101,46 @@ def test_silence_of_all_clusters_is_our_own_and_makes_none_of_them_lost() -> Non
     fleet.set(Report("c2"), 100.0)
     assert not fleet.lost("c1", 100.0)
     assert fleet.lost("c1", 100.0 + LEASE_S + 1)
+
+
+def test_what_was_promised_counts_until_the_next_report_shows_it() -> None:
+    made = fleet(a=[shape(4000, 4000, count=2)])
+    pods = [PodNeeds(3, {"cpu": 2000})]
+    assert made.rank(request(cpu=3000), ["a"], 0.0)[0]
+    made.promise("a", pods, 1.0)
+    assert made.rank(request(cpu=2000), ["a"], 0.0)[0]
+    assert made.rank(request(cpu=3000), ["a"], 0.0)[1] == {
+        "a": "no node has room: insufficient cpu"
+    }
+    made.promise("a", pods, -1.0)
+    assert made.rank(request(cpu=3000), ["a"], 0.0)[0], "it was given back"
+    made.promise("a", pods, 1.0)
+    made.set(Report("a", [shape(4000, 3000, count=2)]), 0.0)
+    assert made.rank(request(cpu=3000), ["a"], 0.0)[0], "the report counts from now on"
+    made.promise("unheard", pods, 1.0)
+
+
+@pytest.mark.parametrize(("divided", "fits"), [(False, False), (True, True)])
+def test_a_request_is_counted_as_a_whole_unless_it_is_divided(divided: bool, fits: bool) -> None:
+    made = fleet(a=[shape(4000, 1000, count=3)])
+    given = request()
+    given.pods, given.divided = [PodNeeds(4, {"cpu": 1000})], divided
+    ranked, out = made.rank(given, ["a"], 0.0)
+    assert (bool(ranked), bool(out)) == (fits, not fits)
+
+
+def test_location_and_storage_classes_cut_the_list() -> None:
+    made = Fleet()
+    for name, location, classes in (
+        ("a", "edge", ["fast", "slow"]), ("b", "cloud", ["fast"]), ("c", "near", ["slow"]),
+    ):  # fmt: skip
+        report = Report(name, [shape(4000, 4000)], location, storage_classes=classes)
+        made.set(report, 0.0)
+    given = request(cpu=1)
+    given.locations, given.storage_classes = ["edge", "near"], ["fast"]
+    ranked, out = made.rank(given, ["a", "b", "c"], 0.0)
+    assert [one.cluster for one in ranked] == ["a"]
+    assert out == {
+        "b": "its location is cloud, not edge or near",
+        "c": "it has no StorageClass fast",
+    }

@@ -9,19 +9,21 @@ from federation import repository, scaling
 from federation.request import LOW_LATENCY, MOST_REQUESTED, POLICIES, Owner, Request, State
 from federation.scaling import (
     SHRINK_AFTER_S,
-    BadCount,
+    Deployment,
     NoPolicy,
     NoWorkers,
     Scaler,
     Waiting,
-    Workers,
+    WorkerCounts,
 )
 from federation.settings import ScalingSettings
+from federation.submit import BadRequest
 from sqlalchemy import Connection
 from store.database import Database
 from store.transactions import Transactions
 
 ALL = {"*": "workers"}
+WORKERS, LOW, REST = (Deployment("gsch-system", name) for name in ("workers", "low", "rest"))
 
 
 class Clock:
@@ -41,7 +43,7 @@ def clock() -> Clock:
 def scaler(clock: Clock) -> Scaler:
     nothing: Any = None
     return Scaler(
-        nothing, nothing, ScalingSettings(ALL, max_workers=5, queue_age_seconds=10), clock
+        nothing, nothing, ScalingSettings(ALL, max_workers=5, queue_age_seconds=10), clock=clock
     )
 
 
@@ -65,21 +67,21 @@ def scaler(clock: Clock) -> Scaler:
 def test_workers_grow_with_the_age_of_the_queue_up_to_a_bound(
     scaler: Scaler, current: int, age: float, fixed: int | None, wanted: int
 ) -> None:
-    assert scaler.wanted("workers", current, Waiting(age, fixed)) == wanted
+    assert scaler.wanted(WORKERS, current, Waiting(age, fixed)) == wanted
 
 
 def test_they_go_one_by_one_after_a_while_of_calm(scaler: Scaler, clock: Clock) -> None:
     calm, busy = Waiting(0.0, None), Waiting(4.0, None)
-    assert scaler.wanted("workers", 3, calm) == 3
+    assert scaler.wanted(WORKERS, 3, calm) == 3
     clock.now = SHRINK_AFTER_S - 1
-    assert scaler.wanted("workers", 3, busy) == 3
+    assert scaler.wanted(WORKERS, 3, busy) == 3
     clock.now = SHRINK_AFTER_S + 1
-    assert scaler.wanted("workers", 3, calm) == 3, "the calm begins anew"
+    assert scaler.wanted(WORKERS, 3, calm) == 3, "the calm begins anew"
     clock.now += SHRINK_AFTER_S
-    assert scaler.wanted("workers", 3, calm) == 2
-    assert scaler.wanted("workers", 2, calm) == 2
+    assert scaler.wanted(WORKERS, 3, calm) == 2
+    assert scaler.wanted(WORKERS, 2, calm) == 2
     clock.now += 10 * SHRINK_AFTER_S
-    assert scaler.wanted("workers", 1, calm) == 1
+    assert scaler.wanted(WORKERS, 1, calm) == 1
 
 
 def _request(number: int, policy: str, created_at: float, **fields: Any) -> Request:
@@ -105,19 +107,21 @@ async def test_what_waits_is_read_by_deployment(make_url_of: Callable[[], str]) 
             await transactions.run(partial(_create, request))
         await transactions.run(lambda c: scaling.fix(c, MOST_REQUESTED, 3))
         states = await transactions.run(lambda c: scaling.waiting(c, deployments, 100.0))
-        assert states == {"low": Waiting(50.0, None), "rest": Waiting(10.0, 3)}
+        assert states == {LOW: Waiting(50.0, None), REST: Waiting(10.0, 3)}
         await transactions.run(lambda c: scaling.fix(c, MOST_REQUESTED, None))
         states = await transactions.run(lambda c: scaling.waiting(c, deployments, 100.0))
-        assert states["rest"] == Waiting(10.0, None)
+        assert states[REST] == Waiting(10.0, None)
 
 
-async def test_a_size_that_cannot_be_is_refused_with_the_reason() -> None:
-    nothing: Any = None
-    workers = Workers(nothing, ScalingSettings({LOW_LATENCY: "low"}, max_workers=4))
-    with pytest.raises(NoPolicy, match="'GFastest': one of"):
-        await workers.fix("GFastest", 1)
-    with pytest.raises(NoWorkers, match="no Deployment for workers of GMostRequestedPriority"):
-        await workers.fix(MOST_REQUESTED, 1)
-    for replicas in (-1, 5):
-        with pytest.raises(BadCount, match="0 to 4"):
-            await workers.fix(LOW_LATENCY, replicas)
+async def test_a_size_that_cannot_be_is_refused_with_the_reason(
+    make_url_of: Callable[[], str],
+) -> None:
+    with Database(make_url_of()) as database, Transactions(database) as transactions:
+        workers = WorkerCounts(transactions, ScalingSettings({LOW_LATENCY: "low"}, max_workers=4))
+        with pytest.raises(NoPolicy, match="'GFastest' is none: one of"):
+            await workers.fix("GFastest", 1)
+        with pytest.raises(NoWorkers, match="no Deployment for workers of GMostRequestedPriority"):
+            await workers.fix(MOST_REQUESTED, 1)
+        for replicas in (-1, 5):
+            with pytest.raises(BadRequest, match="0 to 4"):
+                await workers.fix(LOW_LATENCY, replicas)

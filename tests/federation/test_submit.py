@@ -188,3 +188,24 @@ def test_codes_in_hex_text_are_those_of_gs() -> None:
 def test_empty_documents_are_passed_over() -> None:
     read = documents.read(f"---\n---\n{POD}---\n# nothing\n---\n")
     assert [document.name for document in read] == ["web"]
+
+
+def test_storage_classes_that_the_objects_claim_are_read() -> None:
+    claim = {"spec": {"storageClassName": "fast"}}
+    of_pod = {"spec": {"storageClassName": "of-pod"}}
+    volumes = [{"name": "e", "ephemeral": {"volumeClaimTemplate": of_pod}},
+               {"name": "x", "ephemeral": {}}]  # fmt: skip
+    stateful = {
+        "template": {"spec": {"containers": [{"name": "c"}], "volumes": volumes}},
+        "volumeClaimTemplates": [{"spec": {"storageClassName": "slow"}}, claim],
+    }
+    claims = {"apiVersion": "v1", "kind": "PersistentVolumeClaim"}
+    text = yaml.safe_dump_all(
+        [
+            {**claims, "metadata": {"name": "a"}, **claim},
+            {**claims, "metadata": {"name": "b"}},
+            {"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "s"},
+             "spec": stateful},
+        ]
+    )  # fmt: skip
+    assert documents.storage_classes(documents.read(text)) == ["fast", "of-pod", "slow"]

@@ -104,17 +104,17 @@ def test_pods_are_shown_to_their_owner_newest_requests_first(database: Database)
         changed = pods.store(connection, PodsBody("c1", state))
         assert changed == {"old", "new", "other"}
         rows = pods.of_requests(connection, user="ann", ids=None, limit=10)
-        assert [(row["name"], row["project"]) for row in rows] == [
+        assert [(row.name, row.project) for row in rows] == [
             ("pod-new", ""), ("pod-old", "shop"),
         ]  # fmt: skip
-        assert [r["name"] for r in pods.of_requests(connection, user=None, ids=["other"], limit=9)
+        assert [r.name for r in pods.of_requests(connection, user=None, ids=["other"], limit=9)
                 ] == ["pod-other"]  # fmt: skip
         pods.store(connection, PodsBody("c1", [], deleted=[("ns", "pod-new")]))
         assert len(pods.of_requests(connection, user=None, ids=None, limit=10)) == 2
         # An agent that begins anew says all that there is.
         pods.store(connection, PodsBody("c1", state[:1], first=True))
         (row,) = pods.of_requests(connection, user=None, ids=None, limit=10)
-        assert row["name"] == "pod-old"
+        assert row.name == "pod-old"
 
 
 async def test_messages_that_nobody_can_read_are_kept_newest_first(database: Database) -> None:

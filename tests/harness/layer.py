@@ -100,8 +100,9 @@ class Part(Gsch):
         command = ["global", self._role, "--config", str(self.config), *self._options]
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "gsch", *command], cwd=ROOT, stdout=log, stderr=log
-            )
+                [sys.executable, "-m", "gsch", *command], cwd=ROOT, stdout=log, stderr=log,
+                env=self._environment(),
+            )  # fmt: skip
 
 
 class Front(Part):

@@ -80,10 +80,10 @@ class Gsch:
             )
 
     def _environment(self) -> dict[str, str]:
-        found = {**os.environ, "KUBECONFIG": ""}
+        environment = {**os.environ, "KUBECONFIG": ""}
         if self.plugins is not None:
-            found["PYTHONPATH"] = f"{self.plugins}:{found.get('PYTHONPATH', '')}"
-        return found
+            environment["PYTHONPATH"] = f"{self.plugins}:{environment.get('PYTHONPATH', '')}"
+        return environment
 
     def start(self) -> None:
         """Start, and wait until it does its work."""

@@ -74,10 +74,13 @@ def test_up_list_env_and_down(name: str) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_up_takes_away_what_it_began(name: str, number: signal.Signals) -> None:
     cluster = LabCluster(name)
+    # Where the tests run in the background, SIGINT is ignored, and children would ignore it too.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         [sys.executable, "-m", "gsch", "lab", "up", name, "--nodes", "3"],
         cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
+    signal.signal(signal.SIGINT, before)
     wait_for(lambda: processes.of_folder(cluster.folder), pause=0.01)
     process.send_signal(number)
     assert process.wait(30) != 0

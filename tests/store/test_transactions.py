@@ -1,6 +1,7 @@
 """Works that wait together are committed together, and fail alone."""
 
 import asyncio
+import threading
 
 import pytest
 from sqlalchemy import Connection, func, insert, select
@@ -75,3 +76,23 @@ async def test_groups_keep_the_order_of_works(make_url_of: MakeUrl, number: int)
     with Database(make_url_of()) as database, Transactions(database) as made:
         results = await asyncio.gather(*(made.run(add(f"w{n}")) for n in range(number)))
         assert results == list(range(1, number + 1))
+
+
+def test_who_does_not_wait_any_more_is_no_harm_to_others(make_url_of: MakeUrl) -> None:
+    started, go_on = threading.Event(), threading.Event()
+
+    def slow(connection: Connection) -> int:
+        started.set()
+        go_on.wait(10)
+        return count(connection)
+
+    with Database(make_url_of()) as database, Transactions(database) as made:
+
+        async def leave() -> None:
+            waiting = asyncio.create_task(made.run(slow))
+            await asyncio.to_thread(started.wait, 10)
+            waiting.cancel()
+
+        asyncio.run(leave())  # Its loop is closed when the work is done.
+        go_on.set()
+        assert asyncio.run(made.run(add("later"))) == 1

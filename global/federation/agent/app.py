@@ -18,8 +18,8 @@ from federation.agent.cluster_rtts import ClusterRtts
 from federation.agent.contact import Contact
 from federation.agent.files import Files
 from federation.agent.legacy import Legacy
+from federation.agent.nodes import ClusterNodes
 from federation.agent.objects import Objects
-from federation.agent.pod_networks import PodNetworks
 from federation.agent.pod_reports import PodReports
 from federation.agent.pods import RequestPods
 from federation.agent.rewrite import Target
@@ -48,6 +48,7 @@ from federation.messages import (
     to_cluster,
     unreadable,
 )
+from federation.nodes import NodesBody
 from federation.pods import PodsBody
 from federation.settings import NO_KUBELET, KubeletSettings
 from federation.streams.rendezvous import Rendezvous
@@ -117,7 +118,8 @@ class ClusterAgent:
         self._settings, self._bus, self._client = settings, bus, client
         self.snapshot, self._pods = Snapshot(), RequestPods()
         configuration = Configuration()
-        self._matrix, self._networks = Matrix(), PodNetworks(client)
+        self._matrix = Matrix()
+        self._nodes = ClusterNodes(client, settings.cluster, self._publish_nodes)
         self._rtts = ClusterRtts(settings.cluster, settings.rtts_ms, settings.latency)
         framework = frameworks(configuration, Handle(self._matrix))[
             configuration.profiles[0].scheduler_name
@@ -166,7 +168,7 @@ class ClusterAgent:
             for background in sources(self._settings.latency, self._client, self._matrix):
                 group.create_task(background)
             group.create_task(self._rtts.run())
-            group.create_task(self._networks.run())
+            group.create_task(self._nodes.run())
             group.create_task(self._report())
             group.create_task(self._expire())
             reports = PodReports(self._client, self._settings.cluster, self._publish_pods)
@@ -294,14 +296,20 @@ class ClusterAgent:
             sorted(self.snapshot.storage.classes),
             self._identity,
             self._contact.next_report(),
-            self._networks.current,
+            self._nodes.pod_networks,
             bool(settings.lease_namespace),
         )
         message = to_cluster("", Code.REPORT, msgspec.to_builtins(body))
         await self._bus.publish(REPORT_TOPIC, settings.cluster, encode(message))
 
     async def _publish_pods(self, body: PodsBody) -> None:
-        message = to_cluster("", Code.PODS, msgspec.to_builtins(body))
+        await self._publish(Code.PODS, body)
+
+    async def _publish_nodes(self, body: NodesBody) -> None:
+        await self._publish(Code.NODES, body)
+
+    async def _publish(self, code: Code, body: msgspec.Struct) -> None:
+        message = to_cluster("", code, msgspec.to_builtins(body))
         await self._bus.publish(REPORT_TOPIC, self._settings.cluster, encode(message))
 
     async def _stop_when_cut_off(self) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import structlog
 
-from cluster.api.client import ApiClient, ApiError, with_query
+from cluster.api.client import APPLY_PATCH, ApiClient, ApiError, with_query
 from cluster.errors import ClusterError
 from federation.agent.works import Reference
 from federation.documents import ACCOUNT, FORWARDED_FROM, account_user
@@ -14,7 +14,6 @@ from scheduler.config.pod_info import REQUEST_LABEL
 
 log = structlog.get_logger(__name__)
 
-APPLY_PATCH = "application/apply-patch+yaml"
 FIELD_MANAGER = "gsch-agent"
 ROLE = "edit"
 CLAIM = "PersistentVolumeClaim"

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 
 import msgspec
 
-from cluster.api.client import ApiClient, ApiError
+from cluster.api.client import MERGE_PATCH, ApiClient, ApiError
 from cluster.objects.core import ObjectMeta
 from federation.documents import FORWARDED_FROM, Document
 from federation.forwarding.pod_documents import FINALIZER, PROXY
-from federation.forwarding.virtual_nodes import MERGE_PATCH
 from scheduler.config.pod_info import REQUEST_LABEL
 
 BIND_ON_ITS_WAY_S = 2.0

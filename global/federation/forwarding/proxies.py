@@ -14,15 +14,16 @@ from typing import Any
 import msgspec
 import structlog
 
-from cluster.api.client import ApiClient, ApiError
+from cluster.api.client import MERGE_PATCH, STRATEGIC_PATCH, ApiClient, ApiError
 from cluster.api.reflector import Backoff, EventType, Reflector
 from cluster.errors import GschError, PodRejected
 from cluster.objects.core import ObjectMeta, Pod
+from federation.forwarding.mirrored_status import mirrored_status
 from federation.forwarding.objects_along import MissingObject, ObjectsAlong
 from federation.forwarding.pod_documents import FINALIZER, Origin, references_of, text_of
 from federation.forwarding.proxy_pod import REQUEST, TRY, ProxyPod, global_config, submission_of
 from federation.forwarding.requests import PodRequest, PodRequests, RequestRefused
-from federation.forwarding.virtual_nodes import MERGE_PATCH, VirtualNodes, node_of
+from federation.forwarding.virtual_nodes import VirtualNodes, node_of
 from federation.forwarding.wire import CopiesBody, CopyState, WantedBody, WantedCopy
 from federation.request import State
 from federation.streams.kubelet_server import ProxyOf
@@ -48,12 +49,6 @@ RETRY_AFTER_S = 30.0
 """Seconds after which a pod that no cluster took is tried again."""
 REFUSED = (400, 403, 422)
 """Answers of the API server that stay the same however often it is asked."""
-STRATEGIC = "application/strategic-merge-patch+json"
-MIRRORED = (
-    "phase", "reason", "message", "conditions", "startTime", "hostIP", "hostIPs", "podIP",
-    "podIPs", "containerStatuses", "initContainerStatuses",
-)  # fmt: skip
-ADDRESSES = ("podIP", "podIPs", "hostIP", "hostIPs")
 
 
 class _Namespace(msgspec.Struct, frozen=True):
@@ -209,7 +204,7 @@ class Proxies:
             return None
         if not pod.managed:
             marks = {"finalizers": [FINALIZER], "labels": {MANAGED: "true"}}
-            await self._patch(pod, {"metadata": marks}, STRATEGIC)
+            await self._patch(pod, {"metadata": marks}, STRATEGIC_PATCH)
         try:
             request = await self._request(pod)
         except (PodRejected, RequestRefused, MissingObject) as error:
@@ -278,7 +273,7 @@ class Proxies:
         cluster = self._cluster_of(node)
         if cluster is None:
             # Left to this cluster, and bound by its scheduler: it is a pod like any other.
-            await self._patch(pod, UNMANAGED, STRATEGIC)
+            await self._patch(pod, UNMANAGED, STRATEGIC_PATCH)
         elif pod.metadata.uid not in self._asked:
             # What was reported before it was bound, or to an agent before us, is reported again.
             await self._want([pod], cluster)
@@ -298,7 +293,7 @@ class Proxies:
             reply = await self._client.request("DELETE", pod.path, options)
             if not reply.ok and reply.status not in (404, 409):
                 raise ApiError(reply, f"delete {pod.key}")
-        await self._patch(pod, UNMANAGED, STRATEGIC)
+        await self._patch(pod, UNMANAGED, STRATEGIC_PATCH)
         return None
 
     def find(self, namespace: str, name: str) -> ProxyOf | None:
@@ -355,21 +350,11 @@ class Proxies:
         if pod.spec.node_name != node_of(cluster):
             # Not bound yet: it is asked for again then.
             return
-        if copy.deleted:
-            if pod.metadata.deletion_timestamp:
-                return
-            status: dict[str, Any] = {
-                "phase": "Failed",
-                "reason": "CopyDeleted",
-                "message": f"its copy in cluster {cluster} was deleted",
-            }
-        else:
-            if "phase" not in copy.status:
-                return
-            status = {key: copy.status.get(key) for key in MIRRORED}
-            if cluster not in self._routable:
-                # An address that cannot be reached must not come into an EndpointSlice.
-                status |= dict.fromkeys(ADDRESSES)
+        if copy.deleted and pod.metadata.deletion_timestamp:
+            return
+        status = mirrored_status(copy, cluster, routable=cluster in self._routable)
+        if status is None:
+            return
         reply = await self._client.request(
             "PATCH",
             f"{pod.path}/status",

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import structlog
 
-from cluster.api.client import ApiClient, ApiError, with_query
+from cluster.api.client import MERGE_PATCH, ApiClient, ApiError, with_query
 from cluster.api.event_recorder import micro_time
 from cluster.errors import GschError
 from cluster.objects.core import ObjectMeta
@@ -33,7 +33,6 @@ STATUS_INTERVAL_S = 20.0
 node, it is back before the pod garbage collector takes its pods."""
 LEASE_SECONDS = 40
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
-MERGE_PATCH = "application/merge-patch+json"
 
 
 class _Node(msgspec.Struct, frozen=True):

@@ -18,21 +18,32 @@ from sqlalchemy.exc import IntegrityError
 from store.sealing import Seal
 from store.transactions import Transactions
 
-from federation import callbacks, pods, poison, repository, scaling, submit
+from federation import (
+    callbacks,
+    pods,
+    poison,
+    policies,
+    registered_policies,
+    repository,
+    submit,
+)
 from federation.documents import Document
 from federation.fleet import Fleet
 from federation.front import forwarded, openapi, records, streams
+from federation.front.clusters import ClusterRoutes
 from federation.front.errors import answer_errors, json_response
 from federation.front.forwarded import ForwardedPods
 from federation.front.legacy import LegacyFront
+from federation.front.policies import PolicyRoutes
 from federation.front.tokens import Identity, Tokens
 from federation.levels import levels_of
 from federation.live import QUEUE, Live
 from federation.messages import MAX_SHOWN
-from federation.networks import overlap
+from federation.platform_services import PlatformServices
 from federation.progress import Progress
-from federation.request import FINAL, POLICIES, Case, Request, State
-from federation.scaling import WorkerCount, Workers
+from federation.registered_policies import PolicyRegistry
+from federation.request import FINAL, Case, Request, State
+from federation.scaling import WorkerCounts
 from federation.settings import ScalingSettings
 from federation.streams.rendezvous import MeetingPoint
 from federation.yaml_cache import YamlCache
@@ -73,6 +84,8 @@ class Front:
         yaml_cache: YamlCache | None = None,
         keep: Keep | None = None,
         scaling_settings: ScalingSettings = ScalingSettings(),
+        registry: PolicyRegistry | None = None,
+        services: PlatformServices | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """`allow_private`: callbacks may go to private addresses. `legacy`: GS's routes too."""
@@ -82,11 +95,13 @@ class Front:
         self._keep = keep
         self.forwarded = ForwardedPods(transactions, progress, self._create)
         self.meeting_point = MeetingPoint()
-        self.workers = Workers(transactions, scaling_settings)
+        workers = WorkerCounts(transactions, scaling_settings)
+        self._policies = PolicyRoutes(transactions, workers, registry, _user, legacy=legacy)
+        self._clusters = ClusterRoutes(transactions, fleet, progress, _user, clock)
         self._legacy = None
         if legacy:
             self._legacy = LegacyFront(
-                transactions, fleet, progress, self._create, _user, console_url, self.workers
+                transactions, fleet, progress, self._create, _user, console_url, workers, services
             )
 
     def application(
@@ -110,13 +125,11 @@ class Front:
         routes.add_get("/api/v1/requests/{id}/events", self.watch)
         routes.add_get("/api/v1/requests/{id}/pods", self.pods_of)
         routes.add_get("/api/v1/pods", self.pods)
-        routes.add_get("/api/v1/policies", self.policies)
-        routes.add_put("/api/v1/policies/{name}/workers", self.set_workers)
-        routes.add_get("/api/v1/clusters", self.clusters)
-        routes.add_post("/api/v1/clusters/{name}/abandon", self.abandon)
         routes.add_get("/api/v1/set-aside", self.set_aside)
         routes.add_get("/api/v1/files/{id}", self.file)
         forwarded.add_to(routes, self.forwarded, lambda http: http[WHO])
+        self._policies.add_to(routes)
+        self._clusters.add_to(routes)
         openapi.add_to(routes)
         streams.add_to(routes, self.meeting_point, lambda http: http[WHO])
         if self._legacy is not None:
@@ -147,8 +160,11 @@ class Front:
             callbacks.check(given.callback_url, self._allow_private)
         names = frozenset(self._fleet.clusters)
         # YAML of a megabyte takes its time: not on the loop.
+        registered: list[str] = []
+        if given.policy not in policies.names():
+            registered = await self._transactions.run(registered_policies.registered_names)
         return await asyncio.to_thread(
-            submit.request_of, given, who.owner, names, self._clock(), who.forwards
+            submit.request_of, given, who.owner, names, self._clock(), who.forwards, registered
         )
 
     async def _create(
@@ -159,6 +175,8 @@ class Front:
         sealed, digest = self._seal.seal(given.yaml), repository.digest(body)
 
         def work(connection: Connection) -> str:
+            if request.policy not in policies.names():
+                registered_policies.check_registered(connection, request.policy)
             return repository.create(connection, request, sealed, digest, key)
 
         try:
@@ -182,7 +200,7 @@ class Front:
         """Which clusters would be asked, level by level, without placing anything."""
         levels = []
         for names in levels_of(request, self._fleet):
-            ranked, out = self._fleet.rank(request, names, self._clock())
+            ranked, out = policies.rank(self._fleet, request, names, self._clock())
             asked = [records.AskedCluster(r.cluster, r.score, r.rtt_ms) for r in ranked]
             levels.append(records.RankedLevel(asked, out))
         return records.Ranking(levels)
@@ -262,7 +280,7 @@ class Front:
         items = await self._transactions.run(
             lambda c: pods.of_requests(c, user=user, ids=ids, limit=limit)
         )
-        return json_response({"items": items})
+        return json_response(records.PodPage(items))
 
     async def _own(self, http: web.Request) -> Case:
         """The request of the path, where it is the caller's. Others do not learn that it exists."""
@@ -272,35 +290,7 @@ class Front:
             raise web.HTTPNotFound(reason="there is no such request")
         return case
 
-    # -- clusters and files ----------------------------------------------------------------
-
-    async def clusters(self, http: web.Request) -> web.StreamResponse:
-        _user(http)
-        now = self._clock()
-        items = [
-            records.ClusterRecord(
-                name=name,
-                location=cluster.report.location,
-                lost=self._fleet.lost(name, now),
-                heard_seconds_ago=round(max(now - cluster.heard_at, 0.0), 1),
-                nodes=sum(shape.count for shape in cluster.report.shapes),
-                rtts_ms=cluster.report.rtts_ms,
-                pod_networks=cluster.report.pod_networks,
-                overlaps=overlapping(self._fleet, name),
-            )
-            for name, cluster in sorted(self._fleet.clusters.items())
-        ]
-        return json_response(records.ClusterList(items))
-
-    async def abandon(self, http: web.Request) -> web.StreamResponse:
-        """What only a person knows: that nothing runs in a lost cluster any more."""
-        _user(http)
-        name = http.match_info["name"]
-        if name not in self._fleet.clusters:
-            raise web.HTTPNotFound(reason="there is no such cluster")
-        if not self._fleet.lost(name, self._clock()):
-            raise web.HTTPConflict(reason=f"cluster {name} is there: only a lost one is abandoned")
-        return json_response(records.Abandoned(await self._progress.abandon(name)))
+    # -- files ----------------------------------------------------------------
 
     async def file(self, http: web.Request) -> web.StreamResponse:
         """The YAML of a request, for agents."""
@@ -313,22 +303,6 @@ class Front:
         return web.Response(text=self._seal.open(sealed), content_type="application/yaml")
 
     # -- around ----------------------------------------------------------------------------
-
-    async def policies(self, http: web.Request) -> web.StreamResponse:
-        _user(http)
-        by_person = await self._transactions.run(scaling.fixed)
-        items = [records.PolicyRecord(policy, by_person.get(policy)) for policy in POLICIES]
-        return json_response(records.PolicyList(items))
-
-    async def set_workers(self, http: web.Request) -> web.StreamResponse:
-        """How many workers a policy has, or that the age of its queue decides again."""
-        _user(http)
-        try:
-            given = msgspec.json.decode(await http.read(), type=WorkerCount)
-        except msgspec.DecodeError as error:
-            raise submit.BadRequest(f"request body: {error}") from error
-        await self.workers.fix(http.match_info["name"], given.replicas)
-        return json_response(given)
 
     async def set_aside(self, http: web.Request) -> web.StreamResponse:
         """Messages that nobody could read, the newest first."""
@@ -368,16 +342,6 @@ def _since(
     """State of the request, and the lines of its history beyond the one of this number."""
     entries = repository.history_entries(connection, request_id, after)
     return repository.state(connection, request_id), entries
-
-
-def overlapping(fleet: Fleet, name: str) -> list[str]:
-    """Clusters whose pods may have the same addresses as this one's."""
-    own = fleet.clusters[name].report.pod_networks
-    return [
-        other
-        for other, cluster in sorted(fleet.clusters.items())
-        if other != name and overlap(own, cluster.report.pod_networks)
-    ]
 
 
 def _user(http: web.Request) -> Identity:

@@ -10,18 +10,26 @@ from aiohttp import web
 from sqlalchemy import Connection
 from store.transactions import Transactions
 
-from federation import dispatch, gs, repository, work_queue
+from federation import dispatch, gs, nodes, policies, registered_policies, repository, work_queue
 from federation.fleet import Fleet
 from federation.front.errors import json_response
 from federation.front.tokens import Identity
+from federation.nodes import NodeState
+from federation.platform_services import NoService, PlatformServices
 from federation.progress import Effects, Progress
-from federation.request import LOW_LATENCY, MOST_REQUESTED, POLICIES, SELECTED, SET, Owner, State
-from federation.scaling import Workers
+from federation.request import LOW_LATENCY, MOST_REQUESTED, SELECTED, SET, Owner, State
+from federation.scaling import WorkerCounts
 from federation.submit import BadRequest, Submission
 
 PREFIX = "/GEP/GSCH"
 FORMS = {"low": LOW_LATENCY, "most": MOST_REQUESTED, "select": SELECTED[0], "set": SET}
 ENDED = {"completed": State.COMPLETED, "failed": State.FAILED, "canceled": State.CANCELED}
+NODE_TYPES: dict[str, Callable[[NodeState], bool]] = {
+    "master": lambda node: node.master,
+    "worker": lambda node: not node.master,
+    "gpu": lambda node: node.gpus > 0,
+    "cpu": lambda node: node.gpus == 0,
+}
 TRUE = ("true", "1", "yes", "on", "fast")
 
 Create = Callable[[Identity, Submission, bytes, str | None], Awaitable[str]]
@@ -39,11 +47,14 @@ class LegacyFront:
         create: Create,
         identify: Callable[[web.Request], Identity],
         console_url: str,
-        workers: Workers,
+        workers: WorkerCounts,
+        services: PlatformServices | None,
     ) -> None:
+        """`services`: of the layer's own cluster, where there is one."""
         self._transactions, self._fleet, self._progress = transactions, fleet, progress
         self._create, self._identify = create, identify
         self._console_url, self._workers = console_url.rstrip("/"), workers
+        self._services = services
 
     def add_to(self, routes: web.UrlDispatcher) -> None:
         for method in ("GET", "POST"):
@@ -64,6 +75,11 @@ class LegacyFront:
         routes.add_get(older, self.status)
         routes.add_get("/GEP/INFO/clusters", self.clusters)
         routes.add_get("/GEP/INFO/clusters/{cluster}", self.clusters)
+        routes.add_get("/GEP/INFO/clusters/{cluster}/nodes", self.nodes)
+        routes.add_get("/GEP/INFO/clusters/{cluster}/nodes/{node}", self.nodes)
+        service = "/platformServices/namespaces/{namespace}/services/{service}"
+        for path in (service, f"/GEP/INFO{service}"):
+            routes.add_get(path, self.service)
 
     # -- requests --------------------------------------------------------------------------
 
@@ -125,7 +141,7 @@ class LegacyFront:
     async def take(self, http: web.Request) -> web.StreamResponse:
         """The policy's next dispatched request, as JSON text within a JSON text."""
         self._identify(http)
-        policy = _policy(http)
+        policy = http.match_info["policy"]
         job = ""
 
         def work(connection: Connection) -> Effects:
@@ -133,6 +149,8 @@ class LegacyFront:
             # A work may run twice, and only the last time counts.
             job = ""
             now = time.time()
+            if policy not in policies.names():
+                registered_policies.check_registered(connection, policy)
             work_queue.ask_externally(connection, policy, now)
             work_queue.dispatch_round(connection, now, 1, 50)
             for request_id in work_queue.take_dispatched(connection, [policy], 1):
@@ -179,7 +197,8 @@ class LegacyFront:
 
     async def policies(self, http: web.Request) -> web.StreamResponse:
         self._identify(http)
-        return json_response({"result": list(POLICIES)})
+        registered = await self._transactions.run(registered_policies.registered_names)
+        return json_response({"result": [*policies.names(), *registered]})
 
     async def scale(self, http: web.Request) -> web.StreamResponse:
         """`replicas` in the path, or `replicas_size` as a parameter, whatever the verb."""
@@ -193,9 +212,8 @@ class LegacyFront:
     async def clusters(self, http: web.Request) -> web.StreamResponse:
         """One cluster, or all of them."""
         self._identify(http)
-        name, now = http.match_info.get("cluster"), time.time()
-        if name is not None and name not in self._fleet.clusters:
-            raise web.HTTPNotFound(reason=f"there is no cluster {name[:80]!r}")
+        now = time.time()
+        name = self._cluster(http) if "cluster" in http.match_info else None
         entries = []
         for one in [name] if name is not None else sorted(self._fleet.clusters):
             report = self._fleet.clusters[one].report
@@ -209,14 +227,39 @@ class LegacyFront:
             )
         return json_response({"result": entries[0] if name is not None else entries})
 
+    async def nodes(self, http: web.Request) -> web.StreamResponse:
+        """A cluster's nodes, those of one type, or one of them."""
+        self._identify(http)
+        cluster, wanted = self._cluster(http), http.query.get("nodetype", "")
+        if wanted and wanted not in NODE_TYPES:
+            raise BadRequest(f"nodetype: {wanted[:40]!r} is none of {', '.join(NODE_TYPES)}")
+        body = await self._transactions.run(lambda c: nodes.of_cluster(c, cluster))
+        entries = [gs.node(one) for one in body.nodes if not wanted or NODE_TYPES[wanted](one)]
+        if "node" not in http.match_info:
+            return json_response({"result": entries})
+        name = http.match_info["node"]
+        for entry in entries:
+            if entry["node_name"] == name:
+                return json_response({"result": entry})
+        raise web.HTTPNotFound(reason=f"there is no node {name[:80]!r} in cluster {cluster}")
 
-def _policy(http: web.Request) -> str:
-    policy = http.match_info["policy"]
-    if policy not in POLICIES:
-        raise web.HTTPNotFound(
-            reason=f"there is no policy {policy[:80]!r}: one of {', '.join(POLICIES)}"
+    async def service(self, http: web.Request) -> web.StreamResponse:
+        """Address and port of a Service of the cluster in which the layer runs."""
+        self._identify(http)
+        if self._services is None:
+            raise NoService(
+                "the layer knows no cluster of its own: set scaling.kubeconfig, or run it in one"
+            )
+        match = http.match_info
+        return json_response(
+            {"result": await self._services.read(match["namespace"], match["service"])}
         )
-    return policy
+
+    def _cluster(self, http: web.Request) -> str:
+        name = http.match_info["cluster"]
+        if name not in self._fleet.clusters:
+            raise web.HTTPNotFound(reason=f"there is no cluster {name[:80]!r}")
+        return name
 
 
 def _pod(name: str) -> str:

@@ -12,14 +12,17 @@ from federation.front.records import (
     Abandoned,
     ClusterList,
     Created,
+    NodeList,
     PodPage,
     PolicyList,
+    PolicyRecord,
     Ranking,
     Refusal,
     RequestPage,
     RequestRecord,
     SetAsideList,
 )
+from federation.registered_policies import PolicyRegistration
 from federation.request import State
 from federation.scaling import WorkerCount
 from federation.submit import Submission
@@ -125,6 +128,17 @@ OPERATIONS = (
     ),
     _Operation("get", "/api/v1/policies", "Policies.", {200: PolicyList}, refusals=()),
     _Operation(
+        "put", "/api/v1/policies/{name}",
+        "Register a policy: an image, and the Deployment of its workers.",
+        {200: PolicyRecord, 201: PolicyRecord}, body=PolicyRegistration,
+        refusals=(400, 409, 413, 422, 500),
+    ),
+    _Operation(
+        "delete", "/api/v1/policies/{name}",
+        "Remove a registered policy, whose requests are all finished, and its workers.",
+        {200: PolicyRecord}, refusals=(404, 409, 500),
+    ),
+    _Operation(
         "put", "/api/v1/policies/{name}/workers",
         "Fix how many workers a policy has; null: as the age of its queue wants it.",
         {200: WorkerCount}, body=WorkerCount, refusals=(400, 404, 409),
@@ -132,6 +146,10 @@ OPERATIONS = (
     _Operation(
         "get", "/api/v1/clusters", "Clusters, and when they were heard of.", {200: ClusterList},
         refusals=(),
+    ),
+    _Operation(
+        "get", "/api/v1/clusters/{name}/nodes", "A cluster's nodes.", {200: NodeList},
+        refusals=(404,),
     ),
     _Operation(
         "post", "/api/v1/clusters/{name}/abandon",
@@ -179,11 +197,11 @@ _QUERIES = {
 async def refuse_unknown_queries(http: web.Request, handler: Handler) -> web.StreamResponse:
     """A parameter that is misspelt would be passed over, and the answer be another one."""
     resource = http.match_info.route.resource
-    known = _QUERIES.get((http.method, resource.canonical if resource is not None else ""))
-    if known is not None:
+    allowed = _QUERIES.get((http.method, resource.canonical if resource is not None else ""))
+    if allowed is not None:
         for name in http.query:
-            if name not in known:
-                there = f"there are {', '.join(known)}" if known else "there is none"
+            if name not in allowed:
+                there = f"there are {', '.join(allowed)}" if allowed else "there is none"
                 raise web.HTTPBadRequest(reason=f"query: {name[:40]!r} is not known; {there}")
     return await handler(http)
 
@@ -248,10 +266,12 @@ def _operation_id(operation: _Operation) -> str:
 
 
 _STATUS = {
-    200: "Done.", 201: "Committed, with its YAML.", 202: "Under way.",
+    200: "Done.", 201: "Committed.", 202: "Under way.",
     400: "Something does not hold; the message says what.", 401: "A bearer token is needed.",
     403: "This token may not.", 404: "There is none, or it is not the caller's.",
     409: "Not as things are.", 413: "The body is too large.",
+    422: "The API server does not take it; the message has its words.",
+    500: "The API server does not answer as it should.",
     503: "The database does not answer; nothing was done.",
 }  # fmt: skip
 

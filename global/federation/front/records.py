@@ -1,9 +1,12 @@
 """What `/api/v1` answers."""
 
+from enum import StrEnum
 from typing import Any
 
 import msgspec
 
+from federation.nodes import NodeState
+from federation.pods import PodRecord
 from federation.request import Attempt, AttemptState, Queue, Request, State
 
 
@@ -88,22 +91,6 @@ class Ranking(_Record, frozen=True):
     levels: list[RankedLevel]
 
 
-class PodRecord(_Record, frozen=True):
-    """A pod of a request, as its cluster reports it."""
-
-    cluster: str
-    project: str
-    request_id: str
-    namespace: str
-    name: str
-    node: str = ""
-    phase: str = ""
-    host_ip: str = msgspec.field(name="hostIp", default="")
-    pod_ip: str = msgspec.field(name="podIp", default="")
-    image: str = ""
-    created_at: str = ""
-
-
 class PodPage(_Record, frozen=True):
     items: list[PodRecord]
 
@@ -117,11 +104,20 @@ class ClusterRecord(_Record, frozen=True):
     rtts_ms: dict[str, float]
     pod_networks: list[str]
     overlaps: list[str]
-    """Clusters whose pods have addresses of the same networks: they must not be routable."""
+    """Clusters whose pods have addresses of the same networks (some, where there are many): they
+    must not be routable."""
 
 
 class ClusterList(_Record, frozen=True):
     items: list[ClusterRecord]
+
+
+class NodeList(_Record, frozen=True):
+    """Nodes as the cluster's agent listed them within the last minutes."""
+
+    items: list[NodeState]
+    count: int
+    """How many there are, of which the first 2,000 are listed."""
 
 
 class Abandoned(_Record, frozen=True):
@@ -129,10 +125,21 @@ class Abandoned(_Record, frozen=True):
     """How many go on elsewhere."""
 
 
+class PolicyKind(StrEnum):
+    """Built in, of a package that is installed in the layer's processes, or an image."""
+
+    BUILT_IN = "built-in"
+    PLUGIN = "plugin"
+    REGISTERED = "registered"
+
+
 class PolicyRecord(_Record, frozen=True):
     name: str
+    kind: PolicyKind
     workers: int | None = None
     """What a person has fixed; null where the age of the queue decides, or nothing is scaled."""
+    image: str = ""
+    """Of a registered policy."""
 
 
 class PolicyList(_Record, frozen=True):

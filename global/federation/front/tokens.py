@@ -1,6 +1,7 @@
 """Who asks: bearer tokens of a file, each of one user in one workspace and project.
 
 - {token: <at least 16 characters>, user: ann, workspace: ws1, project: p1}
+- {token: …, user: ann, admin: true}
 - {token: …, agent: c1}
 """
 
@@ -24,6 +25,8 @@ class TokenEntry(msgspec.Struct, forbid_unknown_fields=True):
     user: str = ""
     workspace: str = ""
     project: str = ""
+    admin: bool = False
+    """Whether this user may register policies: images that run in the layer's cluster."""
     agent: str = ""
     """The cluster whose agent has this token: it may read YAML, and nothing else."""
 
@@ -36,6 +39,7 @@ class Identity:
     agent: str = ""
     named: bool = True
     """Whether a token says so; otherwise nobody has to show one."""
+    admin: bool = False
     forwards: bool = False
     """Whether this is an agent that forwards pods of its cluster."""
 
@@ -54,7 +58,7 @@ class Tokens:
     def identify(self, authorization: str) -> Identity | None:
         """By the Authorization header; None for a token that is nobody's."""
         if self._entries is None:
-            return Identity(Owner("anonymous"), named=False)
+            return Identity(Owner("anonymous"), named=False, admin=True)
         given = authorization.encode("utf-8", "replace")
         matched = None
         for entry in self._entries:
@@ -63,7 +67,8 @@ class Tokens:
                 matched = entry
         if matched is None:
             return None
-        return Identity(Owner(matched.user, matched.workspace, matched.project), matched.agent)
+        owner = Owner(matched.user, matched.workspace, matched.project)
+        return Identity(owner, matched.agent, admin=matched.admin)
 
 
 def of_file(path: str) -> Tokens:
@@ -87,4 +92,6 @@ def of_file(path: str) -> Tokens:
             )
         if bool(entry.user) == bool(entry.agent):
             raise ConfigError(f"{path}: entry {number}: say either user or agent")
+        if entry.admin and entry.agent:
+            raise ConfigError(f"{path}: entry {number}: admin is for users")
     return Tokens(entries)

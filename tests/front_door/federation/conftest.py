@@ -7,11 +7,22 @@ import pytest
 
 from tests.harness.forwarding import enable
 from tests.harness.kube import wait_for
-from tests.harness.layer import Apart, Layer, Member, Servers, clear, members, pods_by_request
+from tests.harness.layer import (
+    Apart,
+    Layer,
+    Member,
+    Servers,
+    clear,
+    members,
+    pod,
+    pods_by_request,
+)
 from tests.harness.proxy import Toxiproxy
 
 WORKERS = "gsch-global-worker"
 """The Deployment of c1 that stands for the layer's workers, where there is one."""
+POLICY_NAMESPACE = "policy-workers"
+"""Of c1, where workers of registered policies run."""
 
 
 @pytest.fixture(scope="package")
@@ -64,6 +75,7 @@ def running(
         "namespace": "default",
         "kubeconfig": str(clusters[0].lab.kubeconfig),
         "queueAgeSeconds": 1,
+        "policyNamespace": POLICY_NAMESPACE,
     }
     with Apart(folder, clusters, servers, through, legacy=True, scaling=scaling) as layer:
         yield layer
@@ -73,8 +85,12 @@ def running(
 def apart(running: Apart, clusters: list[Member]) -> Iterator[Apart]:
     """The same layer as processes of their own, which stay up from test to test."""
     for one in clusters:
-        # A test before may have cut it off.
+        # A test before may have cut it off: its agent may report, and not hear anything yet.
         running.front.wait_for_heard(one.name)
+        probe = running.front.submit(pod(f"probe-{one.name}"), clusters=[one.name])
+        assert running.front.ended(probe)["state"] == "completed"
+        running.front.ok("DELETE", f"/requests/{probe}")
+    wait_for(lambda: not pods_by_request(clusters))
     yield running
     for record in running.front.ok("GET", "/requests?limit=500")["items"]:
         if record["state"] != "canceled":

@@ -164,8 +164,9 @@ def test_a_person_gives_a_lost_cluster_up_and_its_requests_go_on_elsewhere(
     apart: Apart, clusters: list[Member], kafka_of_c1: Toxiproxy
 ) -> None:
     request_id = apart.front.submit(pod("given-up"), clusters=["c1", "c2"])
-    assert apart.front.ended(request_id)["state"] == "completed"
-    assert pods_by_request(clusters)[request_id] == ["c1"]
+    record = apart.front.ended(request_id)
+    assert record["state"] == "completed"
+    assert pods_by_request(clusters)[request_id] == ["c1"], record
     kafka_of_c1.enable(False)
     try:
         # A layer that heard nothing of anybody for a while waits anew.
@@ -212,7 +213,9 @@ def test_there_are_more_workers_while_requests_wait_or_as_a_person_says(
         assert json.loads(reply.read()) == {"result": "success"}
     wait_for(lambda: size() == 2)
     policies = apart.front.ok("GET", "/policies")["items"]
-    assert {"name": "GMostRequestedPriority", "workers": 2} in policies
+    assert {
+        "name": "GMostRequestedPriority", "kind": "built-in", "workers": 2, "image": ""
+    } in policies  # fmt: skip
     for body, status, words in (
         ({"replicas": 6}, 400, "0 to 5 (scaling.maxWorkers)"),
         ({"replicas": "two"}, 400, "Expected `int | null`"),

@@ -143,3 +143,48 @@ def test_bad_forms_are_refused_in_gs_s_shape(
     error = json.loads(caught.value.read())["Error"]
     assert error["ErrorCode"].endswith("Exception")
     assert message in error["Message"]
+
+
+def test_clusters_nodes_and_services_of_the_platform_are_shown(
+    apart: Apart, clusters: list[Member]
+) -> None:
+    def get(path: str) -> Any:
+        with urllib.request.urlopen(f"{apart.front.url}{path}", timeout=60) as reply:
+            return json.loads(reply.read())["result"]
+
+    def refused(path: str) -> tuple[int, str]:
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            get(path)
+        problem = json.loads(caught.value.read())
+        return caught.value.code, problem.get("Error", {}).get("Message", problem)
+
+    assert {one["cluster_name"] for one in get("/GEP/INFO/clusters")} == {"c1", "c2"}
+    nodes = wait_for(lambda: get("/GEP/INFO/clusters/c2/nodes"))
+    assert [one["node_name"] for one in nodes] == ["c2-n0", "c2-n1", "c2-n2"]
+    assert nodes[0] | {"ip": ""} == {
+        "node_name": "c2-n0", "node_type": "worker", "status": "ready", "ip": "", "cpu": 4000,
+        "memory": nodes[0]["memory"], "nvidia.com/gpu": 0,
+    }  # fmt: skip
+    assert get("/GEP/INFO/clusters/c2/nodes?nodetype=gpu") == []
+    assert get("/GEP/INFO/clusters/c2/nodes/c2-n1") == nodes[1]
+    record = apart.front.ok("GET", "/clusters/c1/nodes")
+    assert (record["count"], record["items"][2]["name"]) == (3, "c1-n2")
+    assert refused("/GEP/INFO/clusters/c9/nodes") == (404, "there is no cluster 'c9'")
+    assert refused("/GEP/INFO/clusters/c1/nodes/x")[0] == 404
+    assert refused("/GEP/INFO/clusters/c1/nodes?nodetype=big")[0] == 400
+
+    clusters[0].kube.create(
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": "broker", "namespace": "default"},
+            "spec": {"externalIPs": ["192.0.2.7"], "ports": [{"name": "kafka", "port": 9092}]},
+        }
+    )
+    for prefix in ("", "/GEP/INFO"):
+        service = get(f"{prefix}/platformServices/namespaces/default/services/broker")
+        assert (service["address"], service["port"]) == ("192.0.2.7", 9092)
+    clusters[0].kube.delete("/api/v1/namespaces/default/services/broker")
+    gone = refused("/platformServices/namespaces/default/services/broker")
+    assert (gone[0], "there is no Service broker" in str(gone[1])) == (404, True)
+    assert refused("/platformServices/namespaces/default/services/..%2Fpods")[0] == 404

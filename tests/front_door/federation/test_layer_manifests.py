@@ -14,6 +14,7 @@ from tests.harness.process import ROOT
 
 pytestmark = pytest.mark.lab
 LAYER = ROOT / "manifests" / "global" / "layer"
+POLICIES = ROOT / "manifests" / "global" / "policies"
 
 
 def kubectl(*words: str) -> subprocess.CompletedProcess[str]:
@@ -32,6 +33,32 @@ def test_the_api_server_takes_them_and_warns_of_nothing(clusters: list[Member]) 
     finally:
         for name in ("gsch-global-front", "gsch-global-worker"):
             here.kube.delete(f"/apis/apps/v1/namespaces/gsch-system/deployments/{name}")
+
+
+@pytest.mark.parametrize(
+    ("words", "allowed"),
+    [
+        (("patch", "deployments.apps", "-n", "gsch-policies"), True),
+        (("create", "deployments.apps", "-n", "gsch-policies"), True),
+        (("create", "deployments.apps", "-n", "gsch-system"), False),
+        (("get", "secrets", "-n", "gsch-policies"), False),
+        (("get", "secrets", "-n", "gsch-system"), False),
+        (("get", "services", "-n", "gsch-system"), True),
+        (("get", "services", "-n", "kube-system"), False),
+    ],
+)
+def test_the_front_may_run_registered_policies_in_their_namespace_alone(
+    clusters: list[Member], words: tuple[str, ...], allowed: bool
+) -> None:
+    config = ("--kubeconfig", str(clusters[0].lab.kubeconfig))
+    for folder in (LAYER, POLICIES):
+        apply = ("apply", "--server-side", "--force-conflicts", "-k", str(folder))
+        assert kubectl(*config, *apply).returncode == 0
+    for name in ("gsch-global-front", "gsch-global-worker"):
+        clusters[0].kube.delete(f"/apis/apps/v1/namespaces/gsch-system/deployments/{name}")
+    front = "system:serviceaccount:gsch-system:gsch-global-front"
+    answer = kubectl(*config, "auth", "can-i", *words, "--as", front)
+    assert answer.stdout.strip() == ("yes" if allowed else "no"), answer.stderr
 
 
 def test_their_configuration_holds_and_every_file_of_it_is_in_the_secret() -> None:

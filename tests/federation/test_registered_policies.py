@@ -1,0 +1,101 @@
+"""What a registered policy's Deployment has to be, and when the policy may go."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import yaml
+from federation import registered_policies as registry
+from federation import repository
+from federation.registered_policies import NotNow, NotRegistered, PolicyRegistration
+from federation.request import Owner, Request, State
+from federation.submit import BadRequest
+from store.database import Database
+
+from cluster.errors import GschError
+
+
+def _deployment(**changes: Any) -> dict[str, Any]:
+    container = {"name": "worker", "image": "old", "env": [{"name": "GSCH_POLICY", "value": "x"}]}
+    made: dict[str, Any] = {
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "mine"},
+        "spec": {"replicas": 7, "selector": {"matchLabels": {"app": "mine"}},
+                 "template": {"metadata": {"labels": {"app": "mine"}},
+                              "spec": {"containers": [container]}}},
+    }  # fmt: skip
+    return made | changes
+
+
+def _manifest(body: Any, image: str = "registry.example/policy:1") -> dict[str, Any]:
+    text = body if isinstance(body, str) else yaml.safe_dump(body)
+    return registry.manifest_of("Mine", PolicyRegistration(image, text), "policies")
+
+
+def test_the_image_runs_in_the_worker_s_container_under_the_policy_s_name() -> None:
+    made = _manifest(_deployment())
+    assert made["metadata"]["namespace"] == "policies"
+    assert "replicas" not in made["spec"], "how many is the layer's to say"
+    template = made["spec"]["template"]
+    assert made["metadata"]["labels"] == {"gsch.io/policy": "Mine"}
+    assert template["metadata"]["labels"] == {"app": "mine", "gsch.io/policy": "Mine"}
+    (container,) = template["spec"]["containers"]
+    assert container["image"] == "registry.example/policy:1"
+    assert container["env"] == [{"name": "GSCH_POLICY", "value": "Mine"}]
+
+
+def test_of_several_containers_the_one_named_policy_is_the_worker() -> None:
+    body = _deployment()
+    containers = body["spec"]["template"]["spec"]["containers"]
+    containers += [{"name": "policy"}, {"name": "proxy", "image": "proxy"}]
+    images = [c.get("image") for c in _manifest(body)["spec"]["template"]["spec"]["containers"]]
+    assert images == ["old", "registry.example/policy:1", "proxy"]
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("", "the YAML has no object"),
+        (_deployment(kind="StatefulSet"), "StatefulSet is no Deployment"),
+        (_deployment(apiVersion="v1"), "an apps/v1 Deployment"),
+        (_deployment(metadata={"name": "mine", "namespace": "kube-system"}), "run in policies"),
+        (_deployment(spec={}), "spec.template"),
+        ("[" * 50_000, "nested"),
+        (yaml.safe_dump_all([_deployment(), _deployment(metadata={"name": "b"})]), "exactly one"),
+    ],
+)
+def test_what_is_no_deployment_is_refused_with_the_reason(body: Any, words: str) -> None:
+    with pytest.raises(GschError, match=words) as refused:
+        _manifest(body)
+    assert refused.value.status == 400
+
+
+@pytest.mark.parametrize("image", ["", "a b", "-x", "a\nb", "x" * 600])
+def test_what_is_no_image_is_refused(image: str) -> None:
+    with pytest.raises(BadRequest, match="is no image reference"):
+        _manifest(_deployment(), image)
+
+
+def test_a_policy_is_kept_while_it_has_requests(make_url_of: Callable[[], str]) -> None:
+    with Database(make_url_of()) as database:
+        with database.begin() as connection:
+            with pytest.raises(BadRequest, match="'Mine' is none: one of GLowLatencyPriority"):
+                registry.check_registered(connection, "Mine")
+            registry.write(connection, "Mine", image="i", deployment="mine", manifest="{}")
+            registry.check_registered(connection, "Mine")
+            assert registry.registered_names(connection) == ["Mine"]
+            for number, state in enumerate((State.QUEUED, State.COMPLETED)):
+                request = Request(f"r{number}", Owner("ann"), "Mine", f"f{number}", [], 0.0,
+                                  state=state)  # fmt: skip
+                repository.create(connection, request, b"", "")
+            with pytest.raises(NotNow, match="1 requests of policy Mine are not finished"):
+                registry.forget(connection, "Mine")
+        with database.begin() as connection:
+            case = repository.case(connection, "r0")
+            assert case is not None
+            before = repository.snapshot(case)
+            case.request.state = State.CANCELED
+            repository.save(connection, case, before)
+            registry.forget(connection, "Mine")
+            assert registry.registered(connection) == {}
+            with pytest.raises(NotRegistered):
+                registry.forget(connection, "Mine")
