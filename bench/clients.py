@@ -164,7 +164,7 @@ class Misfortune:
 
 async def faults(name: str) -> dict[str, str]:
     """What the client raises, or does, for each misfortune; with the requests that were seen."""
-    found = {}
+    measured = {}
     for fault in FAULTS:
         misfortune = Misfortune(fault)
         server = await asyncio.start_server(misfortune.serve, "127.0.0.1", 0)
@@ -181,8 +181,8 @@ async def faults(name: str) -> dict[str, str]:
                 except Exception as error:
                     results.append(type(error).__name__)
         server.close()
-        found[fault] = f"{', '.join(results)} ({misfortune.seen} seen)"
-    return found
+        measured[fault] = f"{', '.join(results)} ({misfortune.seen} seen)"
+    return measured
 
 
 def run(name: str, arguments: argparse.Namespace, kubeconfig: Path, first: int) -> Any:
@@ -228,10 +228,10 @@ def report(turns: dict[str, list[dict[str, float]]]) -> None:
     table = Table(box=None, header_style="bold")
     for heading in ("CLIENT", "CPU ms/bind", "× best", "BINDS/S", *FAULTS):
         table.add_column(heading)
-    medians = {n: statistics.median(t["cpu_ms"] for t in found) for n, found in turns.items()}
+    medians = {n: statistics.median(t["cpu_ms"] for t in measured) for n, measured in turns.items()}
     best = min(medians.values())
-    for name, found in turns.items():
-        rate = statistics.median(t["per_s"] for t in found)
+    for name, measured in turns.items():
+        rate = statistics.median(t["per_s"] for t in measured)
         outcome = asyncio.run(faults(name))
         figures = (f"{medians[name]:.2f}", f"{medians[name] / best:.1f}", f"{rate:.0f}")
         table.add_row(name, *figures, *outcome.values())

@@ -1,13 +1,12 @@
 """The demo's forwarded pod: made in one cluster, run in another, and seen in both."""
 
 import json
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lab import binaries
 from lab.binaries import LabError
+from lab.kubectl import kubectl
 from lab.processes import wait_until
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -22,18 +21,18 @@ Json = dict[str, Any]
 class Forwarded:
     """How it went, in a line."""
 
-    said: str
+    message: str
     as_expected: bool
 
 
 def run(here: Path, there: Path) -> Forwarded:
     """A pod of the cluster behind `here` (c1), with `type: global`, runs in c2. Raises LabError."""
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
-    _kubectl(there, "create", "-f", "-", given=namespace)
-    _kubectl(here, "apply", "-k", str(MANIFESTS))
+    kubectl(there, "create", "-f", "-", text=json.dumps(namespace))
+    kubectl(here, "apply", "-k", str(MANIFESTS))
     labels = {"gsch.io/forwarding": "enabled"}
     enabled = {**namespace, "metadata": {"name": NAMESPACE, "labels": labels}}
-    _kubectl(here, "create", "-f", "-", given=enabled)
+    kubectl(here, "create", "-f", "-", text=json.dumps(enabled))
     # A namespace's account comes a moment later.
     if not wait_until(lambda: _made(here), READY_WITHIN_S):
         raise LabError(f"pod {NAMESPACE}/{NAME} was not taken")
@@ -42,11 +41,11 @@ def run(here: Path, there: Path) -> Forwarded:
     if not runs:
         return Forwarded(f"forwarded pod {NAME}: {proxy['status'].get('phase')}", False)
     node = _pod(there)["spec"]["nodeName"]
-    said = (
+    message = (
         f"forwarded pod {NAME}: made in c1, where it is {proxy['status']['phase']} on "
         f"{proxy['spec']['nodeName']}; runs in c2 on {node}"
     )
-    return Forwarded(said, True)
+    return Forwarded(message, True)
 
 
 def _made(here: Path) -> bool:
@@ -64,7 +63,7 @@ def _made(here: Path) -> bool:
         "spec": {"schedulerName": "gsch", "containers": [container]},
     }
     try:
-        _kubectl(here, "create", "-f", "-", given=pod)
+        kubectl(here, "create", "-f", "-", text=json.dumps(pod))
     except LabError:
         return False
     return True
@@ -72,20 +71,6 @@ def _made(here: Path) -> bool:
 
 def _pod(kubeconfig: Path) -> Json:
     answer: Json = json.loads(
-        _kubectl(kubeconfig, "get", "pod", NAME, "-n", NAMESPACE, "-o", "json")
+        kubectl(kubeconfig, "get", "pod", NAME, "-n", NAMESPACE, "-o", "json")
     )
     return answer
-
-
-def _kubectl(kubeconfig: Path, *words: str, given: Json | None = None) -> str:
-    path = str(binaries.ensure(["kubectl"])["kubectl"])
-    answer = subprocess.run(  # noqa: S603 - kubectl, with our own words
-        [path, "--kubeconfig", str(kubeconfig), *words],
-        input=None if given is None else json.dumps(given),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if answer.returncode:
-        raise LabError(f"kubectl {words[0]}: {answer.stderr.strip()}")
-    return answer.stdout

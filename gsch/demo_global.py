@@ -59,7 +59,7 @@ def run(console: Console) -> bool:
         outcome = requests_ended(url, scene["requests"])
         forwarded = demo_forwarding.run(kubeconfigs["c1"], kubeconfigs["c2"])
     console.print(table_of(scene["requests"], outcome))
-    console.print(forwarded.said, highlight=False)
+    console.print(forwarded.message, highlight=False)
     return verdict(console, scene["requests"], outcome, started) or not forwarded.as_expected
 
 
@@ -97,7 +97,7 @@ def cluster(name: str, folder: Path, shape: Json) -> Iterator[Path]:
             "leaderElection": {"leaderElect": False}, "server": {"port": 0},
         }))  # fmt: skip
         command = ["run", "--config", str(config), "--kubeconfig", str(made.kubeconfig)]
-        with _process(folder / f"{name}.log", *command):
+        with gsch_process(folder / f"{name}.log", *command):
             yield made.kubeconfig
     finally:
         made.down()
@@ -116,7 +116,7 @@ def _layer(folder: Path, kubeconfigs: dict[str, Path]) -> Iterator[str]:
         "clusters": [{"name": n, "kubeconfig": str(k)} for n, k in kubeconfigs.items()],
     }))  # fmt: skip
     log = folder / "global.log"
-    with _process(log, "global", "up", "--config", str(config)):
+    with gsch_process(log, "global", "up", "--config", str(config)):
 
         def there() -> bool:
             try:
@@ -130,13 +130,14 @@ def _layer(folder: Path, kubeconfigs: dict[str, Path]) -> Iterator[str]:
 
 
 @contextmanager
-def _process(log: Path, *command: str) -> Iterator[None]:
+def gsch_process(log: Path, *command: str) -> Iterator[subprocess.Popen[bytes]]:
+    """`gsch` with these words, until the end of the context."""
     with log.open("wb") as output:
         process = subprocess.Popen(  # noqa: S603 - ourselves
             [sys.executable, "-m", "gsch", *command], cwd=ROOT, stdout=output, stderr=output
         )
     try:
-        yield
+        yield process
     finally:
         process.terminate()
         process.wait(30)

@@ -2,7 +2,6 @@
 processes over Kafka, PostgreSQL and Redis."""
 
 import subprocess
-import sys
 import time
 import urllib.error
 from collections.abc import Iterator
@@ -145,11 +144,6 @@ class _Layer:
     ) -> Iterator[subprocess.Popen[bytes]]:
         path = self._folder / f"{name}.yaml"
         path.write_text(yaml.safe_dump(config))
-        command = [sys.executable, "-m", "gsch", "global", role, "--config", str(path), *options]
-        with (self._folder / f"{name}.log").open("wb") as log:
-            process = subprocess.Popen(command, cwd=demo_global.ROOT, stdout=log, stderr=log)  # noqa: S603 - ourselves
-        try:
+        words = ("global", role, "--config", str(path), *options)
+        with demo_global.gsch_process(self._folder / f"{name}.log", *words) as process:
             yield process
-        finally:
-            process.terminate()
-            process.wait(30)

@@ -186,10 +186,10 @@ def _build(name: str, position: str, console: Console) -> None:
             stderr=subprocess.PIPE,
             text=True,
         )
-        said: list[str] = []
+        output: list[str] = []
         try:
             for line in process.stderr or ():
-                said.append(line)
+                output.append(line)
                 advance(1, total)
             code = process.wait()
         except BaseException:
@@ -197,7 +197,7 @@ def _build(name: str, position: str, console: Console) -> None:
             process.wait()
             raise
     if code:
-        raise LabError(f"go build of {name} failed:\n{''.join(said[-20:])}")
+        raise LabError(f"go build of {name} failed:\n{''.join(output[-20:])}")
     fresh.replace(target)
 
 

@@ -18,6 +18,7 @@ from rich.console import Console
 from lab import binaries, nodes, processes
 from lab.binaries import LabError
 from lab.cluster import PARTS, LabCluster
+from lab.kubectl import kubectl
 
 HERE = Path(__file__).resolve().parent.parent
 EXAMPLES = HERE / "examples"
@@ -64,7 +65,7 @@ def run(keep: bool, console: Console) -> list[Row]:
     if cluster.exists:
         console.print("a demo from before is still there: taking it down first")
         cluster.down()
-    binary_paths = binaries.ensure(PARTS, console)
+    binaries.ensure(PARTS, console)
     started = time.monotonic()
     console.print("bringing up etcd, kube-apiserver, kube-controller-manager and kwok")
     cluster.up()
@@ -73,9 +74,8 @@ def run(keep: bool, console: Console) -> list[Row]:
         asyncio.run(nodes.create(cluster.kubeconfig, wanted))
         asyncio.run(nodes.wait_ready(cluster.kubeconfig, len(wanted)))
         console.print(f"{len(wanted)} nodes are ready after {time.monotonic() - started:.1f} s")
-        kubectl = _Kubectl(binary_paths["kubectl"], cluster.kubeconfig)
         with _scheduler(cluster, keep):
-            outcome = _follow(kubectl, console)
+            outcome = _follow(cluster, console)
     except BaseException:
         cluster.down()
         raise
@@ -84,25 +84,6 @@ def run(keep: bool, console: Console) -> list[Row]:
     else:
         cluster.down()
     return outcome
-
-
-class _Kubectl:
-    def __init__(self, binary: Path, kubeconfig: Path) -> None:
-        self._command = [str(binary), "--kubeconfig", str(kubeconfig)]
-        self.log = kubeconfig.parent / "logs" / "gsch.log"
-        """Where the scheduler of this cluster writes."""
-
-    def __call__(self, *arguments: str) -> str:
-        answer = subprocess.run(
-            [*self._command, *arguments], capture_output=True, text=True, check=False
-        )
-        if answer.returncode:
-            raise LabError(f"kubectl {' '.join(arguments)}: {answer.stderr.strip()}")
-        return answer.stdout
-
-    def pods(self) -> list[dict[str, Any]]:
-        items: list[dict[str, Any]] = json.loads(self("get", "pods", "-o", "json"))["items"]
-        return items
 
 
 @contextmanager
@@ -149,16 +130,17 @@ def _scheduler(cluster: LabCluster, keep: bool) -> Iterator[None]:
             process.wait(30)
 
 
-def _follow(kubectl: _Kubectl, console: Console) -> list[Row]:
+def _follow(cluster: LabCluster, console: Console) -> list[Row]:
     """Apply the examples and follow them until all are settled, or time is up."""
-    expected = expectations()
-    processes.wait_until(lambda: "default" in kubectl("get", "serviceaccounts"), 30)
-    kubectl("apply", "-f", str(EXAMPLES / "pods"))
+    expected, path = expectations(), cluster.kubeconfig
+    processes.wait_until(lambda: "default" in kubectl(path, "get", "serviceaccounts"), 30)
+    kubectl(path, "apply", "-f", str(EXAMPLES / "pods"))
     console.print(f"applied {len(expected)} pods of examples/pods")
     deadline = time.monotonic() + WITHIN
     with console.status("waiting for the scheduler"):
         while True:
-            latest = _rows(kubectl.pods(), kubectl.log, expected)
+            pods = json.loads(kubectl(path, "get", "pods", "-o", "json"))["items"]
+            latest = _rows(pods, cluster.folder / "logs" / "gsch.log", expected)
             if all(row.as_expected for row in latest) or time.monotonic() > deadline:
                 return latest
             time.sleep(0.2)

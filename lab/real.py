@@ -24,6 +24,7 @@ from typing import Any
 from lab import binaries, control_plane, credentials, host, images, processes, services
 from lab.binaries import LabError
 from lab.cluster import LabCluster, one_at_a_time, root
+from lab.kubectl import kubectl
 from lab.node import RealNode
 from lab.nodes import NOT_READY
 
@@ -263,13 +264,7 @@ class RealCluster(LabCluster):
 
     def kubectl(self, *words: str, text: str = "") -> str:
         """What kubectl printed, as admin. Raises LabError with its words."""
-        answer = subprocess.run(
-            [str(binaries.ensure(["kubectl"])["kubectl"]), "--kubeconfig", str(self.kubeconfig),
-             *words], input=text, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        if answer.returncode:
-            raise LabError(f"kubectl {' '.join(words[:4])}: {answer.stderr[-800:]}")
-        return answer.stdout
+        return kubectl(self.kubeconfig, *words, text=text)
 
     def _wait_for_server(self) -> None:
         def ready() -> bool:

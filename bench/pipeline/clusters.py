@@ -32,8 +32,9 @@ from lab.measure import HostAgent, PrometheusProcess, deploy_agents, free_port
 from lab.pods import CHECKOUT
 from lab.real import RealCluster
 
-LOT, MOST, NEAR = "drawn by lot", "GMostRequestedPriority", "GLowLatencyPriority"
+LOT, MOST, NEAR = "by lot", "most requested", "low latency"
 WAYS = (LOT, MOST, NEAR)
+POLICIES = {MOST: "GMostRequestedPriority", NEAR: "GLowLatencyPriority"}
 FAR_MS = 5.0
 CENTER = "center"
 INTERVAL = 0.3
@@ -98,7 +99,7 @@ class LayerPlacer:
 
     def _how(self, way: str) -> Json:
         if way != LOT:
-            return {"policy": way, "clusters": [list(NODES)]}
+            return {"policy": POLICIES[way], "clusters": [list(NODES)]}
         first = self._random.choice([name for name, count in NODES.items() for _ in range(count)])
         return {"policy": "GSelectedClusters", "clusters": sorted(NODES, key=lambda n: n != first)}
 
@@ -174,7 +175,9 @@ def _bring_up(stack: ExitStack, name: str) -> RealCluster:
     if cluster.exists:
         cluster.down()
     everywhere = nodes.from_file(Path(__file__).parent / "nodes.yaml")
-    cluster.bring_up([one for one in everywhere if one["metadata"]["name"].startswith(name)])
+    own = [one for one in everywhere if one["metadata"]["name"].startswith(name)]
+    # kube-scheduler places the agents themselves.
+    cluster.bring_up(own, kube_scheduler=True)
     stack.callback(cluster.down)
     return cluster
 

@@ -64,8 +64,8 @@ def train(path: Path) -> None:
     rows, wanted = [], []
     for seed, number in TRAINING:
         scene = Scene(seed)
-        found = features.run(None, {"image": tensor(small(scene.frame(number)))})[0][0]
-        rows.append(found.reshape(CHANNELS[-1], -1).T)
+        detected = features.run(None, {"image": tensor(small(scene.frame(number)))})[0][0]
+        rows.append(detected.reshape(CHANNELS[-1], -1).T)
         wanted.append(_maps(scene.boxes(number)).reshape(2, -1).T)
     x, y = np.concatenate(rows).astype(np.float64), np.concatenate(wanted)
     x = np.column_stack([x, np.ones(len(x))])
@@ -137,11 +137,11 @@ def _session(model: bytes) -> Any:
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def recall(found: Boxes, wanted: Boxes) -> float:
-    """The share of the wanted boxes within half a width of whose centre one was found."""
+def recall(detected: Boxes, wanted: Boxes) -> float:
+    """The share of the wanted boxes within half a width of whose centre one was detected."""
     if not len(wanted):
         return 1.0
-    if not len(found):
+    if not len(detected):
         return 0.0
-    apart = np.linalg.norm(found[:, None, :2] - wanted[None, :, :2], axis=2)
+    apart = np.linalg.norm(detected[:, None, :2] - wanted[None, :, :2], axis=2)
     return float((apart.min(axis=0) <= wanted[:, 2] / 2).mean())

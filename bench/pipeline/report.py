@@ -20,7 +20,7 @@ def line(result: Result) -> str:
     """One run in a line."""
     where = " → ".join(result.nodes[stage] for stage in STAGES)
     return (
-        f"{result.way:21} {'apart' if result.apart else 'share':6} far {result.far_ms:g} ms  "
+        f"{result.way:15} {'apart' if result.apart else 'share':6} far {result.far_ms:g} ms  "
         f"{where:27}  {result.seconds:6.2f} s  frame p50 {result.frame_ms(0.5):5.1f} "
         f"p99 {result.frame_ms(0.99):5.1f} ms  network {result.network_ms:5.1f} ms  "
         f"recall {result.recall:.2f}"

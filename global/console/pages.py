@@ -104,8 +104,8 @@ class Pages:
         return Response(render_template("explain.html", **content), mimetype="text/html")
 
     def missing(self, error: Exception) -> tuple[str, int]:
-        said = getattr(error, "description", "There is no such page.")
-        content = self._frame("", self._first) | {"problem": said, "heading": "Not found"}
+        description = getattr(error, "description", "There is no such page.")
+        content = self._frame("", self._first) | {"problem": description, "heading": "Not found"}
         return render_template("error.html", **content), 404
 
     # -- inside ----------------------------------------------------------------------------

@@ -246,8 +246,8 @@ class HttpSource:
             reason = type(error).__name__
             raise Unavailable(f"{self._url} does not answer ({reason})") from error
         if answer.status_code != 200 or len(body) > MAX_BODY:
-            said = body[:200].decode(errors="replace").strip()
-            raise Unavailable(f"{self._url}{path} answers {answer.status_code}: {said}")
+            text = body[:200].decode(errors="replace").strip()
+            raise Unavailable(f"{self._url}{path} answers {answer.status_code}: {text}")
         return body
 
     def text(self, path: str) -> str:

@@ -69,9 +69,9 @@ class ClusterPolicy:
 @cache
 def plugins() -> dict[str, ClusterPolicy]:
     """Installed policies. Raises ConfigError where two share a name, or one is no ClusterPolicy."""
-    found: dict[str, ClusterPolicy] = {}
+    loaded: dict[str, ClusterPolicy] = {}
     for entry in entry_points(group=GROUP):
-        if entry.name in POLICIES or entry.name in found:
+        if entry.name in POLICIES or entry.name in loaded:
             raise ConfigError(f"policy {entry.name} of {entry.value} is already there")
         policy = entry.load()()
         if not isinstance(policy, ClusterPolicy):
@@ -81,8 +81,8 @@ def plugins() -> dict[str, ClusterPolicy]:
                 f"policy {entry.name}: base: {policy.base!r} is none: one of {LOW_LATENCY}, "
                 f"{MOST_REQUESTED}, or empty"
             )
-        found[entry.name] = policy
-    return found
+        loaded[entry.name] = policy
+    return loaded
 
 
 def names() -> tuple[str, ...]:

@@ -92,14 +92,14 @@ def test_a_token_says_who_asks(tmp_path: Path) -> None:
         {"token": LONG, "user": "ann", "project": "shop"},
         {"token": f"{LONG}2", "agent": "c1"},
     ]
-    known = tokens.of_file(written(tmp_path, entries))
-    ann, agent = known.identify(f"Bearer {LONG}"), known.identify(f"Bearer {LONG}2")
+    made = tokens.of_file(written(tmp_path, entries))
+    ann, agent = made.identify(f"Bearer {LONG}"), made.identify(f"Bearer {LONG}2")
     assert ann is not None
     assert agent is not None
     assert (ann.owner, ann.agent) == (Owner("ann", "", "shop"), "")
     assert agent.agent == "c1"
     for authorization in ("", LONG, f"Basic {LONG}", f"Bearer {LONG}3", "Bearer \udcff"):
-        assert known.identify(authorization) is None
+        assert made.identify(authorization) is None
     nobody = tokens.of_file("").identify("")
     assert nobody is not None
     assert (nobody.owner.user, nobody.named) == ("anonymous", False)

@@ -36,8 +36,8 @@ def console(folder: Path, *arguments: str) -> Iterator[str]:
 
         def port() -> str:
             assert process.poll() is None, log.read_text()
-            found = [line for line in log.read_text().splitlines() if '"port"' in line]
-            return found[0].split('"port": ')[1].split(",")[0].rstrip("}") if found else ""
+            lines = [line for line in log.read_text().splitlines() if '"port"' in line]
+            return lines[0].split('"port": ')[1].split(",")[0].rstrip("}") if lines else ""
 
         scheme = "https" if "--tls-cert-file" in arguments else "http"
         yield f"{scheme}://127.0.0.1:{wait_for(port)}"
@@ -51,11 +51,11 @@ def browser() -> Iterator[Browser]:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         environment = {**os.environ, "HOME": folder}
         with sync_playwright() as playwright:
-            found = playwright.chromium.launch(
+            browser = playwright.chromium.launch(
                 executable_path=CHROMIUM, args=QUIET, env=dict(environment)
             )
-            yield found
-            found.close()
+            yield browser
+            browser.close()
 
 
 class Looking:
@@ -71,7 +71,7 @@ class Looking:
         self.errors: list[str] = []
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.on(
-            "console", lambda said: self.errors.append(said.text) if said.type == "error" else None
+            "console", lambda line: self.errors.append(line.text) if line.type == "error" else None
         )
 
     def open(self, url: str) -> Page:

@@ -78,20 +78,20 @@ class Kube:
         return self.get(f"/api/v1/namespaces/{namespace}/pods/{name}")
 
     def pods(self, namespace: str) -> dict[str, Json]:
-        found = self.items(f"/api/v1/namespaces/{namespace}/pods")
-        return {pod["metadata"]["name"]: pod for pod in found}
+        items = self.items(f"/api/v1/namespaces/{namespace}/pods")
+        return {pod["metadata"]["name"]: pod for pod in items}
 
     def events(self, namespace: str, pod: str, reason: str = "") -> list[Json]:
         """events.k8s.io events about the pod, oldest first."""
-        found = self.items(f"/apis/events.k8s.io/v1/namespaces/{namespace}/events")
-        mine = [
+        items = self.items(f"/apis/events.k8s.io/v1/namespaces/{namespace}/events")
+        of_pod = [
             event
-            for event in found
+            for event in items
             if event.get("regarding", {}).get("name") == pod
             and event.get("reason") == (reason or event.get("reason"))
             and event.get("reportingController") != "kwok"
         ]
-        return sorted(mine, key=lambda event: event["eventTime"] or "")
+        return sorted(of_pod, key=lambda event: event["eventTime"] or "")
 
     def node_of(self, namespace: str, name: str, seconds: float = 120) -> str:
         """The pod's node, once it has one."""
@@ -124,11 +124,11 @@ def wait_for(look: Callable[[], T | None], seconds: float = 120, pause: float = 
     """What `look` returns, once that is true. AssertionError when it takes too long."""
     deadline = time.monotonic() + seconds
     while True:
-        found = look()
-        if found:
-            return found
+        result = look()
+        if result:
+            return result
         if time.monotonic() > deadline:
-            raise AssertionError(f"still {found!r} after {seconds:g} s")
+            raise AssertionError(f"still {result!r} after {seconds:g} s")
         time.sleep(pause)
 
 

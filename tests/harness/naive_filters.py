@@ -88,8 +88,8 @@ def affinity_refuses(pod: Json, nodes: list[Json], placed: list[Json]) -> dict[s
 
 def _terms(pod: Json, kind: str) -> list[Any]:
     affinity = (pod["spec"].get("affinity") or {}).get(kind) or {}
-    found: list[Any] = affinity.get("requiredDuringSchedulingIgnoredDuringExecution") or []
-    return found
+    terms: list[Any] = affinity.get("requiredDuringSchedulingIgnoredDuringExecution") or []
+    return terms
 
 
 def _together(one: Json, other: Json, term: Json) -> bool:

@@ -27,10 +27,10 @@ def trial(
     new: Pod, *nodes: Node, pods: tuple[Pod, ...] = (), others: tuple[Json, ...] = ()
 ) -> Trial:
     """The pod against these nodes, on which `pods` run; `others` are objects as JSON."""
-    found = snapshot(*nodes, pods=pods)
+    made = snapshot(*nodes, pods=pods)
     for raw in others:
-        put(found, raw["kind"], read(raw))
-    return Cycle(found).trial(Framework(Profile("gsch"), Matrix()), pod_info(new))
+        put(made, raw["kind"], read(raw))
+    return Cycle(made).trial(Framework(Profile("gsch"), Matrix()), pod_info(new))
 
 
 def read(raw: Json) -> Any:
@@ -40,10 +40,10 @@ def read(raw: Json) -> Any:
 
 def admitted(new: Pod, *nodes: Node, **more: Any) -> list[str]:
     """Names of the nodes that fit."""
-    found = trial(new, *nodes, **more)
-    if found.rejection is not None:
+    made = trial(new, *nodes, **more)
+    if made.rejection is not None:
         return []
-    return [n.metadata.name for n, fits in zip(nodes, found.feasible, strict=True) if fits]
+    return [n.metadata.name for n, fits in zip(nodes, made.feasible, strict=True) if fits]
 
 
 def diagnosis(new: Pod, *nodes: Node, **more: Any) -> Diagnosis:

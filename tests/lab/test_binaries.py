@@ -22,6 +22,18 @@ def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.fixture
+def tools(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the modules that pin binaries, without their sums."""
+    copied = empty_cache / "tools"
+    for module in ("kubernetes", "pause"):
+        (copied / module).mkdir(parents=True)
+        pins = (binaries.TOOLS / module / "go.mod").read_text()
+        (copied / module / "go.mod").write_text(pins)
+    monkeypatch.setattr(binaries, "TOOLS", copied)
+    return copied
+
+
 def console(path: Path, *, terminal: bool) -> Console:
     return Console(file=(path / "said").open("w"), force_terminal=terminal, width=100)
 
@@ -41,29 +53,15 @@ def test_a_missing_binary_is_built_once_and_its_progress_shown(
 
 
 def test_code_that_does_not_compile_is_reported_with_its_line(
-    empty_cache: Path, monkeypatch: pytest.MonkeyPatch
+    empty_cache: Path, tools: Path
 ) -> None:
-    tools = empty_cache / "tools"
-    for module in ("kubernetes", "pause"):
-        (tools / module).mkdir(parents=True)
-        pins = (binaries.TOOLS / module / "go.mod").read_text()
-        (tools / module / "go.mod").write_text(pins)
     (tools / "pause" / "main.go").write_text("package main\n\nfunc main() { missing() }\n")
-    monkeypatch.setattr(binaries, "TOOLS", tools)
     with pytest.raises(LabError, match=r"main.go:3:15: undefined: missing"):
         binaries.ensure(["pause"], console(empty_cache, terminal=False))
     assert binaries.locate("pause") is None
 
 
-def test_modules_that_cannot_be_resolved_are_reported(
-    empty_cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tools = empty_cache / "tools"
-    for module in ("kubernetes", "pause"):
-        (tools / module).mkdir(parents=True)
-        pins = (binaries.TOOLS / module / "go.mod").read_text()
-        (tools / module / "go.mod").write_text(pins)
-    monkeypatch.setattr(binaries, "TOOLS", tools)
+def test_modules_that_cannot_be_resolved_are_reported(empty_cache: Path, tools: Path) -> None:
     with pytest.raises(LabError, match="cannot resolve its modules"):
         binaries.ensure(["pause"], console(empty_cache, terminal=False))
 

@@ -113,9 +113,9 @@ def test_shapes_promise_the_most_that_one_of_alike_nodes_has_and_never_less() ->
     held = snapshot(*nodes, node("big", cpu="16", memory="8Gi"), node("none", cpu="4", pods="0"))
     room = room_of(held, Clock())
     room.ask("r1", 1, pods(3, "3", nodeName=""))
-    found = sorted(shapes(held, limit=2), key=lambda one: one.allocatable["cpu"])
-    assert [(one.count, one.allocatable["cpu"]) for one in found] == [(3, 4000), (1, 16000)]
-    assert found[0].free["cpu"] <= 4000
+    reported = sorted(shapes(held, limit=2), key=lambda one: one.allocatable["cpu"])
+    assert [(one.count, one.allocatable["cpu"]) for one in reported] == [(3, 4000), (1, 16000)]
+    assert reported[0].free["cpu"] <= 4000
     every = sorted(shapes(held), key=lambda one: one.allocatable["cpu"])
     assert sum(one.count for one in every) == 4, "a node without room for any pod is none"
     assert shapes(Snapshot()) == []

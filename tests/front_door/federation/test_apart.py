@@ -170,8 +170,8 @@ def test_a_person_gives_a_lost_cluster_up_and_its_requests_go_on_elsewhere(
     kafka_of_c1.enable(False)
     try:
         # A layer that heard nothing of anybody for a while waits anew.
-        said = wait_for(lambda: abandoned(apart, "c1"))
-        assert said == "c1: abandoned; 1 requests go on elsewhere\n"
+        output = wait_for(lambda: abandoned(apart, "c1"))
+        assert output == "c1: abandoned; 1 requests go on elsewhere\n"
         wait_for(lambda: sorted(pods_by_request(clusters)[request_id]) == ["c1", "c2"])
     finally:
         kafka_of_c1.enable(True)

@@ -39,9 +39,9 @@ def test_a_pod_runs_elsewhere_and_its_proxy_says_so(layer: Layer, enabled: list[
     assert copy["status"]["podIP"]
     assert "podIP" not in proxy["status"], "c2 was not said to be routable"
     assert here.kube.events(NAMESPACE, "web", "Forwarded")
-    said = f"cluster c2: Successfully assigned edge/web to {copy['spec']['nodeName']}"
+    scheduled = f"cluster c2: Successfully assigned edge/web to {copy['spec']['nodeName']}"
     wait_for(lambda: [event for event in here.kube.events(NAMESPACE, "web", "Scheduled")
-                      if event["note"].startswith(said)])  # fmt: skip
+                      if event["note"].startswith(scheduled)])  # fmt: skip
     taint = {"key": "gsch.io/cluster", "value": "c2", "effect": "NoSchedule"}
     wait_for(lambda: here.kube.get("/api/v1/nodes/gsch-c2")["spec"]["taints"] == [taint])
     status = here.kube.get("/api/v1/nodes/gsch-c2")["status"]
