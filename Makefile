@@ -69,9 +69,10 @@ image: ## Build the container image into gsch.tar, on Debian and without a regis
 bench: setup lab ## Drain 10,000 pods on 5,000 nodes with gsch and kube-scheduler in turns
 	.venv/bin/python -m bench.drain
 
-soak: setup lab ## Watch memory over 200,000 pods that come and go, then kill the global layer 500 times (1.5 hours)
+soak: setup lab ## Watch memory over 200,000 pods that come and go, then kill the global layer 500 times, and its parts (2 hours)
 	.venv/bin/python -m bench.soak
 	GSCH_KILLS=500 .venv/bin/python -m pytest -q --timeout 7200 tests/front_door/federation/test_endurance.py -k killed_again
+	GSCH_REQUESTS=500 .venv/bin/python -m pytest -q --timeout 7200 tests/front_door/federation/test_apart.py -k killed_in_turn
 
 differential: setup lab ## Compare with kube-scheduler: verdicts, victims, volumes of random pods
 	.venv/bin/python -m bench.differential --worlds 100 --pods 50

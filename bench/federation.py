@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -33,7 +33,7 @@ from federation.request import MOST_REQUESTED, Owner, PodNeeds, Request
 from bench import schedulers
 from cluster.api.access import Access
 from cluster.api.client import ApiClient
-from lab import binaries, nodes
+from lab import binaries, nodes, processes
 from lab.backing import Backing, Kafka, Postgres, Redis
 from lab.cluster import LabCluster
 from lab.measure import free_port
@@ -76,13 +76,28 @@ class Part:
 
     @property
     def cpu_s(self) -> float:
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return cpu_s(self.process.pid)
 
     @property
     def rss_mib(self) -> float:
         lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
         return next(int(x.split()[1]) for x in lines if x.startswith("VmRSS")) / 1024
+
+
+def cpu_s(pid: int) -> float:
+    """Seconds that the process has used, in user and system mode."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def cpu_of_clusters(made: list[LabCluster]) -> dict[str, float]:
+    """Seconds that their control planes and schedulers have used, by program."""
+    used: dict[str, float] = defaultdict(float)
+    for one in made:
+        for pid, arguments in processes.of_folder(one.folder).items():
+            name = "scheduler" if "gsch" in arguments else Path(arguments[0]).name
+            used[name] += cpu_s(pid)
+    return used
 
 
 @contextmanager
@@ -264,11 +279,15 @@ def run(arguments: argparse.Namespace) -> dict[str, float]:
         layer = closing.enter_context(Layer(folder, made, arguments.workers, arguments.apart))
         asyncio.run(_warm(layer.url, len(made)))
         before, cpu = asyncio.run(writes(made)), [part.cpu_s for part in layer.parts]
+        around = cpu_of_clusters(made)
         figures = asyncio.run(load(layer.url, len(made), arguments.requests))
         figures["writes/request"] = (asyncio.run(writes(made)) - before) / arguments.requests
         for part, used in zip(layer.parts, cpu, strict=True):
             figures[f"{part.name} CPU ms/request"] = 1000 * (part.cpu_s - used) / arguments.requests
             figures[f"{part.name} RSS MiB"] = part.rss_mib
+        for name, used in cpu_of_clusters(made).items():
+            spent = 1000 * (used - around.get(name, 0.0)) / arguments.requests
+            figures[f"{name} CPU ms/request"] = spent
         if arguments.keep_log:
             for path in folder.glob("*.log"):
                 print(path.name, path.read_text()[-2000:], file=sys.stderr)

@@ -1,6 +1,8 @@
 """The layer as processes of their own over Kafka, PostgreSQL and Redis, in two real clusters."""
 
+import itertools
 import json
+import os
 import threading
 import urllib.request
 from collections import defaultdict
@@ -29,6 +31,8 @@ from tests.harness.make import Json
 from tests.harness.process import gsch
 from tests.harness.proxy import Toxiproxy
 
+REQUESTS = int(os.environ.get("GSCH_REQUESTS", "48"))
+"""How many come in while parts are killed; `make soak` takes 500."""
 pytestmark = [pytest.mark.lab, pytest.mark.needs("servers")]
 
 
@@ -112,12 +116,13 @@ def test_every_request_runs_once_while_each_part_is_killed_in_turn(
     ]
     ids: list[str] = []
     with ThreadPoolExecutor(1) as pool:
-        for number, kill in enumerate(kills):
+        for kill in itertools.cycle(kills):
             done = pool.submit(kill)
-            for one in range(8):
-                name = f"p{number}-{one}"
-                ids.append(_submit_surely(apart, name))
+            for _ in range(8):
+                ids.append(_submit_surely(apart, f"p{len(ids)}"))
             done.result()
+            if len(ids) >= REQUESTS:
+                break
     ended = [apart.front.ended(request_id, 300) for request_id in ids]
     assert {record["state"] for record in ended} == {"completed"}, ended
     where = pods_by_request(clusters)

@@ -153,6 +153,7 @@ def test_what_cannot_be_registered_is_refused_with_the_reason(
     kube = clusters[0].kube
     somebody = _workers()
     somebody["metadata"] |= {"name": "somebody-s", "namespace": policy_namespace}
+    somebody["spec"]["replicas"] = 0
     kube.create(somebody)
     taken = _workers()
     taken["metadata"]["name"] = "somebody-s"
