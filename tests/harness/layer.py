@@ -143,6 +143,17 @@ class Front(Part):
         body = {"yaml": text, "policy": policy, **fields}
         return str(self.ok("POST", "/requests", body)["id"])
 
+    def requests(self) -> list[dict[str, Any]]:
+        """All of them, page by page."""
+        items: list[dict[str, Any]] = []
+        token = ""
+        while True:
+            page = self.ok("GET", f"/requests?limit=500{token}")
+            items += page["items"]
+            if page["continue"] is None:
+                return items
+            token = f"&continue={page['continue']}"
+
     def ended(self, request_id: str, seconds: float = 120) -> dict[str, Any]:
         """The request, once it is over."""
 

@@ -92,7 +92,7 @@ def apart(running: Apart, clusters: list[Member]) -> Iterator[Apart]:
         running.front.ok("DELETE", f"/requests/{probe}")
     wait_for(lambda: not pods_by_request(clusters))
     yield running
-    for record in running.front.ok("GET", "/requests?limit=500")["items"]:
+    for record in running.front.requests():
         if record["state"] != "canceled":
             running.front.ok("DELETE", f"/requests/{record['id']}")
     wait_for(lambda: not pods_by_request(clusters))
