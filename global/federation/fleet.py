@@ -255,7 +255,7 @@ class _Shapes:
     def judge(self, pods: Sequence[PodNeeds], names: Sequence[str], *, whole: bool) -> _Judged:
         """Of these clusters, which have all reported. `whole`: all of the pods are to fit."""
         rows = np.fromiter((self._rows[name] for name in names), np.intp, len(names))
-        left = self._total[rows] - self._promised[rows]
+        total, promised = self._total[rows], self._promised[rows]
         free, offered, columns = self._free[rows], self._offered[rows], self._columns
         fits = (free[:, :, 0] >= 0).any(axis=1)
         score = np.zeros(len(names))
@@ -286,12 +286,19 @@ class _Shapes:
             # Upstream's MostAllocated, of the shapes on which the pod fits.
             fullness = np.where(suits, 50.0 * (shares[0] + shares[1]), 0.0)
             score = np.maximum(score, fullness.max(axis=1))
-        for name, amount in wanted.items():
-            column = columns.get(name)
-            if column is not None:
-                too_little = left[:, column] < amount
-                short[name] = short[name] | too_little
-                fits &= ~too_little
+        by_column = [(name, columns[name], n) for name, n in wanted.items() if name in columns]
+        for name, column, amount in by_column:
+            too_little = total[:, column] < amount
+            short[name] = short[name] | too_little
+            fits &= ~too_little
+        # What was promised may be in the report already: where nothing else is left, ask.
+        taken = np.zeros(len(names), np.bool_)
+        for _, column, amount in by_column:
+            taken |= total[:, column] - promised[:, column] < amount
+        if (fits & ~taken).any():
+            for name, column, amount in by_column:
+                short[name] = short[name] | (total[:, column] - promised[:, column] < amount)
+            fits &= ~taken
         return _Judged(np.asarray(fits), score, short)
 
     def _make_room(self, cluster: str) -> None:
