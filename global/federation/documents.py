@@ -159,16 +159,26 @@ def storage_classes(documents: list[Document]) -> list[str]:
         if document.kind == "PersistentVolumeClaim":
             claims.append(document.body)
         if document.kind == "StatefulSet" and isinstance(spec, dict):
-            claims += spec.get("volumeClaimTemplates") or []
-        pod = (document.template or {}).get("spec") or {}
+            claims += _list(spec.get("volumeClaimTemplates"))
+        pod = (document.template or {}).get("spec")
+        volumes = _list(pod.get("volumes")) if isinstance(pod, dict) else []
         claims += [
             volume["ephemeral"].get("volumeClaimTemplate")
-            for volume in pod.get("volumes") or []
+            for volume in volumes
             if isinstance(volume, dict) and isinstance(volume.get("ephemeral"), dict)
         ]
     specs = [claim.get("spec") for claim in claims if isinstance(claim, dict)]
-    names = [spec.get("storageClassName") for spec in specs if isinstance(spec, dict)]
+    # A claim that names its volume needs no class.
+    names = [
+        spec.get("storageClassName")
+        for spec in specs
+        if isinstance(spec, dict) and not spec.get("volumeName")
+    ]
     return sorted({name for name in names if isinstance(name, str) and name})
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def pod_of(document: Document) -> Pod:

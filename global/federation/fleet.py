@@ -83,12 +83,13 @@ class Fleet:
             # Silence of all of them was our own: the bus, the database or we were away.
             self._since = max(self._since, heard_at)
         reported = ReportedCluster(report, heard_at, abandoned)
+        # Before anybody may rank it.
+        self._shapes.set(report)
         if report.cluster in self.clusters:
             self.clusters[report.cluster] = reported
         else:
             # Replaced, not changed: somebody may be going through it.
             self.clusters = {**self.clusters, report.cluster: reported}
-        self._shapes.set(report)
 
     def lost(self, cluster: str, now: float, after_s: float = LEASE_S) -> bool:
         """Whether the cluster's agent was not heard of for a lease, or for so long."""
@@ -134,7 +135,9 @@ class Fleet:
         fitting = np.flatnonzero(judged.fits)
         rtts = self._rtts(request.source.cluster, [there[i] for i in fitting.tolist()])
         scores = judged.score[fitting]
-        by = (-scores, rtts) if request.policy == LOW_LATENCY else (-scores,)
+        # Where the room may be promised already it is asked for last.
+        later = judged.promised[fitting]
+        by = (-scores, rtts, later) if request.policy == LOW_LATENCY else (-scores, later)
         order = np.lexsort(by)
         return [
             Ranked(there[fitting[i]], float(scores[i]), float(rtts[i])) for i in order.tolist()
@@ -185,10 +188,12 @@ class Fleet:
 
 @dataclass(frozen=True, slots=True)
 class _Judged:
-    """By cluster: whether each kind of pod fits on some node there, how full (0..100) the fullest
-    such node would be, and by resource, where no node has enough of it."""
+    """By cluster: whether each kind of pod fits on some node there, whether that room may have been
+    promised to others, how full (0..100) the fullest such node would be, and by resource, where
+    no node has enough of it."""
 
     fits: NDArray[np.bool_]
+    promised: NDArray[np.bool_]
     score: NDArray[np.float64]
     short: dict[str, NDArray[np.bool_]]
 
@@ -225,10 +230,12 @@ class _Shapes:
     def set(self, report: Report) -> None:
         shapes = report.shapes[:MAX_SHAPES]
         names = {name for shape in shapes for name in (*shape.allocatable, *shape.free)}
-        for name in names - self._columns.keys():
-            self._columns = {**self._columns, name: len(self._columns)}
-        self._make_room(report.cluster)
-        row = self._rows[report.cluster]
+        columns = dict(self._columns)
+        for name in sorted(names - columns.keys()):
+            columns[name] = len(columns)
+        # Arrays are widened before anybody may look for the new columns.
+        row = self._make_room(report.cluster, len(columns))
+        self._columns = columns
         free = np.full(self._free.shape[1:], -1.0)
         offered = np.zeros(self._offered.shape[1:])
         for index, shape in enumerate(shapes):
@@ -291,23 +298,20 @@ class _Shapes:
             too_little = total[:, column] < amount
             short[name] = short[name] | too_little
             fits &= ~too_little
-        # What was promised may be in the report already: where nothing else is left, ask.
         taken = np.zeros(len(names), np.bool_)
         for _, column, amount in by_column:
+            # The report may show it already: no reason not to ask, only to ask others first.
             taken |= total[:, column] - promised[:, column] < amount
-        if (fits & ~taken).any():
-            for name, column, amount in by_column:
-                short[name] = short[name] | (total[:, column] - promised[:, column] < amount)
-            fits &= ~taken
-        return _Judged(np.asarray(fits), score, short)
+        return _Judged(np.asarray(fits), taken, score, short)
 
-    def _make_room(self, cluster: str) -> None:
+    def _make_room(self, cluster: str, columns: int) -> int:
+        """The cluster's row, in arrays of so many columns."""
         clusters, _, resources = self._free.shape
         row = self._rows.setdefault(cluster, len(self._rows))
         more = max(clusters, 8) if row >= clusters else 0
-        wider = len(self._columns) - resources
+        wider = columns - resources
         if not more and not wider:
-            return
+            return row
         padding = ((0, more), (0, 0), (0, wider))
         free = np.pad(self._free, padding, constant_values=-1.0)
         # Of a shape that is there, nothing is free of a resource that it does not offer.
@@ -316,3 +320,4 @@ class _Shapes:
         by_cluster = ((0, more), (0, wider))
         self._total = np.pad(self._total, by_cluster)
         self._promised = np.pad(self._promised, by_cluster)
+        return row

@@ -114,6 +114,7 @@ class _Core:
             identities,
             allow_private=self.configuration.callbacks.allow_private,
             legacy=self.configuration.legacy or is_loopback(self.configuration.address),
+            serves_workers=self.configuration.legacy and bool(self.configuration.kafka.servers),
             console_url=self.configuration.console_url,
             yaml_cache=self.yaml_cache,
             keep=keep,

@@ -38,7 +38,8 @@ class ClusterPolicy:
     """Chooses among clusters: cluster filter, cluster score, node score, in this order.
 
     Methods are pure: no I/O, no clock. They are called within the transaction that moves a request
-    on. What raises fails the request's round with that error, and nothing else.
+    on. A filter or score of clusters that raises fails the request's round with that error; an
+    offer whose score raises comes after all others. Nothing else is harmed.
     """
 
     base: str = MOST_REQUESTED
@@ -73,7 +74,13 @@ def plugins() -> dict[str, ClusterPolicy]:
     for entry in entry_points(group=GROUP):
         if entry.name in POLICIES or entry.name in loaded:
             raise ConfigError(f"policy {entry.name} of {entry.value} is already there")
-        policy = entry.load()()
+        try:
+            policy = entry.load()()
+        except Exception as error:
+            raise ConfigError(
+                f"policy {entry.name}: {entry.value} cannot be loaded: "
+                f"{type(error).__name__}: {error}"
+            ) from error
         if not isinstance(policy, ClusterPolicy):
             raise ConfigError(f"policy {entry.name}: {entry.value} is no ClusterPolicy")
         if policy.base not in BASES:

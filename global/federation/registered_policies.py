@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
 from store.schema import policies as table
 from store.schema import requests
 from store.transactions import Transactions
@@ -86,7 +87,10 @@ def registered_names(connection: Connection) -> list[str]:
 def check_registered(connection: Connection, policy: str) -> None:
     """Keeps it registered until the transaction ends. Raises BadRequest."""
     row = connection.execute(
-        select(table.c.manifest).where(table.c.name == policy).with_for_update(read=True)
+        # No more than this: a worker that asks writes the same row (`asked_at`).
+        select(table.c.manifest)
+        .where(table.c.name == policy)
+        .with_for_update(read=True, key_share=True)
     ).first()
     if row is None or row.manifest is None:
         raise BadRequest(f"policy: {policies.unknown(policy, registered_names(connection))}")
@@ -111,8 +115,12 @@ def manifest_of(name: str, given: PolicyRegistration, namespace: str) -> dict[st
     meta["namespace"] = namespace
     body["spec"].pop("replicas", None)
     body.pop("status", None)
-    for labelled in (meta, template.setdefault("metadata", {})):
-        labelled["labels"] = {**(labelled.get("labels") or {}), POLICY_LABEL: name}
+    template["metadata"] = template.get("metadata") or {}
+    for labelled in (meta, template["metadata"]):
+        labels = labelled.get("labels") or {} if isinstance(labelled, dict) else None
+        if not isinstance(labels, dict):
+            raise BadDocument(document.where("metadata.labels: a mapping is expected"))
+        labelled["labels"] = {**labels, POLICY_LABEL: name}
     containers = template["spec"]["containers"]
     named = [container for container in containers if container.get("name") == "policy"]
     if not named and len(containers) > 1:
@@ -146,9 +154,15 @@ class PolicyRegistry:
             )
         await self.apply(name, policy.manifest)
         manifest = msgspec.json.encode(policy.manifest).decode()
-        await self._transactions.run(
-            lambda c: write(c, name, image=given.image, deployment=deployment, manifest=manifest)
-        )
+
+        def work(connection: Connection) -> None:
+            write(connection, name, image=given.image, deployment=deployment, manifest=manifest)
+
+        try:
+            await self._transactions.run(work)
+        except IntegrityError:
+            # Another front registers the same at this moment: its row is there now.
+            await self._transactions.run(work)
         return before is None
 
     async def apply(self, name: str, manifest: dict[str, Any]) -> None:
@@ -171,12 +185,23 @@ class PolicyRegistry:
     async def remove(self, name: str) -> None:
         """Raises NotRegistered, NotNow while it has requests, ApiError, ClusterError."""
         policy = await self._transactions.run(lambda c: _removable(c, name))
+        await self._delete(policy)
+        await self._transactions.run(lambda c: forget(c, name))
+        # Somebody may have restored it in between.
+        await self._delete(policy)
+
+    async def restore(self, policy: RegisteredPolicy) -> None:
+        """Apply the Deployment that somebody removed, unless the policy is removed too."""
+        await self.apply(policy.name, policy.manifest)
+        if policy.name not in await self._transactions.run(registered_names):
+            await self._delete(policy)
+
+    async def _delete(self, policy: RegisteredPolicy) -> None:
         path = self._path(policy.deployment)
-        if await self._owner(path) == name:
+        if await self._owner(path) == policy.name:
             reply = await self._client.request("DELETE", path)
             if not reply.ok and reply.status != 404:
-                raise ApiError(reply, f"delete the Deployment of policy {name}")
-        await self._transactions.run(lambda c: forget(c, name))
+                raise ApiError(reply, f"delete the Deployment of policy {policy.name}")
 
     async def _owner(self, path: str) -> str | None:
         """The policy of the Deployment there; None where there is none."""
@@ -199,6 +224,8 @@ def write(connection: Connection, name: str, **values: str | None) -> None:
 
 
 def _removable(connection: Connection, name: str) -> RegisteredPolicy:
+    # Whoever makes a request of it at this moment is waited for, and counted.
+    connection.execute(select(table.c.name).where(table.c.name == name).with_for_update())
     policy = registered(connection).get(name)
     if policy is None:
         raise NotRegistered(f"there is no registered policy {name[:80]!r}")

@@ -184,7 +184,7 @@ class Scaler:
             del self._calm_since[gone]
         for deployment, state in states.items():
             try:
-                if not await self._scale(deployment, state):
+                if not await self._scale(deployment, state) and deployment in of_registered:
                     await self._restore(of_registered[deployment])
             except GschError as error:
                 log.warning("workers not scaled", deployment=deployment.name, error=str(error))
@@ -192,7 +192,7 @@ class Scaler:
     async def _restore(self, policy: RegisteredPolicy) -> None:
         """Somebody removed the Deployment, but not the policy."""
         if self._registry is not None:
-            await self._registry.apply(policy.name, policy.manifest)
+            await self._registry.restore(policy)
             log.info("workers restored", policy=policy.name, deployment=policy.deployment)
 
     async def _scale(self, deployment: Deployment, state: Waiting) -> bool:

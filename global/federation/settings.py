@@ -76,7 +76,7 @@ class QueueSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True, ren
     give_up_after: int = 5
     """Z: failures after which it is failed for good."""
     dispatched: int = 200
-    """Requests that wait for a worker at most."""
+    """Requests of a policy that wait for a worker at most."""
     scheduling: int = 1000
     """Requests that are under way at once at most."""
 
@@ -255,6 +255,15 @@ def _check_scaling(scaling: ScalingSettings, where: str) -> None:
                 f"{where}: scaling.deployments: there is no policy {policy!r}: one of "
                 f"{', '.join(policies.names())}, or *"
             )
+    if scaling.policy_namespace and not NAME.fullmatch(scaling.policy_namespace):
+        raise ConfigError(
+            f"{where}: scaling.policyNamespace: {scaling.policy_namespace!r} is no name"
+        )
+    if scaling.policy_namespace == scaling.namespace:
+        raise ConfigError(
+            f"{where}: scaling.policyNamespace: one of its own, not {scaling.namespace}: what is "
+            "registered may mount the Secrets that are there"
+        )
     if not 1 <= scaling.max_workers <= MAX_WORKERS:
         raise ConfigError(f"{where}: scaling.maxWorkers: 1 to {MAX_WORKERS}")
     if scaling.queue_age_seconds <= 0:

@@ -12,6 +12,7 @@ from cluster.errors import GschError
 from federation import documents, policies
 from federation.documents import FORWARDED_FROM, BadDocument, Document
 from federation.request import (
+    POLICIES,
     SELECTED,
     SET,
     ClusterLost,
@@ -43,7 +44,7 @@ class Submission(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
 
     yaml: str
     """Kubernetes objects, documents parted by ---."""
-    policy: Annotated[str, Meta(extra_json_schema={"enum": list(policies.names())})]
+    policy: Annotated[str, Meta(extra_json_schema={"enum": list(POLICIES)})]
     """GLowLatencyPriority, GMostRequestedPriority, GSelectedCluster(s), GSetClusters, one that is
     installed in the layer's processes, or one that was registered."""
     clusters: list[str | list[str]] = []

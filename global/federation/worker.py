@@ -40,8 +40,9 @@ IN_LOST_CLUSTER = (AttemptState.SUCCEEDED, AttemptState.APPLYING, AttemptState.R
 
 @dataclass(frozen=True, slots=True)
 class QueueRule:
-    """`n` requests from each queue in a round, at most `dispatched` waiting for a worker; more than
-    `k` failures go first, more than `z` end it. `scheduling` bounds what is under way at once."""
+    """`n` requests from each queue in a round, at most `dispatched` of a policy waiting for a
+    worker; more than `k` failures go first, more than `z` end it. `scheduling` bounds what is under
+    way at once."""
 
     n: int = 50
     k: int = 2

@@ -293,7 +293,7 @@ class ClusterAgent:
             shapes.shapes(self.snapshot),
             settings.location,
             self._rtts.current(),
-            sorted(self.snapshot.storage.classes),
+            self._storage_classes(),
             self._identity,
             self._contact.next_report(),
             self._nodes.pod_networks,
@@ -301,6 +301,12 @@ class ClusterAgent:
         )
         message = to_cluster("", Code.REPORT, msgspec.to_builtins(body))
         await self._bus.publish(REPORT_TOPIC, settings.cluster, encode(message))
+
+    def _storage_classes(self) -> list[str]:
+        """Also those that volumes alone name."""
+        storage = self.snapshot.storage
+        of_volumes = {one.spec.storage_class_name for one in storage.volumes.values()}
+        return sorted({*storage.classes, *of_volumes} - {""})
 
     async def _publish_pods(self, body: PodsBody) -> None:
         await self._publish(Code.PODS, body)

@@ -68,10 +68,13 @@ class Room:
         self.expire()
         held = _Held(attempt, self._clock() + HOLD_S)
         self._held[request_id] = held
+        new_claims = self._new_claims(documents)
         node, score, rtt, fits, why = "", 0.0, None, 0, ""
         for document in documents:
             for number in range(document.replicas if document.template is not None else 0):
-                placed = self._place(document, number, request_id, held, mode)
+                pod = _without_claims(pod_of(document), new_claims)
+                pod = _held_pod(pod, request_id, f"{document.name}-{number}")
+                placed = self._place(document, pod, held, mode)
                 if isinstance(placed, str):
                     why = why or placed
                     break
@@ -97,11 +100,19 @@ class Room:
         for request_id in [r for r, held in self._held.items() if held.until < now]:
             self.release(request_id)
 
-    def _place(
-        self, document: Document, number: int, request_id: str, held: _Held, mode: str
-    ) -> "_Placed | str":
+    def _new_claims(self, documents: Sequence[Document]) -> set[str]:
+        """Names of claims that come with the request, and are not there yet."""
+        there = self._snapshot.storage.claims
+        return {
+            document.name
+            for document in documents
+            if document.kind == "PersistentVolumeClaim"
+            and f"{document.body['metadata'].get('namespace', 'default')}/{document.name}"
+            not in there
+        }
+
+    def _place(self, document: Document, pod: Pod, held: _Held, mode: str) -> "_Placed | str":
         """One pod; or why it has no node."""
-        pod = _held_pod(pod_of(document), request_id, f"{document.name}-{number}")
         try:
             info = pod_info(pod)
         except PodRejected as error:
@@ -150,6 +161,18 @@ class _Placed:
     node: str
     score: float
     rtt_ms: float | None
+
+
+def _without_claims(pod: Pod, names: set[str]) -> Pod:
+    """Without the volumes of these claims: they are made with the pod, where it then is."""
+    volumes = [
+        volume
+        for volume in pod.spec.volumes or []
+        if volume.persistent_volume_claim is None
+        or volume.persistent_volume_claim.claim_name not in names
+    ]
+    spec = msgspec.structs.replace(pod.spec, volumes=volumes)
+    return msgspec.structs.replace(pod, spec=spec)
 
 
 def _held_pod(pod: Pod, request_id: str, name: str) -> Pod:

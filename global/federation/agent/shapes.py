@@ -30,12 +30,15 @@ def shapes(snapshot: Snapshot, limit: int = MAX_SHAPES) -> list[NodeShape]:
     node_shapes = []
     for group in kinds[:limit]:
         members = order[kind[order] == group]
+        if len(kinds) > limit and group == kinds[limit - 1]:
+            # Of more kinds than are reported the rest is one shape, so that no room is left out.
+            members, each = order[kind[order] >= group], 1
         for part in np.array_split(members, min(each, len(members))):
             left = np.maximum(free[part].max(axis=0), 0)
             node_shapes.append(
                 NodeShape(
                     len(part),
-                    _amounts(names, offered[part[0]]),
+                    _amounts(names, offered[part].max(axis=0)),
                     _amounts(names, left),
                 )
             )

@@ -195,7 +195,8 @@ class Copies:
                 break
         # While we asked, it may have changed: the newest counts.
         copy = self._by_proxy.get(state.proxy)
-        self._reporter(source).put(state if copy is None else _state(copy))
+        deleted = CopyState(state.proxy, state.request_id, deleted=True)
+        self._reporter(source).put(deleted if copy is None else _state(copy))
         self._follow_events(uid, is_new=is_new)
 
     def _reporter(self, cluster: str) -> "_Reporter":

@@ -80,6 +80,7 @@ class Front:
         *,
         allow_private: bool = False,
         legacy: bool = False,
+        serves_workers: bool = False,
         console_url: str = "",
         yaml_cache: YamlCache | None = None,
         keep: Keep | None = None,
@@ -88,7 +89,8 @@ class Front:
         services: PlatformServices | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`allow_private`: callbacks may go to private addresses. `legacy`: GS's routes too."""
+        """`allow_private`: callbacks may go to private addresses. `legacy`: GS's routes too.
+        `serves_workers`: agents take messages of GS's workers, over Kafka."""
         self._transactions, self._seal, self._fleet = transactions, seal, fleet
         self._progress, self._live, self._tokens, self._clock = progress, live, tokens, clock
         self._allow_private, self._yaml_cache = allow_private, yaml_cache
@@ -96,7 +98,9 @@ class Front:
         self.forwarded = ForwardedPods(transactions, progress, self._create)
         self.meeting_point = MeetingPoint()
         workers = WorkerCounts(transactions, scaling_settings)
-        self._policies = PolicyRoutes(transactions, workers, registry, _user, legacy=legacy)
+        self._policies = PolicyRoutes(
+            transactions, workers, registry, _user, serves_workers=serves_workers
+        )
         self._clusters = ClusterRoutes(transactions, fleet, progress, _user, clock)
         self._legacy = None
         if legacy:

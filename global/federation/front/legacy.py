@@ -202,11 +202,13 @@ class LegacyFront:
 
     async def scale(self, http: web.Request) -> web.StreamResponse:
         """`replicas` in the path, or `replicas_size` as a parameter, whatever the verb."""
-        self._identify(http)
+        who, policy = self._identify(http), http.match_info["policy"]
+        if not who.admin and policy not in policies.names():
+            raise web.HTTPForbidden(reason="its workers are for who has a token with `admin: true`")
         text = http.match_info.get("replicas") or http.query.get("replicas_size", "")
         if not text.isascii() or not text.isdigit():
             raise BadRequest(f"replicas_size: a number is expected, not {text[:40]!r}")
-        await self._workers.fix(http.match_info["policy"], int(text[:9]))
+        await self._workers.fix(policy, int(text[:9]))
         return json_response({"result": "success"})
 
     async def clusters(self, http: web.Request) -> web.StreamResponse:
@@ -247,9 +249,7 @@ class LegacyFront:
         """Address and port of a Service of the cluster in which the layer runs."""
         self._identify(http)
         if self._services is None:
-            raise NoService(
-                "the layer knows no cluster of its own: set scaling.kubeconfig, or run it in one"
-            )
+            raise NoService("the layer knows no cluster of its own: set scaling.kubeconfig")
         match = http.match_info
         return json_response(
             {"result": await self._services.read(match["namespace"], match["service"])}

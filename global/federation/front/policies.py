@@ -28,12 +28,12 @@ class PolicyRoutes:
         registry: PolicyRegistry | None,
         user: Callable[[web.Request], Identity],
         *,
-        legacy: bool,
+        serves_workers: bool,
     ) -> None:
-        """Without a registry no policy is registered; without `legacy` nobody could carry out its
+        """Without a registry no policy is registered; nor where nobody could carry out its
         requests."""
         self._transactions, self._workers, self._registry = transactions, workers, registry
-        self._user, self._legacy = user, legacy
+        self._user, self._serves_workers = user, serves_workers
 
     def add_to(self, routes: web.UrlDispatcher) -> None:
         routes.add_get(PATH, self.list_)
@@ -61,9 +61,10 @@ class PolicyRoutes:
     async def register(self, http: web.Request) -> web.StreamResponse:
         """201 once its workers' Deployment is applied and requests may name it."""
         registry, name = self._registry_for(self._user(http)), http.match_info["name"]
-        if not self._legacy:
+        if not self._serves_workers:
             raise NotNow(
-                "workers of registered policies take requests by GS's routes: set `legacy: true`"
+                "workers of registered policies speak GS's routes and messages: set `legacy: true` "
+                "and kafka.servers"
             )
         try:
             given = msgspec.json.decode(await http.read(), type=PolicyRegistration)
@@ -80,12 +81,14 @@ class PolicyRoutes:
 
     async def set_workers(self, http: web.Request) -> web.StreamResponse:
         """How many workers a policy has, or that the age of its queue decides again."""
-        self._user(http)
+        who, name = self._user(http), http.match_info["name"]
+        if not who.admin and name not in policies.names():
+            raise web.HTTPForbidden(reason="its workers are for who has a token with `admin: true`")
         try:
             given = msgspec.json.decode(await http.read(), type=WorkerCount)
         except msgspec.DecodeError as error:
             raise BadRequest(f"request body: {error}") from error
-        await self._workers.fix(http.match_info["name"], given.replicas)
+        await self._workers.fix(name, given.replicas)
         return json_response(given)
 
     def _registry_for(self, who: Identity) -> PolicyRegistry:

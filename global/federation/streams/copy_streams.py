@@ -98,7 +98,11 @@ class CopyStreams:
             head = await self._head(request, copy)
             async with asyncio.timeout(CONNECT_WITHIN_S):
                 server = await connect(self._access)
-            await server.write(head)
+            try:
+                await server.write(head)
+            except BaseException:
+                await server.close()
+                raise
         except (OSError, TimeoutError, ClusterError) as error:
             return StreamAnswer(502, f"no way to the API server of the copy: {error}"), None
         return StreamAnswer(200), server
@@ -116,6 +120,9 @@ class CopyStreams:
             headers.append(("Impersonate-User", copy.as_user))
         # A header of another kind could say that we are somebody else.
         upgrade = [(name, value) for name, value in request.headers if name in UPGRADE_HEADERS]
+        if request.subresource == "log":
+            # It ends with its answer: nothing else is to follow on the connection.
+            upgrade = []
         if upgrade:
             headers += [("Connection", "Upgrade"), *upgrade]
         else:

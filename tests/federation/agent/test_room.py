@@ -119,3 +119,23 @@ def test_shapes_promise_the_most_that_one_of_alike_nodes_has_and_never_less() ->
     every = sorted(shapes(held), key=lambda one: one.allocatable["cpu"])
     assert sum(one.count for one in every) == 4, "a node without room for any pod is none"
     assert shapes(Snapshot()) == []
+
+
+def test_a_claim_that_comes_with_the_request_is_no_reason_to_refuse_and_a_missing_one_is() -> None:
+    volume = {"name": "v", "persistentVolumeClaim": {"claimName": "data"}}
+    pod = pods(1, volumes=[volume])
+    claim = documents.read(
+        "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: data}\nspec: {}\n"
+    )
+    room = room_of(snapshot(node("n", cpu="4")), Clock())
+    refused = room.ask("r1", 1, pod)
+    assert (refused.status, '"data" not found' in refused.error_msg) == ("fail", True)
+    assert room.ask("r1", 2, [*claim, *pod]).status == "success"
+
+
+def test_of_more_kinds_of_nodes_than_are_reported_no_room_is_left_out() -> None:
+    nodes = [node(f"n{number}", cpu=f"{4000 + number}m") for number in range(50)]
+    reported = shapes(snapshot(*nodes), limit=20)
+    assert len(reported) == 20
+    assert sum(one.count for one in reported) == 50
+    assert max(one.free["cpu"] for one in reported) == 4049

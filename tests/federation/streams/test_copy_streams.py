@@ -96,7 +96,11 @@ async def test_the_request_is_the_api_server_s_with_the_agent_s_own_credentials(
         ({"subresource": "proxy"}, 400, "GET proxy: not known here"),
         ({"method": "DELETE"}, 400, "DELETE log: not known here"),
         ({"cluster": "c3"}, 404, "the pod has no copy here"),
-        ({"headers": [["upgrade", "x\r\nImpersonate-User: admin"]]}, 502, "line break"),
+        (
+            {"subresource": "exec", "headers": [["upgrade", "x\r\nImpersonate-User: admin"]]},
+            502,
+            "line break",
+        ),
     ],
 )
 async def test_what_is_not_served_is_answered_with_the_reason(
@@ -110,7 +114,7 @@ async def test_what_is_not_served_is_answered_with_the_reason(
 
 async def test_headers_that_would_change_who_asks_are_left_out(server: Server) -> None:
     headers = [["Impersonate-User", "admin"], ["Authorization", "Bearer other"], ["upgrade", "x"]]
-    answer, end = await Agent(server.port).ask(headers=headers)
+    answer, end = await Agent(server.port).ask(subresource="exec", headers=headers)
     assert answer.status == 200
     await end.write(b"bytes")
     assert b"200 OK" in await end.read()
@@ -139,3 +143,15 @@ async def test_streams_end_with_the_agent(server: Server) -> None:
     assert (await end.read()).startswith(b"HTTP/1.1")
     running.cancel()
     assert await end.read() == b""
+
+
+async def test_what_ends_with_its_answer_upgrades_to_nothing(server: Server) -> None:
+    """Nothing else may follow on a connection that has the agent's own rights."""
+    answer, end = await Agent(server.port).ask(headers=[["upgrade", "x"]])
+    assert answer.status == 200
+    await end.write(b"bytes")
+    assert b"200 OK" in await end.read()
+    await end.close()
+    (head,) = server.heads
+    assert "Connection: close\r\n" in head
+    assert "upgrade" not in head

@@ -172,3 +172,39 @@ def test_yaml_that_no_reader_survives_is_refused_and_the_front_goes_on(
     assert status == 400
     assert "nested more than 64 levels deep" in answer["error"]["message"]
     assert layer.ok("GET", "/clusters")["items"]
+
+
+def test_a_request_brings_its_claim_to_a_cluster_that_has_the_volume(
+    layer: Layer, clusters: list[Member]
+) -> None:
+    kube = clusters[1].kube
+    amount = {"storage": "1Gi"}
+    kube.create({
+        "apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "disk"},
+        "spec": {"capacity": amount, "accessModes": ["ReadWriteOnce"], "storageClassName": "manual",
+                 "hostPath": {"path": "/data"}},
+    })  # fmt: skip
+    claim = {
+        "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "data"},
+        "spec": {"accessModes": ["ReadWriteOnce"], "storageClassName": "manual",
+                 "resources": {"requests": amount}},
+    }  # fmt: skip
+    volume = {"name": "v", "persistentVolumeClaim": {"claimName": "data"}}
+    text = "---\n".join([yaml.safe_dump(claim), pod("stores", volumes=[volume])])
+
+    def reported() -> bool:
+        body = {"yaml": text, "policy": "GMostRequestedPriority", "clusters": [["c1", "c2"]]}
+        (level,) = layer.ok("POST", "/requests?dryRun=All", body)["levels"]
+        assert level["leftOut"]["c1"] == "it has no StorageClass manual"
+        return [one["cluster"] for one in level["asked"]] == ["c2"]
+
+    try:
+        wait_for(reported)
+        record = layer.ended(layer.submit(text, clusters=[["c1", "c2"]], keepClaims=False))
+        assert record["state"] == "completed", record
+        assert pods_by_request(clusters)[record["id"]] == ["c2"]
+        layer.ok("DELETE", f"/requests/{record['id']}")
+        wait_for(lambda: layer.ok("GET", f"/requests/{record['id']}")["state"] == "canceled")
+        wait_for(lambda: not kube.items("/api/v1/namespaces/default/persistentvolumeclaims"))
+    finally:
+        kube.delete("/api/v1/persistentvolumes/disk")
