@@ -12,7 +12,7 @@ import structlog
 
 from cluster.api.access import Access
 from cluster.errors import ClusterError, GschError
-from federation.streams.duplex import SocketDuplex, splice
+from federation.streams.duplex import SocketDuplex, splice_answer
 from federation.streams.rendezvous import Rendezvous
 from federation.streams.wire import (
     SUBRESOURCES,
@@ -75,7 +75,7 @@ class CopyStreams:
             answer, server = await self._open(source, request)
             await end.write(msgspec.json.encode(answer))
             if server is not None:
-                await splice(end, server)
+                await splice_answer(end, server)
         except GschError as error:
             log.warning("stream ended", proxy=request.proxy, error=str(error))
         finally:

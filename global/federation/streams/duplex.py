@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 from collections import deque
-from typing import Protocol
+from collections.abc import Coroutine
+from typing import Any, Protocol
 
 import aiohttp
 from aiohttp import web
@@ -15,6 +16,7 @@ CHUNK = 64 * 1024
 CHUNKS_AHEAD = 8
 """Chunks that wait for a slow reader before the writer waits too."""
 MAX_MESSAGE = 2 * CHUNK
+SWITCHING = b"HTTP/1.1 101 "
 HEARTBEAT_S = 20.0
 """Seconds between signs of life of a silent WebSocket: what lies in between keeps it open, and a
 broken one is noticed."""
@@ -132,7 +134,35 @@ class SocketDuplex:
 
 async def splice(one: Duplex, other: Duplex) -> None:
     """Carry bytes both ways until either end closes; then both are closed."""
-    tasks = [asyncio.create_task(_carry(one, other)), asyncio.create_task(_carry(other, one))]
+    await _until_either_ends(one, other, _carry(one, other), _carry(other, one))
+
+
+async def splice_answer(client: Duplex, server: Duplex) -> None:
+    """Carry an HTTP server's answer to its client, and what the client sends only once the answer
+    has switched protocols: until then it would be a second request on the connection."""
+    switched = asyncio.Event()
+
+    async def answer() -> None:
+        first = await server.read()
+        while 0 < len(first) < len(SWITCHING) and (more := await server.read()):
+            first += more
+        if first.startswith(SWITCHING):
+            switched.set()
+        with contextlib.suppress(StreamBroken):
+            await client.write(first)
+            await _carry(server, client)
+
+    async def forward() -> None:
+        with contextlib.suppress(StreamBroken):
+            while data := await client.read():
+                if switched.is_set():
+                    await server.write(data)
+
+    await _until_either_ends(client, server, answer(), forward())
+
+
+async def _until_either_ends(one: Duplex, other: Duplex, *works: Coroutine[Any, Any, None]) -> None:
+    tasks = [asyncio.create_task(work) for work in works]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:

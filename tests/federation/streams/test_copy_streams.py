@@ -19,14 +19,22 @@ class Server:
 
     def __init__(self) -> None:
         self.heads: list[str] = []
+        self.refuses, self.further = False, b""
+        """Whether nothing is upgraded; what came after a request that was not."""
         self.port = 0
         self.connections: list[asyncio.Task[None]] = []
 
     async def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.heads.append((await reader.readuntil(b"\r\n\r\n")).decode())
         end = SocketDuplex(reader, writer)
-        await end.write(b"HTTP/1.1 200 OK\r\n\r\n")
-        await end.write(await end.read())
+        if self.refuses or "Connection: Upgrade" not in self.heads[-1]:
+            await end.write(b"HTTP/1.1 200 OK\r\n\r\n")
+            self.further += await end.read()
+        else:
+            # In two parts, as it may come.
+            await end.write(b"HTTP/1.1 1")
+            await end.write(b"01 Switching Protocols\r\n\r\n")
+            await end.write(await end.read())
         await end.close()
 
 
@@ -76,11 +84,13 @@ async def test_the_request_is_the_api_server_s_with_the_agent_s_own_credentials(
     headers = [["upgrade", "SPDY/3.1"]]
     answer, end = await agent.ask(subresource="exec", method="POST", query=query, headers=headers)
     assert answer.status == 200
+    answered = await end.read()
+    while not answered.endswith(b"\r\n\r\n"):
+        answered += await end.read()
     await end.write(b"bytes")
-    answered = b""
     while data := await end.read():
         answered += data
-    assert answered == b"HTTP/1.1 200 OK\r\n\r\nbytes"
+    assert answered == b"HTTP/1.1 101 Switching Protocols\r\n\r\nbytes"
     (head,) = server.heads
     assert head.splitlines()[0] == (
         "POST /base/api/v1/namespaces/ns/pods/web/exec?container=main&command=a+b HTTP/1.1"
@@ -116,8 +126,7 @@ async def test_headers_that_would_change_who_asks_are_left_out(server: Server) -
     headers = [["Impersonate-User", "admin"], ["Authorization", "Bearer other"], ["upgrade", "x"]]
     answer, end = await Agent(server.port).ask(subresource="exec", headers=headers)
     assert answer.status == 200
-    await end.write(b"bytes")
-    assert b"200 OK" in await end.read()
+    assert b"HTTP/1.1 101" in await end.read()
     await end.close()
     (head,) = server.heads
     assert "Impersonate-User" not in head
@@ -149,9 +158,24 @@ async def test_what_ends_with_its_answer_upgrades_to_nothing(server: Server) -> 
     """Nothing else may follow on a connection that has the agent's own rights."""
     answer, end = await Agent(server.port).ask(headers=[["upgrade", "x"]])
     assert answer.status == 200
-    await end.write(b"bytes")
     assert b"200 OK" in await end.read()
     await end.close()
     (head,) = server.heads
     assert "Connection: close\r\n" in head
     assert "upgrade" not in head
+
+
+@pytest.mark.parametrize("fields", [{}, {"subresource": "exec", "headers": [["upgrade", "x"]]}])
+async def test_a_second_request_on_the_connection_does_not_reach_the_api_server(
+    server: Server, fields: dict[str, object]
+) -> None:
+    server.refuses = True
+    answer, end = await Agent(server.port).ask(**fields)
+    assert answer.status == 200
+    await end.write(b"GET /api/v1/secrets HTTP/1.1\r\n\r\n")
+    assert b"200 OK" in await end.read()
+    await end.write(b"GET /api/v1/secrets HTTP/1.1\r\n\r\n")
+    await end.close()
+    async with asyncio.timeout(5):
+        await asyncio.gather(*server.connections)
+    assert server.further == b""
