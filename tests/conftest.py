@@ -9,9 +9,14 @@ import os
 from collections import Counter
 from functools import cache
 
+import hypothesis
 import pytest
 
 from tests.harness.needs import NEEDS, REQUIRE_ALL
+
+# Tests share the machine with others, and a slow moment is no defect.
+hypothesis.settings.register_profile("gsch", deadline=None)
+hypothesis.settings.load_profile("gsch")
 
 PREFIX = "needs "
 

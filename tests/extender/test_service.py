@@ -72,7 +72,7 @@ async def test_a_refusal_comes_at_once_where_the_cache_is_right(world: Snapshot)
     assert result.node_names == []
     assert result.failed_nodes == {"n1": "Insufficient cpu"}
     # On c68a26d 0.25 s.
-    assert time.monotonic() - started < 0.1
+    assert time.monotonic() - started < 0.2
 
 
 async def test_a_refusal_that_no_event_can_change_is_told_without_asking(world: Snapshot) -> None:
