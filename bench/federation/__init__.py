@@ -1,0 +1,1 @@
+"""The global layer over clusters with fake nodes: its rate, its faults, its ranking."""
