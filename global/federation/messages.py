@@ -19,6 +19,8 @@ REPORT_TOPIC = "gedge-global-api-topic"
 REPLY_TOPIC = "gsch-replies"
 """Replies to our own workers, keyed by request id."""
 MAX_BYTES = 512 * 1024
+VERSION = 1
+"""Of the messages; one without it is of this one."""
 MAX_SHOWN = 2000
 """Bytes that are kept of a message that nobody can read."""
 
@@ -89,6 +91,7 @@ class _Wire(msgspec.Struct):
     source: End = End()
     target: End = End()
     work_info: dict[str, Any] | None = None
+    version: int = VERSION
 
 
 _decode = msgspec.json.Decoder(_Wire).decode
@@ -103,6 +106,8 @@ def decode(body: bytes) -> Message:
         wire = _decode(body)
     except (msgspec.DecodeError, RecursionError) as error:
         raise MalformedMessage(str(error)) from error
+    if wire.version != VERSION:
+        raise MalformedMessage(f"version {wire.version} is not known here, {VERSION} is")
     hcode, lcode = _code(wire.hcode, "hcode"), _code(wire.lcode, "lcode")
     return Message(hcode, lcode, wire.msg, wire.source, wire.target, wire.work_info)
 

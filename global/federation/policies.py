@@ -12,7 +12,7 @@ from importlib.metadata import entry_points
 
 import structlog
 
-from cluster.errors import ConfigError
+from cluster.errors import ConfigError, GschError
 from federation.fleet import Fleet, Ranked, Report
 from federation.request import LOW_LATENCY, MOST_REQUESTED, POLICIES, Attempt, Request
 
@@ -20,6 +20,12 @@ log = structlog.get_logger(__name__)
 
 GROUP = "gsch.policies"
 BASES = (LOW_LATENCY, MOST_REQUESTED, "")
+
+
+class NoPolicy(GschError):
+    """There is no policy of this name, or none that was registered."""
+
+    status = 404
 
 
 @dataclass(frozen=True, slots=True)

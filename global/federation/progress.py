@@ -94,7 +94,7 @@ class Progress:
         if case is None:
             return effects
         now, before = self._clock(), repository.snapshot(case)
-        states = [attempt.state for attempt in case.attempts]
+        attempts = [(attempt.state, attempt.held) for attempt in case.attempts]
         state = case.request.state
         sends = change(case, now)
         if sends is None:
@@ -109,8 +109,8 @@ class Progress:
             messages.append((topic, key, body))
             effects.topics.add(topic)
         outbox.enqueue(connection, messages, now, self._relay.identity)
-        effects.promises += _promises(case, states)
-        lines = _history(case, state, states)
+        effects.promises += promises_of(case, attempts)
+        lines = _history(case, state, [of_attempt for of_attempt, _ in attempts])
         repository.add_history(connection, request_id, lines, now)
         if lines:
             effects.changed.add(request_id)
@@ -151,17 +151,13 @@ def _abandoned(cluster: str) -> Change:
     return lambda case, now: dispatch.abandon(case, cluster, now)
 
 
-def _promises(case: Case, before: Sequence[AttemptState]) -> list[Promise]:
-    """What agents hold, or hold no more, since this change."""
+def promises_of(case: Case, before: Sequence[tuple[AttemptState, int]]) -> list[Promise]:
+    """What agents hold more, or less, since the attempts were so (states, and pods held)."""
     request, promises = case.request, list[Promise]()
-    for index, attempt in enumerate(case.attempts[: len(before)]):
-        if attempt.state == before[index] or not request.total_pods:
-            continue
-        share = attempt.fits / request.total_pods
-        if before[index] is AttemptState.ASKED and attempt.fits:
-            promises.append(Promise(attempt.cluster, request.pods, share))
-        if attempt.state is AttemptState.RELEASED:
-            promises.append(Promise(attempt.cluster, request.pods, -share))
+    for attempt, (_, held) in zip(case.attempts, before, strict=False):
+        change = attempt.held - held
+        if change and request.total_pods:
+            promises.append(Promise(attempt.cluster, request.pods, change / request.total_pods))
     return promises
 
 

@@ -21,6 +21,7 @@ from cluster.api.client import APPLY_PATCH, ApiClient, ApiError
 from cluster.errors import GschError
 from federation import documents, policies
 from federation.documents import BadDocument
+from federation.policies import NoPolicy
 from federation.request import FINAL
 from federation.submit import BadRequest
 
@@ -37,10 +38,10 @@ class NotNow(GschError):
     status = 409
 
 
-class NotRegistered(GschError):
-    """There is no registered policy of this name."""
+class NotAllowed(GschError):
+    """Only a token with `admin: true` may."""
 
-    status = 404
+    status = 403
 
 
 class Refused(GschError):
@@ -183,7 +184,7 @@ class PolicyRegistry:
             raise ApiError(reply, f"apply the Deployment of policy {name}")
 
     async def remove(self, name: str) -> None:
-        """Raises NotRegistered, NotNow while it has requests, ApiError, ClusterError."""
+        """Raises NoPolicy, NotNow while it has requests, ApiError, ClusterError."""
         policy = await self._transactions.run(lambda c: _removable(c, name))
         await self._delete(policy)
         await self._transactions.run(lambda c: forget(c, name))
@@ -228,7 +229,7 @@ def _removable(connection: Connection, name: str) -> RegisteredPolicy:
     connection.execute(select(table.c.name).where(table.c.name == name).with_for_update())
     policy = registered(connection).get(name)
     if policy is None:
-        raise NotRegistered(f"there is no registered policy {name[:80]!r}")
+        raise NoPolicy(f"there is no registered policy {name[:80]!r}")
     unfinished = connection.execute(
         select(func.count())
         .select_from(requests)

@@ -63,6 +63,9 @@ class AttemptState(StrEnum):
     RELEASED = "released"
 
 
+_APPLIED = (AttemptState.APPLYING, AttemptState.SUCCEEDED, AttemptState.REVOKING)
+
+
 class Owner(msgspec.Struct, frozen=True):
     """Whose request it is."""
 
@@ -112,6 +115,13 @@ class Attempt(msgspec.Struct):
     """How many pods this cluster gets of a set that is divided."""
     message: str = ""
     ended_at: float | None = None
+
+    @property
+    def held(self) -> int:
+        """Pods for which the cluster has room held, or that it was told to make."""
+        if self.state in (AttemptState.OFFERED, *_APPLIED):
+            return self.fits if self.replicas is None else self.replicas
+        return 0
 
     @property
     def open(self) -> bool:

@@ -23,7 +23,13 @@ from store.transactions import Transactions
 from cluster.api.client import MERGE_PATCH, ApiClient, ApiError
 from cluster.errors import ClusterError, GschError
 from federation import policies, registered_policies, repository
-from federation.registered_policies import PolicyRegistry, RegisteredPolicy
+from federation.policies import NoPolicy
+from federation.registered_policies import (
+    NotAllowed,
+    NotNow,
+    PolicyRegistry,
+    RegisteredPolicy,
+)
 from federation.request import State
 from federation.settings import ScalingSettings
 from federation.submit import BadRequest
@@ -35,18 +41,6 @@ SHRINK_AFTER_S = 60.0
 """Seconds without much waiting after which there is one worker less."""
 SHRINK_BELOW = 0.2
 """Share of the aim under which the queue's age counts as none."""
-
-
-class NoWorkers(GschError):
-    """No Deployment is configured for the policy."""
-
-    status = 409
-
-
-class NoPolicy(GschError):
-    """There is no policy of this name."""
-
-    status = 404
 
 
 class WorkerCount(msgspec.Struct, frozen=True, rename="camel"):
@@ -128,14 +122,17 @@ class WorkerCounts:
     def __init__(self, transactions: Transactions, settings: ScalingSettings) -> None:
         self._transactions, self._settings = transactions, settings
 
-    async def fix(self, policy: str, replicas: int | None) -> None:
-        """Raises NoPolicy, NoWorkers, BadRequest."""
+    async def fix(self, policy: str, replicas: int | None, *, admin: bool) -> None:
+        """Raises NoPolicy, NotNow, NotAllowed, BadRequest."""
         there = await self._transactions.run(registered_policies.registered_names)
-        if policy not in there:
+        if policy in there:
+            if not admin:
+                raise NotAllowed("workers of a registered policy: a token with `admin: true` may")
+        else:
             if policy not in policies.names():
                 raise NoPolicy(f"policy: {policies.unknown(policy, there)}")
             if policy not in deployments_of(self._settings):
-                raise NoWorkers(f"scaling.deployments names no Deployment for workers of {policy}")
+                raise NotNow(f"scaling.deployments names no Deployment for workers of {policy}")
         most = self._settings.max_workers
         if replicas is not None and not 0 <= replicas <= most:
             raise BadRequest(f"replicas: 0 to {most} (scaling.maxWorkers), not {replicas}")

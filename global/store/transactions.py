@@ -6,7 +6,6 @@ own, so that it takes no other with it: a work may run twice, and only the last 
 """
 
 import asyncio
-import contextlib
 import queue
 import threading
 from collections.abc import Callable
@@ -40,9 +39,12 @@ class _Item:
     error: BaseException | None = None
 
     def settle(self) -> None:
-        # A loop that is closed has nobody who waits; the thread goes on for others.
-        with contextlib.suppress(RuntimeError):
+        try:
             self.loop.call_soon_threadsafe(self._set)
+        except RuntimeError:
+            # A loop that is closed has nobody who waits; the thread goes on for others.
+            if not self.loop.is_closed():
+                raise
 
     def _set(self) -> None:
         if self.done.done():

@@ -1,18 +1,25 @@
 """What a registered policy's Deployment has to be, and when the policy may go."""
 
+import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 import yaml
 from federation import registered_policies as registry
-from federation import repository
-from federation.registered_policies import NotNow, NotRegistered, PolicyRegistration
+from federation import repository, work_queue
+from federation.policies import NoPolicy
+from federation.registered_policies import NotNow, PolicyRegistration, PolicyRegistry
 from federation.request import Owner, Request, State
 from federation.submit import BadRequest
+from sqlalchemy import text
 from store.database import Database
+from store.transactions import Transactions
 
+from cluster.api.client import Reply
 from cluster.errors import GschError
+from tests.harness.kube import wait_for
 
 
 def _deployment(**changes: Any) -> dict[str, Any]:
@@ -97,5 +104,94 @@ def test_a_policy_is_kept_while_it_has_requests(make_url_of: Callable[[], str]) 
             repository.save(connection, case, before)
             registry.forget(connection, "Mine")
             assert registry.registered(connection) == {}
-            with pytest.raises(NotRegistered):
+            with pytest.raises(NoPolicy):
                 registry.forget(connection, "Mine")
+
+
+POSTGRESQL = pytest.mark.parametrize(
+    "make_url_of",
+    [pytest.param("postgresql", marks=[pytest.mark.lab, pytest.mark.needs("postgres")])],
+    indirect=True,
+)
+"""SQLite has one process, and one transaction at a time."""
+
+
+@POSTGRESQL
+def test_a_request_that_is_being_made_keeps_its_policy(make_url_of: Callable[[], str]) -> None:
+    with Database(make_url_of()) as database, ThreadPoolExecutor(1) as pool:
+        with database.begin() as connection:
+            registry.write(connection, "Mine", image="i", deployment="mine", manifest="{}")
+
+        def remove() -> None:
+            with database.begin() as connection:
+                registry.forget(connection, "Mine")
+
+        with database.begin() as connection:
+            registry.check_registered(connection, "Mine")
+            request = Request("r", Owner("ann"), "Mine", "f", [], 0.0)
+            repository.create(connection, request, b"", "")
+            removing = pool.submit(remove)
+            wait_for(lambda: _waits(database))
+        with pytest.raises(NotNow, match="1 requests of policy Mine are not finished"):
+            removing.result(10)
+
+
+@POSTGRESQL
+def test_workers_that_ask_two_fronts_at_once_do_not_wait_for_one_another(
+    make_url_of: Callable[[], str],
+) -> None:
+    with Database(make_url_of()) as database:
+        with database.begin() as connection:
+            registry.write(connection, "Mine", image="i", deployment="mine", manifest="{}")
+        with database.begin() as one, database.begin() as other:
+            for connection in (one, other):
+                connection.execute(text("SET LOCAL lock_timeout = '5s'"))
+                registry.check_registered(connection, "Mine")
+            work_queue.ask_externally(one, "Mine", 1.0)
+
+
+def _waits(database: Database) -> bool:
+    query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    with database.begin() as connection:
+        return bool(connection.execute(text(query)).scalar_one())
+
+
+class Server:
+    """The API server, as far as Deployments of one namespace go."""
+
+    def __init__(self) -> None:
+        self.deployments: dict[str, Any] = {}
+        self.on_delete: Callable[[], None] = lambda: None
+
+    async def request(self, method: str, path: str, body: Any = None, kind: str = "") -> Reply:
+        path = path.partition("?")[0]
+        there = self.deployments.get(path)
+        if method == "PATCH":
+            self.deployments[path] = there = body
+        if method == "DELETE" and self.deployments.pop(path, None) is not None:
+            self.on_delete()
+        return Reply(404 if there is None else 200, json.dumps(there or {}).encode())
+
+
+async def test_a_policy_that_goes_while_its_workers_are_restored_leaves_none_of_them(
+    make_url_of: Callable[[], str],
+) -> None:
+    server: Any = Server()
+    with Database(make_url_of()) as database, Transactions(database) as transactions:
+        policies = PolicyRegistry(transactions, server, "policies")
+        given = PolicyRegistration("i", yaml.safe_dump(_deployment()))
+        assert await policies.register("Mine", given)
+        (policy,) = (await transactions.run(registry.registered)).values()
+        (path,) = server.deployments
+
+        def restore_once() -> None:
+            """Between the Deployment's deletion and the policy's."""
+            server.on_delete = lambda: None
+            server.deployments[path] = policy.manifest
+
+        server.on_delete = restore_once
+        await policies.remove("Mine")
+        assert server.deployments == {}
+        # Or restores what is removed already.
+        await policies.restore(policy)
+        assert server.deployments == {}

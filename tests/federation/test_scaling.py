@@ -5,13 +5,13 @@ from functools import partial
 from typing import Any
 
 import pytest
-from federation import repository, scaling
+from federation import registered_policies, repository, scaling
+from federation.policies import NoPolicy
+from federation.registered_policies import NotAllowed, NotNow
 from federation.request import LOW_LATENCY, MOST_REQUESTED, POLICIES, Owner, Request, State
 from federation.scaling import (
     SHRINK_AFTER_S,
     Deployment,
-    NoPolicy,
-    NoWorkers,
     Scaler,
     Waiting,
     WorkerCounts,
@@ -119,9 +119,16 @@ async def test_a_size_that_cannot_be_is_refused_with_the_reason(
     with Database(make_url_of()) as database, Transactions(database) as transactions:
         workers = WorkerCounts(transactions, ScalingSettings({LOW_LATENCY: "low"}, max_workers=4))
         with pytest.raises(NoPolicy, match="'GFastest' is none: one of"):
-            await workers.fix("GFastest", 1)
-        with pytest.raises(NoWorkers, match="no Deployment for workers of GMostRequestedPriority"):
-            await workers.fix(MOST_REQUESTED, 1)
+            await workers.fix("GFastest", 1, admin=False)
+        with pytest.raises(NotNow, match="no Deployment for workers of GMostRequestedPriority"):
+            await workers.fix(MOST_REQUESTED, 1, admin=False)
         for replicas in (-1, 5):
             with pytest.raises(BadRequest, match="0 to 4"):
-                await workers.fix(LOW_LATENCY, replicas)
+                await workers.fix(LOW_LATENCY, replicas, admin=False)
+        await transactions.run(
+            lambda c: registered_policies.write(c, "Own", image="i", deployment="d", manifest="{}")
+        )
+        with pytest.raises(NotAllowed, match="admin: true"):
+            await workers.fix("Own", 0, admin=False)
+        await workers.fix("Own", 0, admin=True)
+        assert (await transactions.run(scaling.fixed))["Own"] == 0

@@ -30,6 +30,11 @@ def written(path: Path, content: Any) -> str:
         ({**KIND, "clusters": [{"name": "No Name"}]}, "'No Name' is no name"),
         ({**KIND, "clusters": [{"name": "c1"}, {"name": "c1"}]}, "c1 is there twice"),
         ({**KIND, "clusters": [{"name": "gsch-replies"}]}, "names a topic of all clusters"),
+        (
+            {**KIND, "scaling": {"policyNamespace": "gsch-system"}},
+            "policyNamespace: one of its own, not gsch-system",
+        ),
+        ({**KIND, "scaling": {"policyNamespace": "No Name"}}, "'No Name' is no name"),
         ({**KIND, "address": "::"}, "tokenFile: needed to listen on ::"),
         ({**KIND, "address": "::", "tokenFile": "t"}, "tlsCertFile: needed to listen"),
         ("x" * (settings.MAX_BYTES + 1), "bytes, at most 1,048,576 are read"),

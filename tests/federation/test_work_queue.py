@@ -127,3 +127,19 @@ async def test_messages_that_nobody_can_read_are_kept_newest_first(database: Dat
             ("problem 2", b"\xff2"), ("problem 1", b"\xff1"),
         ]  # fmt: skip
         assert await transactions.run(poison.count) == 3
+
+
+def test_a_policy_that_nobody_serves_keeps_no_other_from_being_dispatched(
+    database: Database,
+) -> None:
+    with database.begin() as connection:
+        for number in range(6):
+            add(connection, f"unserved-{number}", policy=LOW_LATENCY)
+        for number in range(3):
+            add(connection, f"served-{number}")
+        assert work_queue.dispatch_round(connection, 1.0, each=5, at_most=4) == 4
+        assert work_queue.dispatch_round(connection, 1.0, each=2, at_most=4) == 2
+        assert taken(connection) == ["served-0", "served-1"]
+        assert work_queue.dispatch_round(connection, 1.0, each=2, at_most=4) == 1
+        assert work_queue.dispatch_round(connection, 1.0, each=2, at_most=4) == 0
+        assert len(taken(connection, LOW_LATENCY)) == 4

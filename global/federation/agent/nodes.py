@@ -14,12 +14,12 @@ from cluster.objects.quantity import QuantityError, milli_value, value
 from federation.forwarding.virtual_nodes import CLUSTER_LABEL
 from federation.networks import merged
 from federation.nodes import MAX_NODES, NodesBody, NodeState
+from federation.wire import GPU
 
 log = structlog.get_logger(__name__)
 
 PAGE = 500
 INTERVAL_S = 120.0
-GPU = "nvidia.com/gpu"
 MASTER_ROLES = ("node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master")
 
 

@@ -15,7 +15,7 @@ from cluster.errors import PodRejected
 from cluster.objects.core import Pod
 from cluster.state.snapshot import Snapshot
 from federation.documents import Document, pod_of
-from federation.wire import ResultBody
+from federation.wire import GPU, ResultBody
 from filters.common.plugin import PodInfo
 from scheduler.config.pod_info import pod_info
 from scheduler.cycle.framework import Framework
@@ -23,7 +23,6 @@ from scheduler.cycle.scheduling_cycle import Cycle, FitError
 
 HOLD_S = 120.0
 """Seconds after which held room is given back, though nobody took or released it."""
-GPU = "nvidia.com/gpu"
 MODES = {"gpu": (GPU,), "cpu": ("cpu",), "memory": ("memory",)}
 """By mode, which resources make up the score; of any other mode cpu and memory."""
 CANNOT_FIT = "no node of the cluster fits"

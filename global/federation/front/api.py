@@ -163,10 +163,10 @@ class Front:
         if given.callback_url:
             callbacks.check(given.callback_url, self._allow_private)
         names = frozenset(self._fleet.clusters)
-        # YAML of a megabyte takes its time: not on the loop.
         registered: list[str] = []
         if given.policy not in policies.names():
             registered = await self._transactions.run(registered_policies.registered_names)
+        # YAML of a megabyte takes its time: not on the loop.
         return await asyncio.to_thread(
             submit.request_of, given, who.owner, names, self._clock(), who.forwards, registered
         )
@@ -294,7 +294,7 @@ class Front:
             raise web.HTTPNotFound(reason="there is no such request")
         return case
 
-    # -- files ----------------------------------------------------------------
+    # -- files -----------------------------------------------------------------------------
 
     async def file(self, http: web.Request) -> web.StreamResponse:
         """The YAML of a request, for agents."""

@@ -203,12 +203,10 @@ class LegacyFront:
     async def scale(self, http: web.Request) -> web.StreamResponse:
         """`replicas` in the path, or `replicas_size` as a parameter, whatever the verb."""
         who, policy = self._identify(http), http.match_info["policy"]
-        if not who.admin and policy not in policies.names():
-            raise web.HTTPForbidden(reason="its workers are for who has a token with `admin: true`")
         text = http.match_info.get("replicas") or http.query.get("replicas_size", "")
         if not text.isascii() or not text.isdigit():
             raise BadRequest(f"replicas_size: a number is expected, not {text[:40]!r}")
-        await self._workers.fix(policy, int(text[:9]))
+        await self._workers.fix(policy, int(text[:9]), admin=who.admin)
         return json_response({"result": "success"})
 
     async def clusters(self, http: web.Request) -> web.StreamResponse:

@@ -10,7 +10,7 @@ from federation import policies, registered_policies, scaling
 from federation.front.errors import json_response
 from federation.front.records import PolicyKind, PolicyList, PolicyRecord
 from federation.front.tokens import Identity
-from federation.registered_policies import NotNow, PolicyRegistration, PolicyRegistry
+from federation.registered_policies import NotAllowed, NotNow, PolicyRegistration, PolicyRegistry
 from federation.request import POLICIES
 from federation.scaling import WorkerCount, WorkerCounts
 from federation.submit import BadRequest
@@ -82,18 +82,16 @@ class PolicyRoutes:
     async def set_workers(self, http: web.Request) -> web.StreamResponse:
         """How many workers a policy has, or that the age of its queue decides again."""
         who, name = self._user(http), http.match_info["name"]
-        if not who.admin and name not in policies.names():
-            raise web.HTTPForbidden(reason="its workers are for who has a token with `admin: true`")
         try:
             given = msgspec.json.decode(await http.read(), type=WorkerCount)
         except msgspec.DecodeError as error:
             raise BadRequest(f"request body: {error}") from error
-        await self._workers.fix(name, given.replicas)
+        await self._workers.fix(name, given.replicas, admin=who.admin)
         return json_response(given)
 
     def _registry_for(self, who: Identity) -> PolicyRegistry:
         if not who.admin:
-            raise web.HTTPForbidden(reason="only a token with `admin: true` registers policies")
+            raise NotAllowed("registered policies: a token with `admin: true` may")
         if self._registry is None:
             raise NotNow("scaling.policyNamespace is not set: no policy can be registered")
         return self._registry

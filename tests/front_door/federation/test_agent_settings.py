@@ -65,28 +65,31 @@ def test_the_measured_time_stands_in_the_record_and_not_the_configured_one(
     clear(clusters)
 
 
+def refused(tmp_path: Path, clusters: list[Member]) -> str:
+    """What the layer logs that does not start: a message, and no trace."""
+    layer = Layer(tmp_path, clusters, wait=False)
+    layer.launch()
+    assert layer.process.wait(60) == 1
+    log = layer.log.read_text()
+    assert "Traceback" not in log
+    return log
+
+
 def test_a_latency_setting_that_does_not_hold_is_named(
     clusters: list[Member], tmp_path: Path
 ) -> None:
     latency = {"prometheus": {"url": "ftp://server"}}
-    layer = Layer(tmp_path, [replace(clusters[0], settings={"latency": latency})], wait=False)
-    layer.launch()
-    assert layer.process.wait(60) == 1
-    assert "clusters: c1: latency.prometheus.url: http:// or https://" in layer.log.read_text()
+    log = refused(tmp_path, [replace(clusters[0], settings={"latency": latency})])
+    assert "clusters: c1: latency.prometheus.url: http:// or https://" in log
 
 
 def test_a_latency_file_that_is_not_there_is_named_with_its_cluster(
     clusters: list[Member], tmp_path: Path
 ) -> None:
-    """Of several agents in one process too: a message, and no trace."""
     missing = {"latency": {"file": str(tmp_path / "none.yaml")}}
-    layer = Layer(tmp_path, [clusters[0], replace(clusters[1], settings=missing)], wait=False)
-    layer.launch()
-    assert layer.process.wait(60) == 1
-    log = layer.log.read_text()
+    log = refused(tmp_path, [clusters[0], replace(clusters[1], settings=missing)])
     assert "cluster c2" in log
     assert "none.yaml: No such file or directory" in log
-    assert "Traceback" not in log
 
 
 def test_a_kubelet_port_that_is_taken_is_named_with_its_cluster(
@@ -94,10 +97,6 @@ def test_a_kubelet_port_that_is_taken_is_named_with_its_cluster(
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         kubelet = {"kubelet": {"address": "127.0.0.1", "port": taken.getsockname()[1]}}
-        layer = Layer(tmp_path, [replace(clusters[0], settings=kubelet)], wait=False)
-        layer.launch()
-        assert layer.process.wait(60) == 1
-    log = layer.log.read_text()
+        log = refused(tmp_path, [replace(clusters[0], settings=kubelet)])
     assert "cluster c1" in log
     assert "address already in use" in log
-    assert "Traceback" not in log

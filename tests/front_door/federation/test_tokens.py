@@ -11,12 +11,13 @@ from tests.harness.kube import wait_for
 from tests.harness.layer import Layer, Member, clear, pod
 
 pytestmark = pytest.mark.lab
-ENTRIES = [
+ENTRIES: list[dict[str, Any]] = [
     {"token": "ann-has-sixteen-and-more", "user": "ann", "workspace": "ws", "project": "shop"},
     {"token": "bob-has-sixteen-and-more", "user": "bob"},
     {"token": "c1-s-agent-has-sixteen", "agent": "c1"},
+    {"token": "root-has-sixteen-and-more", "user": "root", "admin": True},
 ]
-ANN, BOB, AGENT = (f"Bearer {entry['token']}" for entry in ENTRIES)
+ANN, BOB, AGENT, ROOT = (f"Bearer {entry['token']}" for entry in ENTRIES)
 FORWARDED = "/forwarded/c1/0b5fa1c2-1111-2222-3333-444455556666/1"
 
 
@@ -76,3 +77,12 @@ def test_a_pod_that_cannot_be_forwarded_is_refused_with_the_reason(layer: Layer)
     body = submission("one") | {"policy": "GNearest"}
     status, answer = as_(layer, AGENT, FORWARDED, body, "PUT")
     assert (status, "GNearest" in answer["error"]["message"]) == (400, True)
+
+
+def test_only_who_is_said_to_be_an_admin_registers_policies(layer: Layer) -> None:
+    body = {"image": "i", "deployment": "x"}
+    for method in ("PUT", "DELETE"):
+        status, answer = as_(layer, ANN, "/policies/GOwn", body, method)
+        assert (status, "`admin: true`" in answer["error"]["message"]) == (403, True)
+        status, answer = as_(layer, ROOT, "/policies/GOwn", body, method)
+        assert (status, "scaling.policyNamespace" in answer["error"]["message"]) == (409, True)
