@@ -291,6 +291,7 @@ def _document(parsed: tuple[int, Any]) -> Document:
         raise BadDocument(f"line {line}, {body['kind']}: metadata is missing")
     document = Document(line, body)
     _check_name(document, meta)
+    _check_mappings(document, meta)
     if document.kind in CLUSTER_SCOPED:
         raise BadDocument(
             document.where(f"a {document.kind} belongs to the cluster itself and cannot be placed")
@@ -311,6 +312,12 @@ def _check_name(document: Document, meta: dict[str, Any]) -> None:
         )
 
 
+def _check_mappings(document: Document, meta: dict[str, Any]) -> None:
+    for key in ("labels", "annotations"):
+        if not isinstance(meta.get(key) or {}, dict):
+            raise BadDocument(document.where(f"metadata.{key} is no mapping"))
+
+
 def _check_template(document: Document) -> None:
     template = document.template
     path = ".".join((*POD_TEMPLATES[document.kind], "spec"))
@@ -319,6 +326,10 @@ def _check_template(document: Document) -> None:
         raise BadDocument(document.where(f"{path} is missing"))
     if not isinstance(spec.get("containers"), list) or not spec["containers"]:
         raise BadDocument(document.where(f"{path}.containers is missing"))
+    of_template = (template or {}).get("metadata") or {}
+    if not isinstance(of_template, dict):
+        raise BadDocument(document.where("the pod template's metadata is no mapping"))
+    _check_mappings(document, of_template)
     if spec.get("nodeName"):
         raise BadDocument(
             document.where(

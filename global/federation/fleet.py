@@ -261,9 +261,11 @@ class _Shapes:
 
     def judge(self, pods: Sequence[PodNeeds], names: Sequence[str], *, whole: bool) -> _Judged:
         """Of these clusters, which have all reported. `whole`: all of the pods are to fit."""
+        # First the columns: whichever arrays are read after them have these.
+        columns = self._columns
         rows = np.fromiter((self._rows[name] for name in names), np.intp, len(names))
         total, promised = self._total[rows], self._promised[rows]
-        free, offered, columns = self._free[rows], self._offered[rows], self._columns
+        free, offered = self._free[rows], self._offered[rows]
         fits = (free[:, :, 0] >= 0).any(axis=1)
         score = np.zeros(len(names))
         short: dict[str, NDArray[np.bool_]] = {}

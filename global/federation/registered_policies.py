@@ -118,10 +118,7 @@ def manifest_of(name: str, given: PolicyRegistration, namespace: str) -> dict[st
     body.pop("status", None)
     template["metadata"] = template.get("metadata") or {}
     for labelled in (meta, template["metadata"]):
-        labels = labelled.get("labels") or {} if isinstance(labelled, dict) else None
-        if not isinstance(labels, dict):
-            raise BadDocument(document.where("metadata.labels: a mapping is expected"))
-        labelled["labels"] = {**labels, POLICY_LABEL: name}
+        labelled["labels"] = {**(labelled.get("labels") or {}), POLICY_LABEL: name}
     containers = template["spec"]["containers"]
     named = [container for container in containers if container.get("name") == "policy"]
     if not named and len(containers) > 1:

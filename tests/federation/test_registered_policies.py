@@ -21,6 +21,8 @@ from cluster.api.client import Reply
 from cluster.errors import GschError
 from tests.harness.kube import wait_for
 
+POD = {"containers": [{"name": "worker"}]}
+
 
 def _deployment(**changes: Any) -> dict[str, Any]:
     container = {"name": "worker", "image": "old", "env": [{"name": "GSCH_POLICY", "value": "x"}]}
@@ -67,6 +69,17 @@ def test_of_several_containers_the_one_named_policy_is_the_worker() -> None:
         (_deployment(metadata={"name": "mine", "namespace": "kube-system"}), "run in policies"),
         (_deployment(spec={}), "spec.template"),
         ("[" * 50_000, "nested"),
+        (_deployment(metadata={"name": "mine", "labels": ["a"]}), "labels"),
+        (
+            _deployment(spec={"template": {"metadata": "a", "spec": POD}}),
+            "template's metadata is no mapping",
+        ),
+        (_deployment(spec={"template": {"spec": {"containers": 5}}}), "containers"),
+        (_deployment(spec={"template": {"spec": {"containers": [5]}}}), "containers"),
+        (
+            _deployment(spec={"template": {"spec": {"containers": [{"name": "c", "env": ["x"]}]}}}),
+            "env",
+        ),
         (yaml.safe_dump_all([_deployment(), _deployment(metadata={"name": "b"})]), "exactly one"),
     ],
 )

@@ -1,5 +1,6 @@
 """A request's objects as one cluster gets them."""
 
+import contextlib
 import json
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 import yaml
 from federation import documents
 from federation.agent.rewrite import ATTEMPT_LABEL, Target, rewrite
+from federation.documents import BadDocument
 from federation.request import LOW_LATENCY, MOST_REQUESTED, SELECTED
 from federation.wire import ApplyBody
 from hypothesis import given
@@ -114,3 +116,42 @@ def test_shares_of_a_divided_request_add_up(sizes: list[int], share: int) -> Non
     pods = [one["spec"]["replicas"] for one in made[:-1]]
     assert sum(pods) == min(share, sum(sizes))
     assert 0 not in pods
+
+
+VALUES: st.SearchStrategy[Any] = st.sampled_from(
+    [None, True, 5, "text", [], [5], ["text"], [None], {}, {"a": "b"}, {"a": {"b": 5}}, [{"a": 5}]]
+)
+PLACES = (
+    ("metadata", "labels"), ("metadata", "annotations"), ("metadata", "namespace"),
+    ("spec", "replicas"), ("spec", "volumeClaimTemplates"), ("spec", "template", "metadata"),
+    ("spec", "template", "metadata", "labels"), ("spec", "template", "spec", "volumes"),
+    ("spec", "template", "spec", "nodeSelector"), ("spec", "template", "spec", "containers"),
+    ("spec", "template", "spec", "containers", 0, "env"),
+    ("spec", "template", "spec", "containers", 0),
+)  # fmt: skip
+
+
+@given(
+    st.dictionaries(st.sampled_from(PLACES), VALUES, max_size=3),
+    st.sampled_from(["Deployment", "StatefulSet", "Job"]),
+)
+def test_what_is_read_can_be_rewritten_whatever_stands_in_it(
+    changes: dict[tuple[str | int, ...], Any], kind: str
+) -> None:
+    body: Any = {
+        "apiVersion": "apps/v1", "kind": kind, "metadata": {"name": "a"},
+        "spec": {"template": {"metadata": {}, "spec": {"containers": [{"name": "c"}]}}},
+    }  # fmt: skip
+    for path, value in changes.items():
+        holder = body
+        with contextlib.suppress(TypeError, KeyError, IndexError):
+            for step in path[:-1]:
+                holder = holder[step]
+            holder[path[-1]] = value
+    try:
+        read = documents.read(yaml.safe_dump(body))
+    except BadDocument:
+        return
+    documents.pods_of(read)
+    documents.storage_classes(read)
+    rewrite(read, ApplyBody("r", 1, "f", MOST_REQUESTED, node="n"), Target("c1"))
